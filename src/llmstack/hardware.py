@@ -1,0 +1,87 @@
+"""What a machine has, as plain facts: the record that `doctor --hardware` prints and `plan --hardware` reads.
+
+All sizes are MiB, bandwidths GB/s (10^9 bytes), compute TFLOP/s. `None` means unknown, never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from llmstack.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One accelerator as llama.cpp sees it; `backend` is `CUDA`, `Vulkan`, `ROCm`, `Metal`, `RPC`, …"""
+
+    name: str
+    backend: str
+    total_mib: int
+    free_mib: int
+    bandwidth_gbps: float | None = None
+    compute_tflops: float | None = None
+    link_gbps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ram:
+    """Host memory; `limit_mib` is a cgroup's limit when one is lower than the machine's total."""
+
+    total_mib: int
+    available_mib: int
+    limit_mib: int | None = None
+    bandwidth_gbps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    physical_cores: int
+    logical_cores: int
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Rates that an engine reached on this machine; None where nothing was measured.
+
+    read_gbps, expert_read_gbps, cache_read_gbps: what threads reach while they read dense weights, experts and the
+    live cache (GB/s). dense_gflops, expert_gflops, attention_gflops: prefill on the CPU. pass_s: fixed seconds of
+    each block in each forward pass. error: the share by which predictions missed what was measured.
+    """
+
+    read_gbps: float | None = None
+    expert_read_gbps: float | None = None
+    cache_read_gbps: float | None = None
+    dense_gflops: float | None = None
+    expert_gflops: float | None = None
+    attention_gflops: float | None = None
+    pass_s: float | None = None
+    error: float | None = None
+    engine: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    ram: Ram
+    cpu: Cpu
+    devices: tuple[Device, ...] = field(default=())
+    measured: Measured | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        built: dict[str, Any] = msgspec.to_builtins(self)
+        keys = ("devices", "ram", "cpu") if self.measured is None else ("devices", "ram", "cpu", "measured")
+        return {key: built[key] for key in keys}
+
+
+def from_json(data: bytes | str) -> Hardware:
+    """Reads the record back. Raises BadInput that names the field."""
+    try:
+        return msgspec.json.decode(data, type=Hardware)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadInput(
+            f"this is not a hardware record: {error}",
+            next="llmstack doctor --hardware > hardware.json   makes one on the machine it is about",
+        ) from None

@@ -1,0 +1,112 @@
+"""Where everything lives: four folders of one user, or all below LLMSTACK_HOME.
+
+Two homes share nothing. Secrets are files of mode 0600 below `state`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    config: Path
+    state: Path
+    data: Path
+    cache: Path
+
+    @property
+    def catalog(self) -> Path:
+        """The user's overlay of the shipped models.toml."""
+        return self.config / "models.toml"
+
+    @property
+    def token(self) -> Path:
+        """The proxy's token (0600): what clients send."""
+        return self.state / "token"
+
+    @property
+    def server_key(self) -> Path:
+        """llama-server's own key (0600): only the proxy knows it."""
+        return self.state / "server.key"
+
+    @property
+    def stack(self) -> Path:
+        """What is deployed now (JSON): `deploy.record`."""
+        return self.state / "stack.json"
+
+    @property
+    def models(self) -> Path:
+        return self.data / "models"
+
+    @property
+    def logs(self) -> Path:
+        return self.state / "logs"
+
+    @property
+    def slots(self) -> Path:
+        """llama-server's --slot-save-path."""
+        return self.cache / "slots"
+
+    @property
+    def bench_history(self) -> Path:
+        return self.state / "bench.jsonl"
+
+    @property
+    def calibration(self) -> Path:
+        """Rates measured on this machine: `detect.calibration`."""
+        return self.state / "calibration.json"
+
+    @property
+    def tuned(self) -> Path:
+        """Flags that `tune` found, with their evidence: `deploy.tuned`."""
+        return self.state / "tuned.json"
+
+    def folders(self) -> tuple[Path, ...]:
+        return (self.config, self.state, self.data, self.cache)
+
+    def make(self) -> Home:
+        """Creates the folders, readable by their owner only."""
+        for folder in (*self.folders(), self.models, self.logs, self.slots):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return self
+
+
+def home() -> Home:
+    """The folders of this user, or of LLMSTACK_HOME when it is set."""
+    root = os.environ.get("LLMSTACK_HOME")
+    if root:
+        base = Path(root).expanduser().absolute()
+        return Home(base / "config", base / "state", base / "data", base / "cache")
+    import platformdirs
+
+    dirs = platformdirs.PlatformDirs("llmstack", appauthor=False)
+    return Home(dirs.user_config_path, dirs.user_state_path, dirs.user_data_path, dirs.user_cache_path)
+
+
+def resource(name: str) -> Path:
+    """A file or folder shipped with the package: beside it in a wheel, at the top level in a checkout."""
+    for base in (PACKAGE, PACKAGE.parent.parent):
+        if (base / name).exists():
+            return base / name
+    raise FileNotFoundError(f"{name} is missing from this installation of llmstack")
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all, mode 0600 from its first byte."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
