@@ -1,0 +1,1 @@
+"""Reads what this machine is and what a model file holds."""

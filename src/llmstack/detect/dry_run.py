@@ -1,0 +1,105 @@
+"""Asks the user's own llama-server what an argument list would take, without loading the model.
+
+With `--log-jsonl -lv 4 --fit on` it prints a `fit_memory_breakdown` before it loads anything
+(common/fit.cpp, common_memory_breakdown_print); it is stopped there.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmstack.errors import MissingPart, NotSo
+
+DEADLINE_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """MiB, rounded down by llama-server."""
+
+    name: str
+    model: int
+    context: int
+    compute: int
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """host sums every buffer in RAM (plain, pinned and repacked)."""
+
+    devices: tuple[Part, ...]
+    host: Part
+
+
+def dry_run(binary: Path, argv: Sequence[str]) -> Breakdown:
+    """Raises MissingPart when the binary cannot run, NotSo when it ends without a breakdown."""
+    command = [str(binary), *argv, "--fit", "on", "-lv", "4", "--log-jsonl", "--no-warmup"]
+    command += ["--host", "127.0.0.1", "--port", "0"]
+    try:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True
+        )
+    except OSError as error:
+        raise MissingPart(f"{binary} does not run: {error}", next="llmstack engine list") from None
+    with process:
+        try:
+            return _read(process, 2 if "draft-mtp" in argv else 1)
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+
+
+def fit_params(binary: Path, argv: Sequence[str]) -> tuple[str, ...]:
+    """The flags that llama-fit-params chooses. Raises MissingPart or NotSo as `dry_run` does."""
+    try:
+        done = subprocess.run(
+            [str(binary), *argv],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MissingPart(f"{binary} does not run: {error}", next="llmstack engine list") from None
+    lines = [line for line in done.stdout.splitlines() if line.startswith("-")]
+    if done.returncode or not lines:
+        raise NotSo("llama-fit-params chose nothing", why=(done.stdout + done.stderr).strip()[-1500:])
+    return tuple(lines[-1].split())
+
+
+def _read(process: subprocess.Popen[str], contexts: int) -> Breakdown:
+    assert process.stdout is not None
+    tail: list[str] = []
+    found: list[Breakdown] = []
+    for line in process.stdout:
+        if not line.startswith('{"type":"fit_memory_breakdown"'):
+            tail = [*tail[-5:], line]
+            continue
+        rows = json.loads(line)["data"]["rows"]
+        devices = tuple(_part(row["name"], [row]) for row in rows if row["kind"] == "device")
+        found.append(Breakdown(devices, _part("RAM", [row for row in rows if row["kind"] != "device"])))
+        if len(found) == contexts:
+            return _together(found)
+    raise NotSo("llama-server ended before it said what it needs", why="".join(tail).strip()[-1500:])
+
+
+def _together(found: list[Breakdown]) -> Breakdown:
+    """The weights once, the caches and buffers of every context."""
+    first = found[0]
+    devices = tuple(_sum([each.devices[number] for each in found]) for number in range(len(first.devices)))
+    return Breakdown(devices, _sum([each.host for each in found]))
+
+
+def _sum(parts: list[Part]) -> Part:
+    first = parts[0]
+    return Part(first.name, first.model, sum(p.context for p in parts), sum(p.compute for p in parts))
+
+
+def _part(name: str, rows: list[dict[str, int]]) -> Part:
+    return Part(name, *(sum(row[key] for row in rows) for key in ("model", "context", "compute")))

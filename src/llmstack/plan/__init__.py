@@ -1,0 +1,28 @@
+"""Decides how a model runs on a machine: exact memory, predicted speed, and every flag with its reason.
+
+facts = read_facts(header, path=str(path))
+plan = make_plan(facts, hardware, Goal())      # raises Infeasible
+argv(plan), to_json(plan)
+"""
+
+from llmstack.plan.argv import argv
+from llmstack.plan.facts import Facts, read_facts
+from llmstack.plan.goal import Goal, Workload
+from llmstack.plan.make import make_plan
+from llmstack.plan.result import Alternative, Decision, Infeasible, Plan, to_json
+from llmstack.plan.speed import Predicted
+
+__all__ = [
+    "Alternative",
+    "Decision",
+    "Facts",
+    "Goal",
+    "Infeasible",
+    "Plan",
+    "Predicted",
+    "Workload",
+    "argv",
+    "make_plan",
+    "read_facts",
+    "to_json",
+]

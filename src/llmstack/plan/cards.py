@@ -1,0 +1,90 @@
+"""Known accelerators: memory bandwidth, dense 16-bit matrix rate, host link. Data, no logic but the look-up.
+
+bandwidth in GB/s and compute in TFLOP/s (fp16 with fp32 sums, without sparsity) are the makers' published
+figures; link is one direction of the slot the card is made for, GB/s (PCIe 3 x16 = 15.8, 4 x16 = 31.5,
+4 x8 = 15.8, 5 x16 = 63).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from llmstack.hardware import Device
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    bandwidth_gbps: float
+    compute_tflops: float
+    link_gbps: float
+    known: bool = True
+    name: str = ""
+
+
+# Longest names first where one contains another: the first pattern that matches wins.
+CARDS: tuple[tuple[str, Card], ...] = (
+    ("rtx 5090", Card(1792, 209, 63)),
+    ("rtx 5080", Card(960, 113, 63)),
+    ("rtx 5070 ti", Card(896, 88, 63)),
+    ("rtx 5070", Card(672, 62, 63)),
+    ("rtx 5060 ti", Card(448, 47, 31.5)),
+    ("rtx 5060", Card(448, 38, 31.5)),
+    ("rtx 4090", Card(1008, 165, 31.5)),
+    ("rtx 4080 super", Card(736, 104, 31.5)),
+    ("rtx 4080", Card(717, 97, 31.5)),
+    ("rtx 4070 ti super", Card(672, 88, 31.5)),
+    ("rtx 4070 ti", Card(504, 80, 31.5)),
+    ("rtx 4070 super", Card(504, 71, 31.5)),
+    ("rtx 4070", Card(504, 58, 31.5)),
+    ("rtx 4060 ti", Card(288, 44, 15.8)),
+    ("rtx 4060", Card(272, 30, 15.8)),
+    ("rtx 3090 ti", Card(1008, 80, 31.5)),
+    ("rtx 3090", Card(936, 71, 31.5)),
+    ("rtx 3080 ti", Card(912, 68, 31.5)),
+    ("rtx 3080", Card(760, 60, 31.5)),
+    ("rtx 3070 ti", Card(608, 44, 31.5)),
+    ("rtx 3070", Card(448, 41, 31.5)),
+    ("rtx 3060 ti", Card(448, 32, 31.5)),
+    ("rtx 3060", Card(360, 25, 31.5)),
+    ("rtx 2080 ti", Card(616, 54, 15.8)),
+    ("rtx 2080 super", Card(496, 45, 15.8)),
+    ("rtx 2080", Card(448, 40, 15.8)),
+    ("rtx 2070", Card(448, 30, 15.8)),
+    ("rtx 2060", Card(336, 26, 15.8)),
+    ("gtx 1080 ti", Card(484, 11, 15.8)),
+    ("tesla p40", Card(347, 12, 15.8)),
+    ("tesla t4", Card(320, 65, 15.8)),
+    ("rtx 6000 ada", Card(960, 182, 31.5)),
+    ("rtx a6000", Card(768, 77, 31.5)),
+    ("rtx a5000", Card(768, 56, 31.5)),
+    ("rtx a4000", Card(448, 38, 31.5)),
+    ("rtx pro 6000", Card(1792, 250, 63)),
+    ("h200", Card(4800, 989, 63)),
+    ("h100", Card(3350, 989, 63)),
+    ("a100", Card(1555, 312, 31.5)),
+    ("l40s", Card(864, 181, 31.5)),
+    ("l4", Card(300, 60, 31.5)),
+    ("rx 7900 xtx", Card(960, 61, 31.5)),
+    ("rx 7900 xt", Card(800, 52, 31.5)),
+    ("rx 7800 xt", Card(624, 37, 31.5)),
+    ("rx 9070 xt", Card(640, 97, 63)),
+    ("rx 6800 xt", Card(512, 20, 31.5)),
+    ("arc a770", Card(560, 69, 31.5)),
+    ("arc b580", Card(456, 58, 15.8)),
+)
+# A middling card of the last generations: what an unknown name is planned as.
+ASSUMED = Card(400, 35, 12, known=False)
+
+
+def card_of(device: Device) -> Card:
+    """The device's own figures where the record has them (measured ones), else the table's, else assumed."""
+    name = re.sub(r"[^a-z0-9]+", " ", device.name.lower())
+    found = next((card for key, card in CARDS if re.search(rf"\b{key}\b", name)), ASSUMED)
+    return Card(
+        device.bandwidth_gbps or found.bandwidth_gbps,
+        device.compute_tflops or found.compute_tflops,
+        device.link_gbps or found.link_gbps,
+        known=found.known or bool(device.bandwidth_gbps and device.compute_tflops),
+        name=device.name,
+    )

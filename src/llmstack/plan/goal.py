@@ -1,0 +1,57 @@
+"""What the user wants: the context, the cache, pinned flags, and the work that speed is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+DEFAULT_CONTEXT = 65536
+DEFAULT_KV = "q4_0"
+DEFAULT_OUTPUT = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What Claude Code does, in tokens: a cold prompt once, then turns at some depth, and one restart."""
+
+    cold_tokens: int = 20_000
+    turn_tokens: int = 2_000
+    output_tokens: int = 500
+    depth: int = 30_000
+    turns: int = 20
+
+    def within(self, ctx: int) -> Workload:
+        """The same work in a conversation of `ctx` tokens: prompts and depth are shortened to fit."""
+        output = min(self.output_tokens, max(ctx // 4, 1))
+        cold = max(min(self.cold_tokens, ctx - output), 1)
+        turn = max(min(self.turn_tokens, (ctx - output) // 2), 1)
+        return replace(
+            self,
+            cold_tokens=cold,
+            turn_tokens=turn,
+            output_tokens=output,
+            depth=max(min(self.depth, ctx - turn - output), 0),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """ctx (of one conversation), kv_type, parallel: None leaves it to the planner, which starts at 64k, q4_0, one.
+
+    pins: `--set FLAG=VALUE`, flag names with or without dashes. vram_margin_mib, ram_margin_mib: left free on
+    top of the plan. mmproj_bytes: size of the vision encoder's file, 0 for none.
+    """
+
+    ctx: int | None = None
+    kv_type: str | None = None
+    parallel: int | None = None
+    pins: Mapping[str, str] = field(default_factory=dict)
+    n_predict: int = DEFAULT_OUTPUT
+    reasoning: str = "off"
+    workload: Workload = field(default_factory=Workload)
+    vram_margin_mib: int | None = None
+    ram_margin_mib: int | None = None
+    alias: str = ""
+    mmproj_path: str = ""
+    mmproj_bytes: int = 0
+    extra: tuple[str, ...] = ()

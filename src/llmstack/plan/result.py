@@ -1,0 +1,153 @@
+"""A finished plan, as data: what `up` applies and what `plan` prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmstack.errors import NotSo
+from llmstack.hardware import Hardware
+from llmstack.plan.assignment import Assignment
+from llmstack.plan.facts import Facts
+from llmstack.plan.goal import Goal
+from llmstack.plan.memory import Memory, Use
+from llmstack.plan.speed import Predicted
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """flag and value as on the command line; cost: what the choice takes or gives, in one phrase."""
+
+    flag: str
+    value: str
+    reason: str
+    cost: str = ""
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    why: str
+    argv: tuple[str, ...]
+    predicted: Predicted
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """MiB that may be used: devices in order, then RAM; margins are what is left free on purpose."""
+
+    devices: tuple[int, ...]
+    ram: int
+    device_margins: tuple[int, ...]
+    ram_margin: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    facts: Facts
+    hardware: Hardware
+    goal: Goal
+    assignment: Assignment
+    memory: Memory
+    budget: Budget
+    predicted: Predicted
+    decisions: tuple[Decision, ...]
+    alternatives: tuple[Alternative, ...] = ()
+    notes: tuple[str, ...] = ()
+    feasible: bool = field(default=True, init=False)
+
+
+class Infeasible(NotSo):
+    """No assignment keeps the budgets. `nearest` says what would have to change."""
+
+    def __init__(self, reason: str, nearest: str, *, model: dict[str, Any] | None = None) -> None:
+        super().__init__(reason, next=nearest)
+        self.reason = reason
+        self.nearest = nearest
+        self.model = model or {}
+
+    def to_json(self) -> dict[str, Any]:
+        return {"feasible": False, "reason": self.reason, "nearest": self.nearest, "model": self.model}
+
+
+def model_json(facts: Facts) -> dict[str, Any]:
+    return {
+        "name": facts.name,
+        "path": facts.path,
+        "arch": facts.arch,
+        "size_bytes": facts.size_bytes,
+        "n_params": facts.n_params,
+        "n_layer": facts.n_layer,
+        "n_ctx_train": facts.n_ctx_train,
+        "n_embd": facts.n_embd,
+        "n_vocab": facts.n_vocab,
+        "n_expert": facts.n_expert,
+        "n_expert_used": facts.n_expert_used,
+        "recurrent": facts.recurrent,
+        "sliding_window": facts.window if facts.has_window else 0,
+        "mtp_layers": facts.n_draft,
+        "known_architecture": facts.known,
+    }
+
+
+def _use_json(name: str, use: Use, budget: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "weights_mib": round(use.weights),
+        "context_mib": round(use.context),
+        "compute_mib": round(use.compute),
+        "other_mib": round(use.other),
+        "total_mib": round(use.total),
+        "budget_mib": budget,
+    }
+
+
+def predicted_json(predicted: Predicted) -> dict[str, Any]:
+    return {
+        "prefill_tps": round(predicted.prefill_tps, 1),
+        "decode_tps": round(predicted.decode_tps, 1),
+        "ttft_cold_s": round(predicted.ttft_cold_s, 2),
+        "ttft_warm_s": round(predicted.ttft_warm_s, 2),
+        "ttft_restart_s": round(predicted.ttft_restart_s, 2),
+        "prompt_tokens": predicted.prompt_tokens,
+        "session_s": round(predicted.session_s, 1),
+    }
+
+
+def to_json(plan: Plan) -> dict[str, Any]:
+    """The contract's `plan --json`."""
+    from llmstack.plan.argv import argv
+    from llmstack.plan.calibrate import stated_error
+
+    basis = {
+        "basis": "assumed" if plan.hardware.measured is None else "measured",
+        "error": round(stated_error(plan.hardware), 3),
+    }
+    names = [device.name for device in plan.hardware.devices]
+    return {
+        "feasible": True,
+        "model": model_json(plan.facts),
+        "hardware": plan.hardware.to_json(),
+        "decisions": [
+            {"flag": d.flag, "value": d.value, "reason": d.reason, "cost": d.cost, "pinned": d.pinned}
+            for d in plan.decisions
+        ],
+        "memory": {
+            "devices": [
+                _use_json(name, use, budget)
+                for name, use, budget in zip(names, plan.memory.devices, plan.budget.devices, strict=True)
+            ],
+            "host": {
+                **_use_json("RAM", plan.memory.host, plan.budget.ram),
+                "prompt_cache_mib": round(plan.memory.cache_ram),
+                "checkpoints_mib": round(plan.memory.checkpoints),
+            },
+        },
+        "predicted": predicted_json(plan.predicted) | basis,
+        "alternatives": [
+            {"why": other.why, "argv": list(other.argv), "predicted": predicted_json(other.predicted)}
+            for other in plan.alternatives
+        ],
+        "notes": list(plan.notes),
+        "argv": list(argv(plan)),
+    }

@@ -1,0 +1,279 @@
+"""Finds the fastest assignment that keeps the budgets, over all of llama-server's placement flags.
+
+Memory is monotone in each placement flag (more on the CPU never takes more VRAM, but for the staging buffer of
+the first expert block), so the smallest number that fits is found by bisection; speed decides among the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmstack.hardware import Hardware
+from llmstack.plan.assignment import Assignment, on_cpu
+from llmstack.plan.facts import Facts
+from llmstack.plan.goal import Goal
+from llmstack.plan.memory import Estimator, Memory
+from llmstack.plan.result import Budget
+from llmstack.plan.speed import Predicted, Speed
+
+UBATCHES = (512, 1024, 2048, 4096)
+DRAFTS = (0, 1, 2, 3)
+PROMPT_CACHE_MIB = 8192  # llama-server's own default for -cram: the most we take
+CHECKPOINTS = 32  # its default for -ctxcp: the most we take
+MIN_CHECKPOINTS = 4  # turns that can be rolled back; a hybrid or windowed model without any re-reads its prompt
+STAGED_IS_WORTH_MIB = 256  # from here on, weights on the CPU are loaded into pinned memory
+
+
+FIT_MARGIN_MIB = 1024  # --fit-target's default
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    assignment: Assignment
+    memory: Memory
+    predicted: Predicted
+
+    @property
+    def cost(self) -> float:
+        return self.predicted.session_s
+
+
+class Search:
+    def __init__(self, facts: Facts, hardware: Hardware, goal: Goal, fixed: dict[str, Any]) -> None:
+        self.facts = facts
+        self.hardware = hardware
+        self.goal = goal
+        self.fixed = fixed
+        self.estimator = Estimator(
+            facts, hardware.devices, cpu_flags=hardware.cpu.flags, mmproj_bytes=goal.mmproj_bytes
+        )
+        self.speed = Speed(facts, hardware, self.estimator)
+        self.budget = budgets(hardware, goal)
+        self.top = facts.n_layer_all + 1
+        self._field = "ncmoe" if facts.moe else "ncffn"
+
+    def best(self, ctx: int, type_k: str, type_v: str) -> Found | None:
+        """The cheapest feasible assignment for this context and cache type, None when there is none.
+
+        Never one that reads or writes slower than llama.cpp's own way would, if another is feasible.
+        """
+        found = list(self.all(ctx, type_k, type_v))
+        if not found:
+            return None
+        floor = self.floor(ctx, type_k, type_v)
+        if floor is None:
+            return min(found, key=lambda one: one.cost)
+        nearest = max(_reach(one.predicted, floor) for one in found)
+        return min((one for one in found if _reach(one.predicted, floor) >= nearest), key=lambda one: one.cost)
+
+    def floor(self, ctx: int, type_k: str, type_v: str) -> Predicted | None:
+        """What the placement of llama.cpp's --fit comes to: 1024 MiB left free, its own batch, a memory map.
+
+        It moves single matrices, so it is credited with half a block less in RAM than whole blocks allow.
+        """
+        if not self.hardware.devices:
+            return None
+        fixed: dict[str, Any] = {"ubatch": 512, "nkvo": False, "draft_max": 0, "swa_full": False, "load_mode": "mmap"}
+        goal = replace(self.goal, vram_margin_mib=FIT_MARGIN_MIB)
+        like = Search(self.facts, self.hardware, goal, {**fixed, **self.fixed})
+        best = min(like.all(ctx, type_k, type_v), key=lambda one: one.cost, default=None)
+        if best is None:
+            return None
+        a = best.assignment
+        if a.ncmoe or a.ncffn:
+            a = replace(a, ncmoe=max(a.ncmoe - 1, 0), ncffn=max(a.ncffn - 1, 0))
+        elif a.ngl < self.top:
+            a = replace(a, ngl=a.ngl + 1)
+        less = self.speed.predict(a, self.goal.workload)
+        decode = (less.decode_tps + best.predicted.decode_tps) / 2
+        return replace(best.predicted, decode_tps=decode)
+
+    def feasible(self, ctx: int, type_k: str, type_v: str) -> bool:
+        """Whether any assignment keeps the budgets; cheaper than the best one."""
+        return any(
+            self.finish(placed) is not None
+            for base in self._bases(ctx, type_k, type_v)
+            for placed in self._places(base)
+        )
+
+    def all(self, ctx: int, type_k: str, type_v: str) -> Iterator[Found]:
+        seen: set[Assignment] = set()
+        for base in self._bases(ctx, type_k, type_v):
+            for placed in self._places(base):
+                done = self.finish(placed)
+                if done is None or done in seen:
+                    continue
+                seen.add(done)
+                yield self.score(done)
+
+    def score(self, a: Assignment) -> Found:
+        return Found(a, self.estimator.estimate(a), self.speed.predict(a, self.goal.workload))
+
+    def fits_devices(self, a: Assignment) -> bool:
+        memory = self.estimator.estimate(a)
+        return all(use.total <= mib for use, mib in zip(memory.devices, self.budget.devices, strict=True))
+
+    def fits(self, a: Assignment) -> bool:
+        memory = self.estimator.estimate(a)
+        devices = all(use.total <= mib for use, mib in zip(memory.devices, self.budget.devices, strict=True))
+        return devices and memory.host.total <= self.budget.ram
+
+    def _bases(self, ctx: int, type_k: str, type_v: str) -> Iterator[Assignment]:
+        """Everything but the placement."""
+        start = Assignment(
+            ctx=ctx,
+            ngl=0,
+            type_k=type_k,
+            type_v=type_v,
+            threads=self.hardware.cpu.physical_cores,
+            has_gpu=bool(self.hardware.devices),
+            no_repack=self.estimator.packs_latent,
+        )
+        elsewhere = ("ctx", "type_k", "type_v", "ngl", "ncmoe", "ncffn", "split")
+        fixed = {key: value for key, value in self.fixed.items() if key not in elsewhere}
+        ubatches = (fixed["ubatch"],) if "ubatch" in fixed else UBATCHES
+        swa = (fixed["swa_full"],) if "swa_full" in fixed else (False, True) if self.facts.has_window else (False,)
+        drafts = (fixed["draft_max"],) if "draft_max" in fixed else DRAFTS if self.facts.n_draft else (0,)
+        offload = (fixed["nkvo"],) if "nkvo" in fixed else (False, True) if self.hardware.devices else (False,)
+        for ubatch in ubatches:
+            if ubatch > ctx and ubatch != ubatches[0]:
+                continue
+            for swa_full in swa:
+                for draft_max in drafts:
+                    for nkvo in offload:
+                        base = replace(start, **fixed)
+                        yield replace(
+                            base,
+                            ubatch=ubatch,
+                            batch=fixed.get("batch", max(2048, ubatch)),
+                            swa_full=swa_full,
+                            draft_max=draft_max,
+                            nkvo=nkvo,
+                        )
+
+    def _places(self, base: Assignment) -> Iterator[Assignment]:
+        """Assignments of this base that keep the devices' budgets, at most a dozen."""
+        if not self.hardware.devices:
+            yield replace(base, ngl=0, nkvo=False)
+            return
+        if "split" in self.fixed:
+            base = replace(base, split=self.fixed["split"])
+        if base.nkvo and "nkvo" not in self.fixed and self._fit(replace(base, ngl=self.top, nkvo=False)):
+            return  # everything fits with the cache on the GPU: keeping it in RAM can only cost
+        for ngl in self._ngls(base):
+            found = self._least_on_cpu(replace(base, ngl=ngl))
+            if found is not None:
+                yield found
+
+    def _ngls(self, base: Assignment) -> list[int]:
+        if "ngl" in self.fixed:
+            return [self.fixed["ngl"]]
+        plain = self._most(base, 0)
+        if plain == self.top:
+            return [self.top]
+        most = self._most(base, self.facts.n_layer_all)
+        steps = {most - round((most - plain) * part / 4) for part in range(5)}
+        return sorted({0, plain, most, *steps}, reverse=True)
+
+    def _most(self, base: Assignment, blocks: int) -> int:
+        """The largest -ngl that fits with the first `blocks` blocks' feed-forward weights in RAM."""
+        base = on_cpu(base, moe=self.facts.moe, blocks=self.fixed.get(self._field, blocks))
+        low, high = 0, self.top
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._fit(replace(base, ngl=middle)) is not None:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def _least_on_cpu(self, a: Assignment) -> Assignment | None:
+        moe = self.facts.moe
+        if "ncffn" in self.fixed and moe:
+            a = replace(a, ncffn=self.fixed["ncffn"])
+        if self._field in self.fixed:
+            return self._fit(on_cpu(a, moe=moe, blocks=self.fixed[self._field]))
+        if a.ngl == 0:
+            return self._fit(a)
+        whole = self._fit(a)
+        if whole is not None:
+            return whole
+        start = max(self.top - a.ngl, 0)
+        low, high = start + 1, self.facts.n_layer_all
+        best = self._fit(on_cpu(a, moe=moe, blocks=high))
+        if best is None:
+            return None
+        while low < high:
+            middle = (low + high) // 2
+            found = self._fit(on_cpu(a, moe=moe, blocks=middle))
+            if found is not None:
+                best, high = found, middle
+            else:
+                low = middle + 1
+        return best
+
+    def _fit(self, a: Assignment) -> Assignment | None:
+        """The assignment, with a split that keeps each device's budget, or None."""
+        if self.fits_devices(a):
+            return a
+        if len(self.hardware.devices) < 2 or "split" in self.fixed or a.ngl == 0:
+            return None
+        shares = [float(mib) for mib in self.budget.devices]
+        for _ in range(8):
+            tried = replace(a, split=tuple(round(share, 1) for share in shares))
+            memory = self.estimator.estimate(tried)
+            ratios = [use.total / max(mib, 1) for use, mib in zip(memory.devices, self.budget.devices, strict=True)]
+            if max(ratios) <= 1:
+                return tried
+            mean = sum(ratios) / len(ratios)
+            shares = [
+                share * min(max((mean / max(r, 0.05)) ** 0.7, 0.5), 2.0)
+                for share, r in zip(shares, ratios, strict=True)
+            ]
+        return None
+
+    def finish(self, a: Assignment) -> Assignment | None:
+        """Fills in what lives in RAM: load mode, checkpoints, prompt cache. None when RAM is too small."""
+        memory = self.estimator.estimate(replace(a, cache_ram_mib=0, checkpoints=0))
+        if "load_mode" not in self.fixed:
+            pinned = any(backend.pinned for backend in self.estimator.backends) and a.ngl > 0
+            staged = memory.host.weights - self.facts.input_bytes / (1 << 20)
+            a = replace(a, load_mode="none" if pinned and staged >= STAGED_IS_WORTH_MIB else "mmap")
+        left = self.budget.ram - memory.host.total
+        each = self.estimator.checkpoint_bytes(a) / (1 << 20) * a.parallel
+        keeps = (self.facts.recurrent or self.facts.has_window) and each > 0
+        if "checkpoints" not in self.fixed:
+            wanted = min(CHECKPOINTS, max(int(left * 0.5 / each), 0)) if keeps else 0
+            a = replace(a, checkpoints=min(CHECKPOINTS, max(wanted, MIN_CHECKPOINTS)) if keeps else 0)
+        left -= each * a.checkpoints if keeps else 0
+        if "cache_ram_mib" not in self.fixed:
+            spare = int(min(PROMPT_CACHE_MIB, left * 0.5)) // 256 * 256
+            a = replace(a, cache_ram_mib=max(spare, 0))
+        return a if left - a.cache_ram_mib >= 0 else None
+
+
+def at_least(mine: Predicted, floor: Predicted) -> bool:
+    return _reach(mine, floor) >= 1
+
+
+def _reach(mine: Predicted, floor: Predicted) -> float:
+    """The smaller share of the floor's two speeds that is reached, 1 when both are."""
+    return min(mine.decode_tps / floor.decode_tps, mine.prefill_tps / floor.prefill_tps, 1.0)
+
+
+def budgets(hardware: Hardware, goal: Goal) -> Budget:
+    """What may be used: free memory less a margin, and for RAM the cgroup's limit where it is lower."""
+    margins = tuple(
+        goal.vram_margin_mib if goal.vram_margin_mib is not None else max(256, device.total_mib // 40)
+        for device in hardware.devices
+    )
+    free = hardware.ram.available_mib
+    if hardware.ram.limit_mib is not None:
+        free = min(free, hardware.ram.limit_mib)
+    margin = goal.ram_margin_mib
+    if margin is None:
+        margin = min(max(512, hardware.ram.total_mib // 16), max(free // 4, 0))
+    devices = tuple(max(d.free_mib - m, 0) for d, m in zip(hardware.devices, margins, strict=True))
+    return Budget(devices, max(free - margin, 0), margins, margin)

@@ -1,0 +1,264 @@
+"""Predicted speed of an assignment: what limits each step, added up.
+
+Decode reads every active weight and the live cache once a token; prefill computes, and copies what is not on
+the GPU to it once per ubatch (op-offload, from 32 tokens on). The constants were fitted to the published points
+in tests/planning/points.toml; docs/planner.md shows each prediction beside its point.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from llmstack.hardware import Hardware, Measured
+from llmstack.plan.assignment import Assignment
+from llmstack.plan.cards import Card, card_of
+from llmstack.plan.facts import Facts, Kind
+from llmstack.plan.goal import Workload
+from llmstack.plan.memory import Estimator
+
+GPU_READ = 0.85  # share of the published bandwidth that matrix-vector kernels reach
+LAYER_S = 20e-6  # launch and synchronisation of one block on a GPU
+RECURRENT_S = 40e-6  # more for a recurrent block: its many small kernels
+CPU_READ = 0.60  # share of the published RAM bandwidth, threads reading weights
+EXPERT_SYNC_S = 0.28e-3  # per block whose experts are on the CPU: two copies of activations and a wait
+SPLIT_SYNC_S = 0.1e-3  # per switch between backends for whole blocks
+DENSE_RATE = 0.70  # share of the published matrix rate, dense prefill with quantised weights
+MOE_RATE = 0.50  # the same where each expert sees few tokens, for a card of MOE_TFLOPS; memory holds faster ones
+MOE_TFLOPS = 71.0
+ATTENTION_RATE = 0.45
+PINNED_LINK = 0.80  # share of the link that copies from pinned memory reach
+PAGEABLE_LINK = 0.44  # the same from pageable memory: 1.8 times slower
+STAGED_EXPERTS = 0.65  # of a block's expert bytes, what a ubatch really copies: routing is uneven
+FEW_EXPERTS = 32  # up to here a ubatch uses them all
+ASSUMED_RAM_GBPS = 50.0  # two channels of DDR4-3200
+SCAN_GFLOPS = 30.0  # recurrent scan on the CPU (with -nkvo the state stays there)
+ACCEPT = 0.70  # assumed share of drafted tokens that are accepted, each
+VERIFY_COST = 1.08
+CORE_GFLOPS = {"amx_int8": 90.0, "avx512f": 50.0, "avx2": 32.0, "asimddp": 25.0}
+CPU_BASE_GFLOPS = 8.0
+GROUP = 4.0  # query heads that share a K and V in most models: the later ones read them from the processor's cache
+RESTORE_S = 0.5  # a snapshot read back after a restart, and the rest of the request
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """tokens/s and s. decode_tps is at the workload's depth, prefill_tps the mean over the cold prompt."""
+
+    prefill_tps: float
+    decode_tps: float
+    ttft_cold_s: float
+    ttft_warm_s: float
+    ttft_restart_s: float
+    prompt_tokens: int
+    session_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CpuRates:
+    """What threads reach: GB/s while reading, GFLOP/s in prefill, and s per block of each forward pass."""
+
+    read: float
+    expert_read: float
+    cache_read: float
+    dense: float
+    expert: float
+    attention: float
+    pass_s: float
+
+
+def cpu_rates(measured: Measured | None, read: float, gflops: float) -> CpuRates:
+    """Measured rates where there are any, else `read` GB/s and `gflops` GFLOP/s for everything."""
+    m = measured or Measured()
+    read = m.read_gbps or read
+    dense = m.dense_gflops or gflops
+    return CpuRates(
+        read=read,
+        expert_read=m.expert_read_gbps or read,
+        cache_read=m.cache_read_gbps or read * GROUP,
+        dense=dense,
+        expert=m.expert_gflops or dense,
+        attention=m.attention_gflops or dense / 2,
+        pass_s=m.pass_s or 0.0,
+    )
+
+
+def _matrix_tflops(card: Card, experts: bool) -> float:
+    """What prefill reaches, TFLOP/s: with experts it grows with the root of the card's rate only."""
+    if not experts:
+        return card.compute_tflops * DENSE_RATE
+    return card.compute_tflops * MOE_RATE * min(math.sqrt(MOE_TFLOPS / card.compute_tflops), 1.3)
+
+
+class Speed:
+    def __init__(self, facts: Facts, hardware: Hardware, estimator: Estimator) -> None:
+        self.facts = facts
+        self.hardware = hardware
+        self.estimator = estimator
+        self.cards: tuple[Card, ...] = tuple(card_of(device) for device in hardware.devices)
+        self.ram_gbps = hardware.ram.bandwidth_gbps or ASSUMED_RAM_GBPS
+        rate = next((g for flag, g in CORE_GFLOPS.items() if flag in hardware.cpu.flags), CPU_BASE_GFLOPS)
+        self.cpu_gflops = rate * max(hardware.cpu.physical_cores, 1)
+        self.rates = cpu_rates(hardware.measured, self.ram_gbps * CPU_READ, self.cpu_gflops)
+        share = facts.expert_share
+        self._attending = max(sum(b.k_width > 0 and not b.draft for b in facts.blocks), 1)
+        self._active = [b.rest + b.dense + b.experts * share for b in facts.blocks]
+        bits = facts.size_bytes / facts.n_params if facts.n_params else 1.0
+        self._flops_per_byte = 2.0 / bits if bits else 2.0
+
+    def predict(self, a: Assignment, work: Workload) -> Predicted:
+        work = work.within(a.ctx // a.parallel)
+        cold = self.prefill_s(a, work.cold_tokens, 0)
+        warm = self.prefill_s(a, work.turn_tokens, work.depth)
+        token = self.token_s(a, work.depth)
+        restart = RESTORE_S + warm if self.restores(a) else cold
+        turn = warm + work.output_tokens * token
+        return Predicted(
+            prefill_tps=work.cold_tokens / cold,
+            decode_tps=1.0 / token,
+            ttft_cold_s=cold + token,
+            ttft_warm_s=warm + token,
+            ttft_restart_s=restart + token,
+            prompt_tokens=work.cold_tokens,
+            session_s=cold + restart + work.turns * turn,
+        )
+
+    def restores(self, a: Assignment) -> bool:
+        """Whether a snapshot of the shared prefix is of use after a restart (facts measured in docs)."""
+        return a.swa_full or not self.facts.has_window
+
+    def token_s(self, a: Assignment, depth: int) -> float:
+        """Seconds per output token at `depth` tokens of context."""
+        step = self._step_s(a, depth, 1)
+        if not a.draft_max:
+            return step
+        expected = sum(ACCEPT**n for n in range(a.draft_max + 1))
+        block = max(self._draft_bytes(), 1)
+        bandwidth = self.cards[0].bandwidth_gbps * GPU_READ if self.cards else self.ram_gbps * CPU_READ
+        draft = a.draft_max * (block / bandwidth / 1e9 + 4 * LAYER_S)
+        return (self._step_s(a, depth, a.draft_max + 1) * VERIFY_COST + draft) / expected
+
+    def _draft_bytes(self) -> float:
+        drafts = sum(x for x, b in zip(self._active, self.facts.blocks, strict=True) if b.draft)
+        return drafts + self.facts.output_bytes
+
+    def _step_s(self, a: Assignment, depth: int, tokens: int) -> float:
+        """One forward pass over `tokens` tokens (1, or a verified draft)."""
+        facts, n = self.facts, self.facts.n_layer_all
+        start, ranges = self.estimator.ranges(a)
+        widen = min(tokens, 1 / facts.expert_share) if facts.expert_share else 1.0
+        widen = 1 + (widen - 1) * 0.85  # drafted tokens share some experts
+        live = self._live(a, depth)
+        total, cpu_bytes, syncs, host_kv = 0.0, 0.0, 0.0, 0.0
+        expert_bytes = 0.0  # of experts that threads read
+        for block in facts.blocks[: min(start, n)]:
+            if block.draft:
+                continue
+            cpu_bytes += block.rest + block.dense
+            expert_bytes += block.experts * facts.expert_share * widen
+            if block.k_width:  # threads read K and V once for each query head, not once for each group
+                host_kv += live * block.heads * (block.head_dim or 1) / block.k_width / self.rates.cache_read
+            syncs += self.rates.pass_s
+        for (low, high), card in zip(ranges, self.cards, strict=True):
+            gpu, kv, blocks = 0.0, 0.0, 0
+            for il in range(low, min(high, n)):
+                block = facts.blocks[il]
+                if block.draft:
+                    continue
+                blocks += 1
+                expert = block.experts * facts.expert_share * widen
+                gpu += block.rest
+                if il < a.ncmoe and block.experts:
+                    expert_bytes += expert
+                    syncs += EXPERT_SYNC_S
+                else:
+                    gpu += expert
+                if il < a.ncffn and block.dense:
+                    cpu_bytes += block.dense
+                    syncs += EXPERT_SYNC_S
+                else:
+                    gpu += block.dense
+                if block.kind is Kind.RECURRENT:
+                    total += RECURRENT_S
+                    if a.nkvo:
+                        syncs += EXPERT_SYNC_S + tokens * 6.0 * facts.state_s / (SCAN_GFLOPS * 1e9)
+                if block.k_width and a.nkvo:
+                    host_kv += live / (card.link_gbps * PAGEABLE_LINK)
+                    syncs += SPLIT_SYNC_S
+                elif block.k_width:
+                    kv += live
+            if high == n + 1 and low < high:
+                gpu += facts.output_bytes
+            total += (gpu + kv) / (card.bandwidth_gbps * GPU_READ * 1e9) + blocks * LAYER_S
+        if start > n:
+            cpu_bytes += facts.output_bytes
+        else:
+            syncs += SPLIT_SYNC_S * (start > 0) + SPLIT_SYNC_S * max(len([r for r in ranges if r[0] < r[1]]) - 1, 0)
+        total += cpu_bytes / (self.rates.read * 1e9) + expert_bytes / (self.rates.expert_read * 1e9)
+        return total + host_kv / 1e9 + syncs
+
+    def _live(self, a: Assignment, depth: int) -> float:
+        """Bytes of live cache of one attending block."""
+        return self.estimator.live_cache_bytes(a, depth) / self._attending
+
+    def prefill_s(self, a: Assignment, tokens: int, depth: int) -> float:
+        """Seconds to read `tokens` new tokens when `depth` are in the cache."""
+        facts, n = self.facts, self.facts.n_layer_all
+        ubatch = min(a.ubatch, a.batch, tokens)
+        if not self.cards or a.ngl == 0:
+            return self._cpu_prefill_s(a, tokens, depth)
+        batches = -(-tokens // ubatch)
+        start, ranges = self.estimator.ranges(a)
+        share = STAGED_EXPERTS if facts.n_expert > FEW_EXPERTS else 1.0
+        compute, staged, syncs, scan = 0.0, 0.0, 0.0, 0.0
+        owners: list[Card] = [self.cards[0]] * n
+        for (low, high), card in zip(ranges, self.cards, strict=True):
+            for il in range(low, min(high, n)):
+                owners[il] = card
+        middle = depth + tokens / 2
+        live = self._live(a, int(middle))
+        for il, block in enumerate(facts.blocks):
+            if block.draft:
+                continue
+            card = owners[il]
+            flops = self._active[il] * self._flops_per_byte
+            compute += flops / (_matrix_tflops(card, block.experts > 0) * 1e12)
+            if block.k_width:
+                seen = min(middle, facts.window) if block.kind is Kind.WINDOW else middle
+                attention = 4.0 * seen * block.heads * (block.head_dim or 1)
+                compute += attention / (card.compute_tflops * ATTENTION_RATE * 1e12)
+            moved = 0.0
+            if il < start:
+                moved = block.rest + block.dense + block.experts * share
+            else:
+                moved += block.experts * share * (il < a.ncmoe)
+                moved += block.dense * (il < a.ncffn)
+            if moved:
+                link = card.link_gbps * (PINNED_LINK if a.load_mode == "none" else PAGEABLE_LINK)
+                staged += moved / (link * 1e9)
+                syncs += EXPERT_SYNC_S
+            off = a.nkvo or il < start
+            if off and block.kind is Kind.RECURRENT:
+                scan += 6.0 * facts.state_s / (SCAN_GFLOPS * 1e9)
+            elif off and block.k_width:
+                staged += live / (card.link_gbps * PAGEABLE_LINK * 1e9)
+        return tokens * (compute + scan) + batches * (staged + syncs)
+
+    def _cpu_prefill_s(self, a: Assignment, tokens: int, depth: int) -> float:
+        share = self.facts.expert_share
+        dense = experts = attention = 0.0
+        blocks = 0
+        middle = depth + tokens / 2
+        for block in self.facts.blocks:
+            if block.draft:
+                continue
+            blocks += 1
+            dense += (block.rest + block.dense) * self._flops_per_byte
+            experts += block.experts * share * self._flops_per_byte
+            if block.k_width:
+                seen = min(middle, self.facts.window) if block.kind is Kind.WINDOW else middle
+                attention += 4.0 * seen * block.heads * (block.head_dim or 1)
+        rates = self.rates
+        each = dense / rates.dense + experts / rates.expert + attention / rates.attention
+        passes = -(-tokens // max(min(a.ubatch, a.batch), 1))
+        return tokens * each / 1e9 + passes * blocks * rates.pass_s
