@@ -1,0 +1,245 @@
+"""The models a person can name: where their files are, how large, and how their makers want them run."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from llmstack.catalog.overlay import Overlay
+from llmstack.errors import BadInput
+
+
+class Reasoning(enum.StrEnum):
+    """How a model's thinking is switched."""
+
+    NONE = "none"  # it never thinks
+    ALWAYS = "always"  # it always thinks
+    TEMPLATE = "template"  # the chat template takes enable_thinking
+    EFFORT = "effort"  # the template takes reasoning_effort (low, medium, high); it cannot be switched off
+
+
+class ToolFormat(enum.StrEnum):
+    """What a tool call looks like in the model's own text (llama.cpp's parsers read all of these)."""
+
+    JSON = "json"  # {"name", "arguments"} in <tool_call> tags or bare: Qwen2.5, Qwen3, Granite, Hermes
+    QWEN_XML = "qwen-xml"  # <tool_call><function=…><parameter=…>: Qwen3-Coder, Qwen3.5 and later, Nemotron 3
+    HARMONY = "harmony"  # gpt-oss channels
+    MISTRAL = "mistral"  # [TOOL_CALLS]name[ARGS]{…}
+    GLM = "glm"  # <tool_call>name<arg_key>…</arg_key><arg_value>…
+    GEMMA = "gemma"  # Gemma 4's own call tokens
+    TEXT = "text"  # no format of its own: the grammar of the tool schema makes it
+
+
+class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the model's maker recommends; None leaves it to llama-server."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+
+    def flags(self) -> tuple[tuple[str, str], ...]:
+        """As llama-server's options (`--temp`, …), those that are set."""
+        names = {
+            "temperature": "--temp",
+            "top_p": "--top-p",
+            "top_k": "--top-k",
+            "min_p": "--min-p",
+            "repeat_penalty": "--repeat-penalty",
+            "presence_penalty": "--presence-penalty",
+        }
+        values = ((flag, getattr(self, name)) for name, flag in names.items())
+        return tuple((flag, f"{value:g}") for flag, value in values if value is not None)
+
+
+class Quant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One size of a model. files: the first shard first. size: bytes of all files together, exact; 0 when unknown.
+
+    about_gb: its size as published in GB (10^9 bytes), where only that is known. sha256: one per file; empty
+    where no published figure was at hand: the hub's own is then used at the pull.
+    """
+
+    file: str = ""
+    files: tuple[str, ...] = ()
+    size: int = 0
+    about_gb: float = 0.0
+    sha256: str | tuple[str, ...] = ()
+    repo: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.files or ((self.file,) if self.file else ())
+
+    @property
+    def bytes(self) -> int:
+        """The exact size, or the rounded one; 0 when neither is known."""
+        return self.size or int(self.about_gb * 1e9)
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        return (self.sha256,) if isinstance(self.sha256, str) else self.sha256
+
+
+class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One entry of the catalog.
+
+    quality: rank among the shipped models for coding, 1 is best (sources beside it). shape: GGUF values of the
+    model (`block_count`, …; arrays allowed), enough to plan before a download. total, active: parameters in
+    billions. handoff: base URL of an engine elsewhere that serves it (then nothing is downloaded).
+    """
+
+    repo: str = ""
+    revision: str = "main"
+    file: str = ""
+    files: tuple[str, ...] = ()
+    size: int = 0
+    sha256: str | tuple[str, ...] = ()
+    quants: dict[str, Quant] = {}
+    quant: str = ""
+    url: str = ""
+    mmproj: str = ""
+    summary: str = ""
+    license: str = ""
+    total: float | None = None
+    active: float | None = None
+    context: int | None = None
+    quality: int | None = None
+    tools: ToolFormat | None = None
+    reasoning: Reasoning | None = None
+    sampling: Sampling = Sampling()
+    sampling_thinking: Sampling = Sampling()
+    quirks: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    arch: str = ""
+    shape: dict[str, Any] = {}
+    handoff: str = ""
+
+    def server_flags(self, *, thinking: bool = False) -> tuple[str, ...]:
+        """The maker's sampling settings as llama-server's arguments: its defaults for requests that set none."""
+        sampling = self.sampling_thinking if thinking and self.sampling_thinking.flags() else self.sampling
+        return tuple(word for pair in sampling.flags() for word in pair)
+
+    def sizes(self) -> dict[str, Quant]:
+        """Every quant by name, the recommended one first; a plain `file` counts as one without a table."""
+        if not self.quants:
+            plain = Quant(file=self.file, files=self.files, size=self.size, sha256=self.sha256)
+            return {quant_of(plain.names[0]) or "default": plain} if plain.names else {}
+        first = self.quant if self.quant in self.quants else next(iter(self.quants))
+        return {first: self.quants[first], **{name: quant for name, quant in self.quants.items() if name != first}}
+
+
+class Catalog(msgspec.Struct, frozen=True):
+    """All models by name, in the order of the files."""
+
+    models: Mapping[str, Model]
+
+    def find(self, name: str) -> tuple[str, Model, str] | None:
+        """`NAME` or `NAME:QUANT` → (name, model, quant), quant empty when none is named. Case does not matter."""
+        wanted, _, quant = name.partition(":")
+        for key, model in self.models.items():
+            if key.lower() == wanted.lower():
+                if not quant:
+                    return key, model, ""
+                for size in model.sizes():
+                    if size.lower() == quant.lower():
+                        return key, model, size
+                raise BadInput(
+                    f"{key} has no size {quant}",
+                    why=f"it has {', '.join(model.sizes())}",
+                    next=f"llmstack models show {key}",
+                )
+        return None
+
+    def near(self, name: str) -> tuple[str, ...]:
+        """Names that look like this one, for an error message."""
+        import difflib
+
+        return tuple(difflib.get_close_matches(name.partition(":")[0].lower(), list(self.models), n=3, cutoff=0.4))
+
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+_QUANT = re.compile(r"(?:^|[-_.])((?:UD-)?(?:I?Q\d(?:_\w+)*|MXFP4(?:_MOE)?|NVFP4|BF16|F16|F32))(?=[-.]|$)", re.I)
+
+
+def quant_of(file: str) -> str:
+    """The quantisation named in a file's name (`…-Q4_K_M-00001-of-00002.gguf` → Q4_K_M), or an empty string."""
+    stem = file.rpartition("/")[2].removesuffix(".gguf")
+    stem = re.sub(r"-\d{5}-of-\d{5}$", "", stem)
+    found = _QUANT.findall(stem)
+    return str(found[-1]).upper() if found else ""
+
+
+def shards(file: str) -> tuple[str, ...]:
+    """All names of a split file from any one of them (llama_split_path, llama.cpp's src/llama.cpp)."""
+    match = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})\.gguf", file)
+    if match is None or not 1 <= int(match[2]) <= int(match[3]):
+        return (file,)
+    return tuple(f"{match[1]}-{number:05d}-of-{match[3]}.gguf" for number in range(1, int(match[3]) + 1))
+
+
+def read_models(overlay: Overlay) -> Catalog:
+    """[models.*] as records. Raises BadInput that names file, line and key."""
+    models: dict[str, Model] = {}
+    for name in overlay.table("models"):
+        model = overlay.convert(("models", name), Model)
+        for problem, path in _problems(name, model):
+            where = overlay.where(("models", name, *path))
+            raise BadInput(
+                f"{where + ': ' if where else ''}{problem}", next="edit the file; docs/models.md lists every key"
+            )
+        models[name] = model
+    return Catalog(models)
+
+
+def _problems(name: str, model: Model) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    if not _NAME.fullmatch(name):
+        yield f"the model name {name!r} may hold letters, digits, and . _ + - only", ()
+    if model.handoff:
+        return
+    if not model.sizes() and not model.url:
+        yield f"models.{name} lacks file, files, quants or url", ()
+    if model.sizes() and not model.repo and not any(quant.repo for quant in model.quants.values()) and not model.url:
+        yield (
+            f"models.{name} lacks repo: the files {', '.join(next(iter(model.sizes().values())).names)} are where?",
+            (),
+        )
+    for repo, path in [
+        (model.repo, ("repo",)),
+        *((quant.repo, ("quants", key, "repo")) for key, quant in model.quants.items()),
+    ]:
+        if repo and not is_repo(repo):
+            yield f"models.{name}.repo: {repo!r} is not OWNER/NAME", path
+    if model.quant and model.quants and model.quant not in model.quants:
+        yield f"models.{name}.quant: there is no {model.quant} among {', '.join(model.quants)}", ("quant",)
+    for key, quant in model.sizes().items():
+        here: tuple[str | int, ...] = ("quants", key) if key in model.quants else ()
+        if not quant.names:
+            yield f"models.{name}.quants.{key} lacks file or files", here
+        for file in (*quant.names, *((model.mmproj,) if model.mmproj else ())):
+            if not is_file(file):
+                yield f"models.{name}: {file!r} is not a plain file name inside a repository", here
+        for digest in quant.digests:
+            if not re.fullmatch(r"[0-9a-f]{64}", digest):
+                yield f"models.{name}: sha256 must be 64 hexadecimal digits, not {digest!r}", (*here, "sha256")
+        if quant.digests and len(quant.digests) != len(quant.names):
+            yield f"models.{name}: {len(quant.names)} files but {len(quant.digests)} sha256", (*here, "sha256")
+
+
+def is_repo(text: str) -> bool:
+    """OWNER/NAME as the hub allows it (huggingface_hub's validate_repo_id)."""
+    part = r"[A-Za-z0-9](?:[\w.-]{0,94}[A-Za-z0-9_])?"
+    return bool(re.fullmatch(rf"{part}/{part}", text)) and "--" not in text and ".." not in text
+
+
+def is_file(text: str) -> bool:
+    """A relative path of plain names that ends in .gguf: nothing that could leave a folder."""
+    parts = text.split("/")
+    return text.endswith(".gguf") and all(
+        re.fullmatch(r"[A-Za-z0-9_][\w.+()-]*", part) and ".." not in part for part in parts
+    )

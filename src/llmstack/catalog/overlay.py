@@ -1,0 +1,257 @@
+"""Reads models.toml files, lays the user's over the shipped one, and says on which line something is wrong.
+
+Tables merge by name, key by key. The user's routes come before the shipped ones. Everything else replaces.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+
+from llmstack.errors import BadInput
+
+Path = tuple[str | int, ...]
+T = TypeVar("T")
+
+TOP_LEVEL = ("models", "upstreams", "routes", "profiles", "offline")
+_LISTS = ("routes",)
+_EDIT = "edit the file; docs/models.md lists every key"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One parsed file. lines: for each table and key the line it stands on (from 1)."""
+
+    name: str
+    data: Mapping[str, Any]
+    lines: Mapping[Path, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """The files laid over each other, and for every key the file and line it came from."""
+
+    data: Mapping[str, Any]
+    origin: Mapping[Path, str] = field(default_factory=dict)
+
+    def where(self, path: Path) -> str:
+        """`models.toml:12` of the key, or of the nearest table above it; empty when nothing is known."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.origin:
+                return self.origin[path[:length]]
+        return ""
+
+    def table(self, *path: str) -> Mapping[str, Any]:
+        """A table by its path; an empty one when it is not there. Raises BadInput when it is no table."""
+        found: Any = self.data
+        for name in path:
+            found = found.get(name, {})
+            if not isinstance(found, dict):
+                raise BadInput(f"{_at(self.where(path))}[{'.'.join(path)}] must be a table", next=_EDIT)
+        result: Mapping[str, Any] = found
+        return result
+
+    def convert(self, path: Path, kind: type[T]) -> T:
+        """The value at `path` as a typed record. Raises BadInput that names file, line and key."""
+        found: Any = self.data
+        for name in path:
+            found = found[name]
+        try:
+            return msgspec.convert(found, kind)
+        except msgspec.ValidationError as error:
+            raise self._bad(path, error) from None
+
+    def _bad(self, path: Path, error: msgspec.ValidationError) -> BadInput:
+        text = str(error)
+        message, _, inner = text.partition(" - at `$")
+        below: list[str | int] = []
+        for name, quoted, index in re.findall(r"\.([\w-]+)|\[\.\.\.\]|\[\"([^\"]+)\"\]|\[(\d+)\]", inner):
+            below.append(int(index) if index else name or quoted)
+        unknown = re.search(r"contains unknown field `(.+?)`", message)
+        if unknown:
+            full = (*path, *below, unknown[1])
+            return BadInput(f"{_at(self.where(full))}unknown key {shown(full)}", next=_EDIT)
+        missing = re.search(r"missing required field `(.+?)`", message)
+        if missing:
+            return BadInput(
+                f"{_at(self.where((*path, *below)))}{shown((*path, *below))} lacks {missing[1]}", next=_EDIT
+            )
+        full = (*path, *below)
+        return BadInput(f"{_at(self.where(full))}{shown(full)}: {message[:1].lower()}{message[1:]}", next=_EDIT)
+
+
+def shown(path: Path) -> str:
+    """A key's path as a person would write it: `models.mine.sampling.top_k`, `routes[2].match`."""
+    text = ""
+    for part in path:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def parse(text: str | bytes, name: str) -> Document:
+    """One models.toml. Raises BadInput with the line for text that is no TOML, and for an unknown table."""
+    try:
+        source = text.decode("utf-8") if isinstance(text, bytes) else text
+        data = tomllib.loads(source)
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{name}: this file is not UTF-8 (byte {error.start})", next=_EDIT) from None
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        line = re.search(r"at line (\d+)", message)
+        where = f"{name}:{line[1]}" if line else name
+        raise BadInput(
+            f"{where}: {message.partition(' (at ')[0][:1].lower()}{message.partition(' (at ')[0][1:]}", next=_EDIT
+        ) from None
+    document = Document(name, data, dict(_lines(source)))
+    for key in data:
+        if key not in TOP_LEVEL:
+            line_number = min((line for path, line in document.lines.items() if path[0] == key), default=0)
+            raise BadInput(
+                f"{name}:{line_number}: unknown key {key}",
+                why=f"known are {', '.join(TOP_LEVEL)}",
+                next=_EDIT,
+            )
+    return document
+
+
+def merge(shipped: Document, user: Document | None = None) -> Overlay:
+    """The user's file over the shipped one. Raises BadInput where one has a table and the other has none."""
+    if user is None:
+        return Overlay(shipped.data, {path: f"{shipped.name}:{line}" for path, line in shipped.lines.items()})
+    origin: dict[Path, str] = {
+        path: f"{shipped.name}:{line}" for path, line in shipped.lines.items() if path[0] not in _LISTS
+    }
+    tables = {key: value for key, value in user.data.items() if key not in _LISTS}
+    data = _over(shipped.data, tables, (), user, origin)
+    for name in _LISTS:
+        mine, theirs = user.data.get(name, []), shipped.data.get(name, [])
+        if not isinstance(mine, list):
+            raise BadInput(
+                f"{user.name}:{user.lines.get((name,), 0)}: {name} must be written as [[{name}]]", next=_EDIT
+            )
+        data[name] = [*mine, *theirs]
+        for document, shift in ((user, 0), (shipped, len(mine))):
+            for path, line in document.lines.items():
+                if path[0] == name and len(path) > 1 and isinstance(path[1], int):
+                    origin[(name, path[1] + shift, *path[2:])] = f"{document.name}:{line}"
+    return Overlay(data, origin)
+
+
+def _over(
+    low: Mapping[str, Any], high: Mapping[str, Any], path: Path, user: Document, origin: dict[Path, str]
+) -> dict[str, Any]:
+    result = dict(low)
+    for key, value in high.items():
+        here = (*path, key)
+        if here in user.lines:
+            origin[here] = f"{user.name}:{user.lines[here]}"
+        below = result.get(key)
+        if isinstance(value, dict):
+            if below is not None and not isinstance(below, dict):
+                raise BadInput(f"{_at(origin.get(here, ''))}{shown(here)} cannot be a table", next=_EDIT)
+            result[key] = _over(below or {}, value, here, user, origin)
+        elif isinstance(below, dict):
+            raise BadInput(f"{_at(origin.get(here, ''))}{shown(here)} must be a table", next=_EDIT)
+        else:
+            result[key] = value
+    return result
+
+
+def _at(where: str) -> str:
+    return f"{where}: " if where else ""
+
+
+_KEY = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
+_DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
+_TABLE = re.compile(rf"^\s*(\[\[?)\s*({_DOTTED})\s*\]\]?\s*(?:#.*)?$")
+_ASSIGN = re.compile(rf"^\s*({_DOTTED})\s*=\s*(.*)$")
+
+
+def _lines(source: str) -> Iterator[tuple[Path, int]]:
+    """The line of every table header and key. tomllib has validated the text, so a line's start is enough."""
+    table: Path = ()
+    counts: dict[Path, int] = {}
+    skip = _Inside()
+    for number, line in enumerate(source.split("\n"), 1):
+        if skip.open():
+            skip.feed(line)
+            continue
+        header = _TABLE.match(line)
+        if header:
+            names: Path = tuple(_names(header[2]))
+            if header[1] == "[[":
+                counts[names] = counts.get(names, -1) + 1
+                table = (*_indexed(names[:-1], counts), names[-1], counts[names])
+                yield names, number
+            else:
+                table = _indexed(names, counts)
+            yield table, number
+            continue
+        assignment = _ASSIGN.match(line)
+        if assignment:
+            yield (*table, *_names(assignment[1])), number
+            yield from _inline((*table, *_names(assignment[1])), assignment[2], number)
+            skip.feed(assignment[2])
+
+
+def _inline(path: Path, text: str, number: int) -> Iterator[tuple[Path, int]]:
+    """Keys of an inline table stand on its line."""
+    if text.startswith("{"):
+        for name in re.findall(rf"[{{,]\s*({_KEY})\s*=", text):
+            yield (*path, *_names(name)), number
+
+
+def _indexed(names: Sequence[str | int], counts: Mapping[Path, int]) -> Path:
+    """Puts the index of the current element behind every array of tables on the way."""
+    result: list[str | int] = []
+    plain: list[str | int] = []
+    for name in names:
+        result.append(name)
+        plain.append(name)
+        if tuple(plain) in counts:
+            result.append(counts[tuple(plain)])
+    return tuple(result)
+
+
+def _names(dotted: str) -> list[str]:
+    return [name[1:-1] if name[0] in "\"'" else name for name in re.findall(_KEY, dotted)]
+
+
+class _Inside:
+    """Whether a value goes on on the next line: an open array or a multi-line string."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.quote = ""
+
+    def open(self) -> bool:
+        return self.depth > 0 or bool(self.quote)
+
+    def feed(self, text: str) -> None:
+        at = 0
+        while at < len(text):
+            if self.quote:
+                end = text.find(self.quote, at)
+                if end < 0:
+                    if len(self.quote) == 1:
+                        self.quote = ""
+                    return
+                if self.quote[0] == '"' and end and text[end - 1] == "\\":
+                    at = end + 1
+                    continue
+                at, self.quote = end + len(self.quote), ""
+                continue
+            char = text[at]
+            if char == "#":
+                return
+            if char in "\"'":
+                self.quote = char * 3 if text[at : at + 3] == char * 3 else char
+                at += len(self.quote)
+                continue
+            self.depth += (char in "[{") - (char in "]}")
+            at += 1

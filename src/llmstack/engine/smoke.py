@@ -1,0 +1,57 @@
+"""What a fresh build must show before it gets its name: it starts, it is what was asked for, and it computes."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from llmstack.engine.find import BuildRecord, Origin, of_binary, usable
+from llmstack.engine.probe import backends_beside, probe
+from llmstack.errors import MissingPart
+from llmstack.paths import Home
+
+COMPUTE_SECONDS = 180.0  # a CUDA build may compile kernels for a card at its first use
+_NEXT = "llmstack engine list   shows what else is here; the engine in use stays as it is"
+
+
+def smoke_test(folder: Path, record: BuildRecord, home: Home, work: Path) -> None:
+    """Raises MissingPart that says what the build in `folder` fails at."""
+    binary = folder / "llama-server"
+    if not binary.is_file():
+        raise MissingPart("the build made no llama-server", next=_NEXT)
+    usable(of_binary(binary, home, Origin.BUILT, record))
+    told, libraries = probe(binary, home.cache), backends_beside(binary)
+    if told.build is not None and told.build != record.build:
+        raise MissingPart(f"the build calls itself {told.build}, and {record.build} was asked for", next=_NEXT)
+    missing = [name for name in record.backends if name not in libraries]
+    if missing:
+        raise MissingPart(
+            f"the build has no {', '.join(missing)} backend", why=f"it has {', '.join(libraries)}", next=_NEXT
+        )
+    _compute(folder / "llama-bench", work)
+
+
+def _compute(bench: Path, work: Path) -> None:
+    """Runs a few tokens of a real transformer through the build, on whatever devices it sees."""
+    from llmstack.demo import build_model
+
+    if not bench.is_file():
+        raise MissingPart("the build made no llama-bench", next=_NEXT)
+    model = work / "smoke.gguf"
+    with model.open("wb") as stream:
+        for piece in build_model("the quick brown fox jumps over the lazy dog\n" * 40):
+            stream.write(piece)
+    argv = [str(bench), "-m", str(model), "-p", "32", "-n", "4", "-r", "1", "-o", "json"]
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, errors="replace", timeout=COMPUTE_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MissingPart("the build starts but does not compute", why=str(error), next=_NEXT) from None
+    if done.returncode != 0:
+        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        raise MissingPart(
+            "the build starts but does not compute",
+            why=lines[-1][:300] if lines else f"llama-bench ended with status {done.returncode}",
+            next=_NEXT,
+        )

@@ -1,0 +1,132 @@
+"""What the Hugging Face hub says about a file: its size, its SHA-256, its commit. Through huggingface_hub.
+
+HF_ENDPOINT (a mirror), HF_TOKEN and `hf auth login`, HF_HUB_OFFLINE and proxies are its settings, and count here.
+huggingface_hub is asked for names and facts; the bytes come through `transfer`, which checks the SHA-256 of the
+whole (the library compares sizes) and judges every redirect.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+from llmstack.catalog.models import is_file, quant_of, shards
+from llmstack.errors import MissingPart, NotSo, StackError
+from llmstack.fetch.transfer import Remote
+from llmstack.gguf import printable
+
+PREFERRED = ("UD-Q4_K_XL", "Q4_K_M", "MXFP4", "Q4_K_XL", "IQ4_XS", "Q4_K_S", "Q5_K_M", "Q4_0", "Q8_0")
+"""Which size is meant when a repository is named without one: the common ones of about 4.5 bits first."""
+
+
+def endpoint() -> str:
+    """The hub's address, or its mirror's."""
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def offline() -> bool:
+    """Whether the settings ask for no network at all."""
+    yes = {"1", "true", "yes", "on"}
+    return any(
+        os.environ.get(name, "").lower() in yes
+        for name in ("LLMSTACK_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    )
+
+
+def describe(repo: str, file: str, revision: str = "main", *, allow_hosts: Sequence[str] = ()) -> Remote:
+    """Asks the hub about one file. The address names the commit, so all shards and all resumes are one version.
+
+    Raises NotSo (no such repository or file), MissingPart (no access, no network).
+    """
+    from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
+
+    base = endpoint()
+    token = get_token()
+    try:
+        found = get_hf_file_metadata(
+            hf_hub_url(repo, file, revision=revision, endpoint=base), token=token, endpoint=base, timeout=20.0
+        )
+    except Exception as error:
+        raise _explain(error, repo, file) from None
+    commit = found.commit_hash if found.commit_hash and re.fullmatch(r"[0-9a-f]{40}", found.commit_hash) else revision
+    etag = (found.etag or "").strip('"')
+    return Remote(
+        url=hf_hub_url(repo, file, revision=commit, endpoint=base),
+        name=file.rpartition("/")[2],
+        size=found.size or 0,
+        sha256=etag if re.fullmatch(r"[0-9a-f]{64}", etag) else "",
+        hub=True,
+        endpoint=base,
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+        allow_hosts=tuple(allow_hosts),
+    )
+
+
+def gguf_files(repo: str, revision: str = "main") -> tuple[tuple[str, int], ...]:
+    """All .gguf files of a repository with their sizes in bytes. Names that could leave a folder are dropped."""
+    from huggingface_hub import HfApi
+
+    try:
+        info = HfApi(endpoint=endpoint()).model_info(repo, revision=revision, files_metadata=True, timeout=20.0)
+    except Exception as error:
+        raise _explain(error, repo, "") from None
+    return tuple((item.rfilename, item.size or 0) for item in info.siblings or () if is_file(item.rfilename))
+
+
+def choose(repo: str, files: Sequence[str], quant: str) -> tuple[str, ...]:
+    """The files of one size out of a repository, first shard first. Raises NotSo that lists what there is."""
+    models = [name for name in files if not is_projector(name)]
+    sizes: dict[str, list[str]] = {}
+    for name in sorted(models):
+        sizes.setdefault(quant_of(name), []).append(name)
+    wanted = [quant] if quant else [*PREFERRED, *sizes]
+    for name in wanted:
+        for key, names in sizes.items():
+            if key.lower() == name.lower():
+                return shards(names[0])
+    listed = ", ".join(sorted(key for key in sizes if key)) or "no .gguf file"
+    raise NotSo(
+        f"{repo} has no {quant or '.gguf file'}",
+        why=f"it has {printable(listed, 1000)}",
+        next=f"llmstack models pull hf:{repo}:QUANT, or hf:{repo}/FILE.gguf",
+    )
+
+
+def projector(files: Sequence[str]) -> str:
+    """The image encoder that belongs to a repository's models (mmproj), F16 before others; empty without one."""
+    found = sorted((name for name in files if is_projector(name)), key=lambda name: ("f16" not in name.lower(), name))
+    return found[0] if found else ""
+
+
+def is_projector(name: str) -> bool:
+    return name.rpartition("/")[2].lower().startswith("mmproj") or ".mmproj" in name.lower()
+
+
+def _explain(error: Exception, repo: str, file: str) -> StackError:
+    from huggingface_hub import errors
+
+    where = f"{repo}/{file}" if file else repo
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return MissingPart(f"{where} is not here, and this is offline mode", next="unset HF_HUB_OFFLINE")
+    if isinstance(error, errors.GatedRepoError):
+        return MissingPart(
+            f"{repo} asks for its licence to be accepted first",
+            next=f"accept it at {endpoint()}/{repo}, then set HF_TOKEN or run: hf auth login",
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return NotSo(
+            f"there is no repository {repo} on {endpoint()}, or it is private",
+            next="llmstack models list   shows known names; a private one needs HF_TOKEN",
+        )
+    if isinstance(error, errors.RevisionNotFoundError | errors.EntryNotFoundError):
+        return NotSo(f"{repo} has no {file or 'such revision'}", next=f"see {endpoint()}/{repo}/tree/main")
+    response = getattr(error, "response", None)
+    if response is not None and getattr(response, "status_code", None) in (401, 403):
+        return MissingPart(f"{where} needs permission", why=str(error).splitlines()[0], next="check HF_TOKEN")
+    reason = str(error).splitlines()
+    return MissingPart(
+        f"{endpoint()} cannot be reached for {where}",
+        why=f"{type(error).__name__}: {reason[0][:200] if reason else ''}",
+        next="check the network, or a mirror: HF_ENDPOINT; with the file here already: --offline",
+    )

@@ -1,0 +1,171 @@
+"""The stack's own store of models: data/models/OWNER/REPO/FILE, and a record beside each file.
+
+A record says where a file came from and what its SHA-256 was; a file without one is a stranger's and is left alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from llmstack.errors import BadInput, NotSo
+from llmstack.fetch.progress import Progress, Report, Stage, quiet
+from llmstack.fetch.transfer import only_one
+from llmstack.paths import Home
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """source: the URL it came from. checked_at: when the SHA-256 was last computed (ISO, UTC).
+
+    mtime_ns, size: of the file then; a file that changed since is not trusted.
+    """
+
+    source: str
+    size: int
+    sha256: str
+    mtime_ns: int = 0
+    checked_at: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One file of the store; partial: an unfinished download of `size` bytes so far."""
+
+    path: Path
+    size: int
+    partial: bool = False
+    record: Record | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """ok: None when there is no digest to compare with."""
+
+    path: Path
+    ok: bool | None
+    sha256: str
+    expected: str
+    why: str = ""
+
+
+def place(home: Home, repo: str, file: str) -> Path:
+    """Where a file of a repository goes."""
+    return _inside(home, home.models / repo / file)
+
+
+def place_of_url(home: Home, url: str, file: str) -> Path:
+    """Where a file from a plain URL goes: by host, and by a hash of the address, so that two never collide."""
+    host = (urlsplit(url).hostname or "unknown").replace(":", "_")
+    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
+    return _inside(home, home.models / "url" / f"{host}-{digest}" / file)
+
+
+def _inside(home: Home, path: Path) -> Path:
+    if ".." in path.parts or not path.is_relative_to(home.models):
+        raise BadInput(f"{path} is outside the model folder")
+    return path
+
+
+def record_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.json")
+
+
+def read_record(path: Path) -> Record | None:
+    try:
+        return msgspec.json.decode(record_path(path).read_bytes(), type=Record)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def write_record(path: Path, source: str, sha256: str, name: str = "") -> Record:
+    status = path.stat()
+    record = Record(source, status.st_size, sha256, status.st_mtime_ns, _now(), name)
+    temporary = record_path(path).with_suffix(f".{os.getpid()}")
+    temporary.write_bytes(msgspec.json.encode(record))
+    temporary.replace(record_path(path))
+    return record
+
+
+def contents(home: Home) -> tuple[Stored, ...]:
+    """Every model file of the store, and every unfinished one."""
+    found = []
+    if not home.models.is_dir():
+        return ()
+    for path in sorted(home.models.rglob("*.gguf*")):
+        if not path.is_file() or path.is_symlink():
+            continue
+        if (path.name.startswith(".") and path.name.endswith(".part")) or path.name.endswith(".quarantined"):
+            found.append(Stored(path, path.stat().st_size, partial=True))
+        elif path.suffix == ".gguf" and not path.name.startswith("."):
+            found.append(Stored(path, path.stat().st_size, record=read_record(path)))
+    return tuple(found)
+
+
+def digest_of(path: Path, report: Report = quiet) -> str:
+    """SHA-256 of a file, with progress."""
+    total, done, state = path.stat().st_size, 0, hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(4 << 20):
+            state.update(chunk)
+            done += len(chunk)
+            report(Progress(Stage.CHECKING, path.name, done, total))
+    return state.hexdigest()
+
+
+def verify(path: Path, expected: str = "", *, report: Report = quiet) -> Verdict:
+    """Hashes a file anew and compares it with the digest that is known of it. A good one is recorded."""
+    record = read_record(path)
+    wanted = expected or (record.sha256 if record else "")
+    actual = digest_of(path, report)
+    if not wanted:
+        return Verdict(path, None, actual, "", "no SHA-256 is known to compare with")
+    if actual != wanted:
+        return Verdict(path, False, actual, wanted, "the file is damaged, or was replaced")
+    if record is not None:
+        write_record(path, record.source, actual, record.name)
+    return Verdict(path, True, actual, wanted)
+
+
+def remove(home: Home, paths: tuple[Path, ...], *, report: Callable[[str], None] | None = None) -> int:
+    """Deletes files of the store (with parts and records) and folders left empty. Returns the bytes freed.
+
+    Raises NotSo for a file outside the store: other programs' files are theirs to remove.
+    """
+    freed = 0
+    for path in paths:
+        if not path.is_relative_to(home.models):
+            raise NotSo(
+                f"{path} is not in the stack's own store, so it is left alone",
+                next="remove it with the program that downloaded it",
+            )
+    for path in paths:
+        if not path.parent.is_dir():
+            continue
+        with only_one(path):
+            for extra in (
+                path,
+                path.with_name(f".{path.name}.part"),
+                path.with_name(f".{path.name}.part.json"),
+                path.with_name(f"{path.name}.quarantined"),
+                record_path(path),
+            ):
+                if extra.is_file():
+                    freed += extra.stat().st_size
+                    extra.unlink()
+        folder = path.parent
+        while folder != home.models and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent
+    return freed
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,34 @@
+"""What a pull tells while it runs."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+class Stage(enum.StrEnum):
+    ASKING = "asking"  # the server is asked for size and hash
+    WAITING = "waiting"  # another pull of this file runs
+    CHECKING = "checking"  # bytes that are already here are hashed
+    DOWNLOADING = "downloading"
+    RETRYING = "retrying"  # the connection broke
+    READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """done, total: bytes (total 0 when unknown). note: one sentence, where there is something to say."""
+
+    stage: Stage
+    file: str
+    done: int = 0
+    total: int = 0
+    note: str = ""
+
+
+Report = Callable[[Progress], None]
+
+
+def quiet(progress: Progress) -> None:
+    """Shows nothing."""

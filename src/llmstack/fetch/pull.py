@@ -1,0 +1,120 @@
+"""Downloads what a located model lacks: every file whole and checked, the room for all of them looked at first."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from llmstack.errors import MissingPart
+from llmstack.fetch import hub, library
+from llmstack.fetch.locate import ResolvedModel, Source, not_here, own_place
+from llmstack.fetch.progress import Progress, Report, Stage, quiet
+from llmstack.fetch.transfer import GIB, RESERVE, Remote, fetch
+from llmstack.gguf import Incomplete, read_header
+from llmstack.paths import Home
+
+
+def pull(
+    home: Home,
+    model: ResolvedModel,
+    *,
+    offline: bool = False,
+    report: Report = quiet,
+    allow_hosts: Sequence[str] = (),
+    projector: bool = True,
+) -> ResolvedModel:
+    """Makes the model's files be here. Raises MissingPart when offline, and what `transfer.fetch` raises."""
+    image = model.projector if projector and model.mmproj is None else None
+    if model.path is not None and (image is None or offline or hub.offline()):
+        return model
+    if offline or hub.offline():
+        raise not_here(model)
+    if model.entry is not None and model.entry.handoff:
+        return model
+    if model.missing and not model.missing[0].file:
+        model = listing(model)
+    missing = () if model.path is not None else model.missing
+    report(Progress(Stage.ASKING, model.name))
+    wanted = [*missing, *((image,) if image else ())]
+    remotes = [remote_of(source, allow_hosts) for source in wanted]
+    _check_room(home, model, wanted, remotes)
+    for source, remote in zip(wanted, remotes, strict=True):
+        target = own_place(home, source)
+        done = fetch(remote, target, report=report, check=check_header)
+        if not done.already:
+            library.write_record(target, remote.url, done.sha256, model.name)
+    if model.path is not None:
+        return replace(model, mmproj=own_place(home, image) if image else model.mmproj)
+    paths = tuple(own_place(home, source) for source in model.sources)
+    return replace(
+        model,
+        path=paths[0],
+        paths=paths,
+        store="own",
+        missing=(),
+        mmproj=own_place(home, image) if image else model.mmproj,
+    )
+
+
+def check_header(path: Path) -> None:
+    """Raises GgufError for a file whose header does not hold; a projector and a shard pass by the same rules."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        try:
+            read_header(_Stream(stream), size)
+        except Incomplete as error:
+            # the byte count was right, so there is nothing to resume: the file was published like this
+            error.next = "pull it again; if it stays so, the file at its source is broken"
+            raise
+
+
+class _Stream:
+    def __init__(self, stream: object) -> None:
+        self.stream = stream
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        self.stream.seek(offset)  # type: ignore[attr-defined]
+        data: bytes = self.stream.read(length)  # type: ignore[attr-defined]
+        return data
+
+
+def listing(model: ResolvedModel) -> ResolvedModel:
+    """Which files a repository has for the size that was asked for."""
+    asked = model.missing[0]
+    files = hub.choose(asked.repo, [name for name, _ in hub.gguf_files(asked.repo, asked.revision)], model.quant)
+    sources = tuple(Source(file.rpartition("/")[2], asked.repo, file, asked.revision) for file in files)
+    return replace(model, name=files[0].rpartition("/")[2].removesuffix(".gguf"), sources=sources, missing=sources)
+
+
+def remote_of(source: Source, allow_hosts: Sequence[str]) -> Remote:
+    if source.url:
+        return Remote(source.url, source.name, source.size, source.sha256, allow_hosts=tuple(allow_hosts))
+    told = hub.describe(source.repo, source.file, source.revision, allow_hosts=allow_hosts)
+    if source.sha256 and told.sha256 and told.sha256 != source.sha256:
+        raise MissingPart(
+            f"{source.name} was replaced at its source: the hub says SHA-256 {told.sha256}, "
+            f"the catalog {source.sha256}",
+            why="the maker published it again, or the repository is in other hands",
+            next=f"look at {hub.endpoint()}/{source.repo}, then pull it by hf:{source.repo}/{source.file}",
+        )
+    return replace(told, sha256=source.sha256 or told.sha256)
+
+
+def _check_room(home: Home, model: ResolvedModel, wanted: Sequence[Source], remotes: Sequence[Remote]) -> None:
+    """All files together must fit, less what is already here of them."""
+    needed = 0
+    for source, remote in zip(wanted, remotes, strict=True):
+        part = own_place(home, source).with_name(f".{source.name}.part")
+        needed += max(remote.size - (part.stat().st_size if part.is_file() else 0), 0)
+    existing = home.models
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if needed and free < needed + RESERVE:
+        raise MissingPart(
+            f"{model.name} needs {needed / GIB:.1f} GiB on this disk, and {free / GIB:.1f} GiB are free",
+            why=f"in {home.models}; {RESERVE >> 20} MiB stay free",
+            next="llmstack models remove NAME, or set LLMSTACK_HOME to a folder on a larger disk",
+        )

@@ -1,0 +1,42 @@
+"""Which files of the stack's own store a name stands for: what `models remove` deletes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llmstack.fetch import library
+from llmstack.fetch.locate import locate, own_place, projector_of, read_catalog, sources_of
+from llmstack.paths import Home
+
+
+def stored_files(home: Home, name: str) -> list[Path]:
+    """The files of the store that a name stands for: of a catalog model all its sizes, or the one that is named."""
+    catalog = read_catalog(home)
+    stored = {_final(item.path) for item in library.contents(home)}
+    direct = {path for path in stored if name in (path.name, str(path), path.relative_to(home.models).as_posix())}
+    if direct:
+        return sorted(direct)
+    entry = catalog.find(name)
+    if entry is None:
+        found = locate(home, name, catalog=catalog)
+        places = {own_place(home, source) for source in found.sources}
+        if not found.sources and found.missing:
+            folder = home.models / found.missing[0].repo
+            places = {path for path in stored if path.is_relative_to(folder)}
+        return sorted(places & stored)
+    _, model, quant = entry
+    wanted = [size for key, size in model.sizes().items() if quant in ("", key)]
+    places = {own_place(home, source) for size in wanted for source in sources_of(model, size)}
+    projector = projector_of(model)
+    others = {own_place(home, source) for size in model.sizes().values() for source in sources_of(model, size)} - places
+    if projector is not None and not others & stored:
+        places.add(own_place(home, projector))
+    return sorted(places & stored)
+
+
+def _final(path: Path) -> Path:
+    """The name a file has or would get: of `.NAME.part` and `NAME.quarantined`, NAME."""
+    name = path.name.removesuffix(".quarantined")
+    if name.startswith(".") and name.endswith(".part"):
+        name = name[1:].removesuffix(".part")
+    return path.with_name(name)

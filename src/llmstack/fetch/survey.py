@@ -1,0 +1,131 @@
+"""Which models of the catalog run on a machine, how fast, and in which size: plans without any download.
+
+A plan takes a tenth of a second to a few seconds; results are kept in the cache folder under everything they
+depend on, so a second look at the same machine is instant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from llmstack import __version__
+from llmstack.catalog.models import Catalog, Model
+from llmstack.catalog.shape import describe
+from llmstack.errors import BadInput
+from llmstack.hardware import Hardware
+from llmstack.plan import Goal, Infeasible, make_plan, read_facts
+
+ENOUGH_TPS = 10.0
+"""Decode speed (tokens/s) from which a size counts as usable: slower than this, a smaller one is proposed."""
+
+
+COMFORTABLE_TPS = 20.0
+"""Decode speed (tokens/s) that is comfortable to work with: faster than one reads."""
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One model and size on one machine. context in tokens, speeds in tokens/s, 0 where it does not fit."""
+
+    name: str
+    quant: str
+    fits: bool
+    size_bytes: int
+    context: int = 0
+    decode_tps: float = 0.0
+    prefill_tps: float = 0.0
+    ttft_cold_s: float = 0.0
+    reason: str = ""
+
+
+def survey(catalog: Catalog, hardware: Hardware, cache: Path | None = None, *, every: bool = False) -> Iterator[Row]:
+    """One row per model, in its best size; with `every`, one per size."""
+    for name, model in catalog.models.items():
+        if not model.arch or model.handoff:
+            continue
+        if every:
+            steady = _steady(hardware)
+            yield from (look(name, model, quant, steady, cache) for quant in model.sizes())
+        else:
+            yield best(name, model, hardware, cache)
+
+
+def best(name: str, model: Model, hardware: Hardware, cache: Path | None = None) -> Row:
+    """The recommended size where it is fast enough (ENOUGH_TPS), else the next that is, else the fastest of all
+    (the smallest, where none fits)."""
+    steady, rows = _steady(hardware), []
+    for quant in model.sizes():
+        rows.append(look(name, model, quant, steady, cache))
+        if rows[-1].decode_tps >= ENOUGH_TPS:
+            return rows[-1]
+    return max(rows, key=lambda row: (row.decode_tps, -row.size_bytes))
+
+
+def recommended(rows: Iterable[Row], models: Mapping[str, Model]) -> str:
+    """The best-ranked model that answers at reading speed (COMFORTABLE_TPS), else the fastest; empty for none."""
+    fitting = [row for row in rows if row.fits]
+    quick = [row for row in fitting if row.decode_tps >= COMFORTABLE_TPS]
+    if quick:
+        return min(quick, key=lambda row: models[row.name].quality or 999).name
+    return max(fitting, key=lambda row: row.decode_tps).name if fitting else ""
+
+
+def look(name: str, model: Model, quant: str, hardware: Hardware, cache: Path | None = None) -> Row:
+    """Plans one size on one machine."""
+    key = hashlib.sha256(
+        msgspec.json.encode([__version__, name, quant, msgspec.to_builtins(model), msgspec.to_builtins(hardware)])
+        + _planner()
+    ).hexdigest()[:32]
+    kept = cache / "survey" / f"{key}.json" if cache else None
+    if kept is not None:
+        try:
+            return msgspec.json.decode(kept.read_bytes(), type=Row)
+        except (OSError, msgspec.DecodeError):
+            pass
+    row = _plan(name, model, quant, hardware)
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(msgspec.json.encode(row))
+    return row
+
+
+def _plan(name: str, model: Model, quant: str, hardware: Hardware) -> Row:
+    try:
+        header = describe(name, model, quant)
+    except BadInput as error:
+        return Row(name, quant, False, 0, reason=error.what)
+    facts = read_facts(header, path=f"{name}.gguf")
+    try:
+        plan = make_plan(facts, hardware, Goal())
+    except Infeasible as error:
+        return Row(name, quant, False, header.file_bytes, reason=error.reason)
+    predicted = plan.predicted
+    return Row(
+        name,
+        quant,
+        True,
+        header.file_bytes,
+        context=plan.assignment.ctx,
+        decode_tps=round(predicted.decode_tps, 1),
+        prefill_tps=round(predicted.prefill_tps, 1),
+        ttft_cold_s=round(predicted.ttft_cold_s, 1),
+    )
+
+
+def _steady(hardware: Hardware) -> Hardware:
+    """Free memory in coarse steps, downwards: it moves a little all the time, and a list need not."""
+    devices = tuple(replace(device, free_mib=device.free_mib // 256 * 256) for device in hardware.devices)
+    ram = replace(hardware.ram, available_mib=hardware.ram.available_mib // 1024 * 1024)
+    return replace(hardware, ram=ram, devices=devices)
+
+
+def _planner() -> bytes:
+    """Changes whenever the planner's code does."""
+    import llmstack.plan
+
+    files = sorted(Path(llmstack.plan.__file__).parent.glob("*.py"))
+    return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]).encode()
