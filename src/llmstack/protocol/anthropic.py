@@ -1,0 +1,199 @@
+"""Anthropic's side: the request, the server-sent events, the whole message.
+
+Source: the Messages API reference (docs.anthropic.com/en/api/messages and /messages-streaming) and what the
+real client sends (docs/proxy.md, "What Claude Code does"). Fields this stack has no use for are left out and
+ignored on input; a wrong type in a field that is read is a 400 that names its path.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class Block(msgspec.Struct, gc=False):
+    """One content block of any type. Which fields count depends on `type`; unknown types are kept by name."""
+
+    type: str
+    text: str = ""
+    source: dict[str, Any] | None = None  # image, document
+    title: str | None = None  # document
+    context: str | None = None  # document
+    id: str = ""  # tool_use, server_tool_use
+    name: str = ""
+    input: Any = None
+    tool_use_id: str = ""  # tool_result
+    content: Any = None  # tool_result, web_search_tool_result, search_result
+    is_error: bool | None = None
+    thinking: str = ""
+    signature: str | None = None
+    data: str = ""  # redacted_thinking
+    tool_name: str = ""  # tool_reference
+
+
+class Message(msgspec.Struct, gc=False):
+    role: str
+    content: str | list[Block]
+
+
+class Tool(msgspec.Struct, gc=False):
+    """`type` absent or "custom": a function of the client. Any other type: one of Anthropic's own tools."""
+
+    name: str = ""
+    type: str | None = None
+    description: str | None = None
+    input_schema: Any = None
+    defer_loading: bool | None = None
+    strict: bool | None = None
+
+
+class ToolChoice(msgspec.Struct, gc=False):
+    type: Literal["auto", "any", "none", "tool"]
+    name: str | None = None
+    disable_parallel_tool_use: bool = False
+
+
+class Thinking(msgspec.Struct, gc=False):
+    type: str
+    budget_tokens: int | None = None
+
+
+class OutputConfig(msgspec.Struct, gc=False):
+    effort: str | None = None
+    format: dict[str, Any] | None = None
+
+
+class MessagesRequest(msgspec.Struct):
+    model: str
+    messages: list[Message]
+    max_tokens: int | None = None
+    system: str | list[Block] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: ToolChoice | None = None
+    stop_sequences: list[str] | None = None
+    stream: bool | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    output_format: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+# ---- events ---------------------------------------------------------------------------------------------
+
+
+class Usage(msgspec.Struct, gc=False):
+    """Tokens. input_tokens counts what was computed; the prompt is input + cache_read."""
+
+    input_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class Event(msgspec.Struct, tag_field="type"):
+    """One server-sent event; its tag is the event's name on the wire."""
+
+
+class MessageBody(msgspec.Struct, gc=False):
+    id: str
+    model: str
+    usage: Usage
+    type: str = "message"
+    role: str = "assistant"
+    content: list[Any] = []
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+
+
+class MessageStart(Event, tag="message_start"):
+    message: MessageBody
+
+
+class TextBlock(msgspec.Struct, tag="text", gc=False):
+    text: str = ""
+
+
+class ThinkingBlock(msgspec.Struct, tag="thinking", gc=False):
+    thinking: str = ""
+    signature: str = ""
+
+
+class ToolUseBlock(msgspec.Struct, tag="tool_use", gc=False):
+    id: str
+    name: str
+    input: dict[str, Any] = {}
+
+
+class ServerToolUseBlock(msgspec.Struct, tag="server_tool_use", gc=False):
+    id: str
+    name: str
+    input: dict[str, Any] = {}
+
+
+class WebSearchResultBlock(msgspec.Struct, tag="web_search_tool_result", gc=False):
+    tool_use_id: str
+    content: Any
+
+
+AnyBlock = TextBlock | ThinkingBlock | ToolUseBlock | ServerToolUseBlock | WebSearchResultBlock
+
+
+class BlockStart(Event, tag="content_block_start"):
+    index: int
+    content_block: AnyBlock
+
+
+class TextDelta(msgspec.Struct, tag="text_delta", gc=False):
+    text: str
+
+
+class ThinkingDelta(msgspec.Struct, tag="thinking_delta", gc=False):
+    thinking: str
+
+
+class SignatureDelta(msgspec.Struct, tag="signature_delta", gc=False):
+    signature: str
+
+
+class InputJsonDelta(msgspec.Struct, tag="input_json_delta", gc=False):
+    partial_json: str
+
+
+class BlockDelta(Event, tag="content_block_delta"):
+    index: int
+    delta: TextDelta | ThinkingDelta | SignatureDelta | InputJsonDelta
+
+
+class BlockStop(Event, tag="content_block_stop"):
+    index: int
+
+
+class StopDelta(msgspec.Struct, gc=False):
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+
+
+class MessageDelta(Event, tag="message_delta"):
+    delta: StopDelta
+    usage: Usage
+
+
+class MessageStop(Event, tag="message_stop"):
+    pass
+
+
+class ErrorBody(msgspec.Struct, gc=False):
+    type: str
+    message: str
+
+
+class ErrorEvent(Event, tag="error"):
+    error: ErrorBody
+
+
+def event_name(event: Event) -> str:
+    return str(type(event).__struct_config__.tag)

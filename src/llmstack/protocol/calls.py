@@ -1,0 +1,90 @@
+"""Tool calls of an upstream while their pieces arrive: which piece belongs to which call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from llmstack.protocol.chat import ToolCallDelta
+
+
+@dataclass(slots=True)
+class Pending:
+    """One call. key: the upstream's index. raw: its arguments in pieces, of which `sent` have gone out; size: bytes."""
+
+    key: int
+    upstream_id: str = ""
+    name: str = ""
+    raw: list[str] = field(default_factory=list)
+    size: int = 0
+    sent: int = 0
+
+    def complete(self) -> bool:
+        """Whether its arguments are whole JSON: then another call's pieces may begin."""
+        try:
+            msgspec.json.decode("".join(self.raw))
+        except msgspec.DecodeError:
+            return False
+        return True
+
+    def add(self, text: str) -> None:
+        self.raw.append(text)
+        self.size += len(text)
+
+
+class Pieces:
+    """Tells the calls of one answer apart.
+
+    Servers that repeat index 0 for every parallel call (Gemini's and Ollama's compatible APIs), that leave the index
+    out, or that repeat the id in each piece, are all covered by: a known key with another id is a new call.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: list[Pending] = []  # begun, and not yet shown to the client
+        self.closed: set[int] = set()
+
+    def known(self, piece: ToolCallDelta, current: Pending | None) -> Pending | None:
+        """The call this piece continues; None when it begins one, or belongs to none."""
+        calls = self.waiting if current is None else [current, *self.waiting]
+        name = piece.function.name if piece.function else None
+        for call in reversed(calls):
+            if piece.index is not None and piece.index != call.key:
+                continue
+            if piece.id and call.upstream_id and piece.id != call.upstream_id:
+                continue
+            if not piece.id and name and call.raw and arguments_of(piece) and call.complete():
+                continue
+            if piece.id and not call.upstream_id:
+                call.upstream_id = piece.id
+            return call
+        return None
+
+    def begin(self, piece: ToolCallDelta, current: Pending | None) -> Pending | None:
+        """A new call, at the end of the line; None for a tail of one that was closed as complete."""
+        name = piece.function.name if piece.function else None
+        count = len(self.closed) + len(self.waiting) + (current is not None)
+        key = piece.index if piece.index is not None else count
+        if piece.id is None and not name and key in self.closed:
+            return None
+        call = Pending(key=key, upstream_id=piece.id or "")
+        self.waiting.append(call)
+        return call
+
+
+def arguments_of(piece: ToolCallDelta) -> str:
+    """The argument text of a piece; servers that parse it themselves send an object."""
+    if piece.function is None or piece.function.arguments is None:
+        return ""
+    arguments = piece.function.arguments
+    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+
+
+def known_name(name: str, tools: Mapping[str, Any]) -> str:
+    """The tool's own spelling when the model only got the case wrong and one tool can be meant."""
+    if name in tools or not tools:
+        return name
+    same = [known for known in tools if known.casefold() == name.strip().casefold()]
+    return same[0] if len(same) == 1 else name

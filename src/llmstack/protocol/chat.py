@@ -1,0 +1,110 @@
+"""The upstream's side: chunks of a chat completion, as llama-server, OpenAI and their kin send them.
+
+Only what is read is declared; whatever else a chunk carries is skipped. Fields whose shape differs between
+upstreams are `Any` and are normalised where they are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+
+class FunctionDelta(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: Any = None  # a JSON string in pieces; an object from servers that parse it themselves
+
+
+class ToolCallDelta(msgspec.Struct, gc=False):
+    index: int | None = None
+    id: str | None = None
+    function: FunctionDelta | None = None
+
+
+class Delta(msgspec.Struct, gc=False):
+    content: Any = None  # a string; a list of typed parts from Mistral's API
+    reasoning_content: str | None = None  # llama-server, DeepSeek, vLLM
+    reasoning: Any = None  # OpenRouter, Ollama, newer vLLM
+    refusal: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+
+
+class Choice(msgspec.Struct, gc=False):
+    delta: Delta | None = None
+    message: Delta | None = None  # a completion that was not streamed
+    finish_reason: str | None = None
+    stop_reason: Any = None  # vLLM: the stop string that ended the text
+    index: int = 0
+
+
+class PromptDetails(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+
+
+class UpstreamUsage(msgspec.Struct, gc=False):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: PromptDetails | None = None
+
+
+class Timings(msgspec.Struct, gc=False):
+    """llama-server (tools/server, `timings`): cache_n tokens reused, prompt_n computed, predicted_n generated."""
+
+    cache_n: int | None = None
+    prompt_n: int | None = None
+    predicted_n: int | None = None
+    prompt_ms: float | None = None
+    predicted_ms: float | None = None
+
+
+class Progress(msgspec.Struct, gc=False):
+    """llama-server with return_progress: tokens of the prompt, of them cached, of them done."""
+
+    total: int = 0
+    cache: int = 0
+    processed: int = 0
+    time_ms: float = 0.0
+
+
+class Verbose(msgspec.Struct, gc=False):
+    """llama-server with verbose: how the text ended, when stop words were asked for."""
+
+    stop_type: str | None = None
+    stopping_word: str | None = None
+
+
+class ChatChunk(msgspec.Struct, gc=False):
+    choices: list[Choice] | None = None
+    usage: UpstreamUsage | None = None
+    timings: Timings | None = None
+    prompt_progress: Progress | None = None
+    verbose: Verbose | None = msgspec.field(default=None, name="__verbose")
+    error: Any = None
+
+
+def parts_of(content: Any) -> Iterator[tuple[bool, str]]:
+    """(is it thinking, text) of content that comes as a list of typed parts, as from Mistral's API."""
+    for part in content if isinstance(content, list) else ():
+        if not isinstance(part, dict):
+            continue
+        thinking = part.get("thinking")
+        if isinstance(thinking, list):
+            thinking = "".join(str(p.get("text", "")) for p in thinking if isinstance(p, dict))
+        if isinstance(thinking, str) and thinking:
+            yield True, thinking
+        text = part.get("text")
+        if isinstance(text, str) and text:
+            yield False, text
+
+
+_decoder = msgspec.json.Decoder(ChatChunk)
+
+
+def decode(data: bytes) -> ChatChunk:
+    """Raises msgspec.DecodeError (ValidationError is one) for what is no chunk."""
+    try:
+        return _decoder.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None

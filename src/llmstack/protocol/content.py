@@ -1,0 +1,160 @@
+"""Content blocks of the client as the parts a chat completion knows.
+
+One rule stands above the others: the same blocks always become the same bytes, or the upstream computes the
+conversation again.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from llmstack.protocol.anthropic import Block
+from llmstack.protocol.errors import Refused, invalid
+from llmstack.protocol.pdf import text_of_pdf
+
+Images = Literal["pass", "placeholder", "refuse"]
+NO_IMAGE = "[image left out: this model reads text only]"
+# Claude Code's first system block; three bytes of it differ between sub-agents and side calls.
+_BILLING = re.compile(r"\Ax-anthropic-billing-header:(?:[ \t]*[\w.-]+=[^;\n]*(?:;|(?=\n)|\Z))*[ \t]*\n*")
+
+
+@dataclass(slots=True)
+class Parts:
+    """Text and images in their order. `content` is a plain string as long as no image is in it."""
+
+    items: list[dict[str, Any]] = field(default_factory=list)
+
+    def text(self, text: str) -> None:
+        if text:
+            self.items.append({"type": "text", "text": text})
+
+    def image(self, url: str) -> None:
+        self.items.append({"type": "image_url", "image_url": {"url": url}})
+
+    def extend(self, other: Parts) -> None:
+        self.items += other.items
+
+    @property
+    def content(self) -> str | list[dict[str, Any]]:
+        if all(item["type"] == "text" for item in self.items):
+            return "\n\n".join(item["text"] for item in self.items)
+        return self.items
+
+    def __bool__(self) -> bool:
+        return bool(self.items)
+
+
+def without_billing(text: str) -> str:
+    return _BILLING.sub("", text, count=1) if text.startswith("x-anthropic-billing-header:") else text
+
+
+def system_text(system: str | list[Block] | None) -> str:
+    """One string, blocks apart by a blank line, without the billing block."""
+    if system is None:
+        return ""
+    if isinstance(system, str):
+        return without_billing(system)
+    texts = [without_billing(block.text) for block in system if block.type == "text"]
+    return "\n\n".join(text for text in texts if text)
+
+
+def image_url(block: Block, where: str) -> str:
+    source = block.source or {}
+    kind = source.get("type")
+    if kind == "base64":
+        data, media = source.get("data"), source.get("media_type")
+        if not isinstance(data, str) or not isinstance(media, str):
+            raise Refused(invalid(f"{where}.source: an image needs media_type and data"))
+        return f"data:{media};base64,{data}"
+    if kind == "url" and isinstance(source.get("url"), str):
+        return str(source["url"])
+    raise Refused(invalid(f"{where}.source.type: an image can be base64 or url here, not {kind!r}"))
+
+
+def add_image(block: Block, parts: Parts, images: Images, last_turn: bool, where: str) -> None:
+    """An image in an earlier turn never makes a request fail: it would make every later one fail as well."""
+    url = image_url(block, where)
+    if images == "pass":
+        parts.image(url)
+    elif images == "refuse" and last_turn:
+        raise Refused(invalid("this model reads text only: send the request without the image"))
+    else:
+        parts.text(NO_IMAGE)
+
+
+def document_text(block: Block, where: str) -> str:
+    """A document as text: its title, and what can be read of it."""
+    source = block.source or {}
+    kind = source.get("type")
+    data = source.get("data")
+    if kind == "text" and isinstance(data, str):
+        body = data
+    elif kind == "base64" and isinstance(data, str):
+        body = text_of_pdf(data)
+    elif kind == "content":
+        inner = source.get("content")
+        body = inner if isinstance(inner, str) else "\n\n".join(b.text for b in blocks_of(inner, where) if b.text)
+    elif kind == "url":
+        body = f"[document at {source.get('url')}: not fetched]"
+    else:
+        raise Refused(invalid(f"{where}.source.type: a document can be text, base64, content or url, not {kind!r}"))
+    head = f' title="{block.title}"' if block.title else ""
+    context = f"{block.context}\n" if block.context else ""
+    return f"<document{head}>\n{context}{body}\n</document>"
+
+
+def blocks_of(value: Any, where: str) -> list[Block]:
+    """A content value of unknown shape as blocks. Raises Refused when it is none."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [Block(type="text", text=value)]
+    try:
+        return msgspec.convert(value, list[Block])
+    except msgspec.ValidationError as error:
+        raise Refused(invalid(f"{where}: {error}")) from error
+
+
+def tool_result(block: Block, images: Images, last_turn: bool, where: str) -> tuple[str, Parts]:
+    """The text of a tool's result, and its images, which no tool message can carry to every upstream."""
+    texts: list[str] = []
+    pictures = Parts()
+    for number, inner in enumerate(blocks_of(block.content, f"{where}.content")):
+        if inner.type == "text":
+            texts.append(inner.text)
+        elif inner.type == "image":
+            before = len(pictures.items)
+            add_image(inner, pictures, images, last_turn, f"{where}.content[{number}]")
+            if pictures.items[before]["type"] == "text":
+                texts.append(pictures.items.pop()["text"])
+            else:
+                texts.append("[image: see the next message]")
+        elif inner.type == "tool_reference":
+            texts.append(f"[tool {inner.tool_name} can be called now]")
+        elif inner.type == "document":
+            texts.append(document_text(inner, f"{where}.content[{number}]"))
+        elif inner.type == "search_result":
+            found = "\n".join(b.text for b in blocks_of(inner.content, where) if b.text)
+            texts.append(f"{inner.title or ''}\n{found}".strip())
+        else:
+            texts.append(f"[{inner.type}]")
+    text = "\n".join(texts)
+    return (f"[tool error] {text}" if block.is_error else text), pictures
+
+
+def server_block_text(block: Block) -> str:
+    """What Anthropic's own tools left in the history, as one line a model can read."""
+    if block.type == "server_tool_use":
+        return f"[{block.name}: {msgspec.json.encode(block.input).decode()}]"
+    if isinstance(block.content, list):
+        lines = [
+            f"- {item.get('title', '')} {item.get('url', '')}".rstrip()
+            for item in block.content
+            if isinstance(item, dict)
+        ]
+        return "\n".join([f"[{block.type}]", *lines])
+    return f"[{block.type}]"

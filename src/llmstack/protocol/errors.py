@@ -1,0 +1,226 @@
+"""What can go wrong with a request, as a value: one kind, one status, one sentence.
+
+Statuses and type names: Anthropic's API reference, "Errors". How the real client reacts decides between them:
+529 and 5xx are tried again ten times, 400 and 403 are final, 404 reads as "this model does not exist", and only the
+exact words "prompt is too long: N tokens > M maximum" with 400 make it compact and go on.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from llmstack.protocol.anthropic import ErrorBody, ErrorEvent
+
+
+class Kind(enum.StrEnum):
+    INVALID = "invalid_request_error"
+    AUTHENTICATION = "authentication_error"
+    PERMISSION = "permission_error"
+    NOT_FOUND = "not_found_error"
+    TOO_LARGE = "request_too_large"
+    RATE_LIMIT = "rate_limit_error"
+    API = "api_error"
+    TIMEOUT = "timeout_error"
+    OVERLOADED = "overloaded_error"
+
+
+STATUS: dict[Kind, int] = {
+    Kind.INVALID: 400,
+    Kind.AUTHENTICATION: 401,
+    Kind.PERMISSION: 403,
+    Kind.NOT_FOUND: 404,
+    Kind.TOO_LARGE: 413,
+    Kind.RATE_LIMIT: 429,
+    Kind.API: 500,
+    Kind.TIMEOUT: 504,
+    Kind.OVERLOADED: 529,
+}
+
+
+class Cause(enum.StrEnum):
+    """Why, for the log line, the metrics and the fallback chain; bounded, so it can be a label."""
+
+    CLIENT = "client"
+    OVERFLOW = "overflow"
+    UNREACHABLE = "unreachable"
+    LOADING = "loading"
+    OVERLOADED = "overloaded"
+    UPSTREAM = "upstream"
+    MALFORMED = "malformed"
+    PARSE = "parse"
+    CUT = "cut"
+    TIMEOUT = "timeout"
+    UNSUPPORTED = "unsupported"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """retry_after_s: seconds, sent as `retry-after`. tokens, limit: known for an overflow."""
+
+    kind: Kind
+    message: str
+    cause: Cause = Cause.CLIENT
+    status: int = 0
+    retry_after_s: int | None = None
+    tokens: int | None = None
+    limit: int | None = None
+
+    @property
+    def http_status(self) -> int:
+        return self.status or STATUS[self.kind]
+
+    def to_anthropic(self, request_id: str | None = None) -> bytes:
+        body: dict[str, Any] = {"type": "error", "error": {"type": self.kind.value, "message": self.message}}
+        if request_id is not None:
+            body["request_id"] = request_id
+        return msgspec.json.encode(body)
+
+    def to_openai(self) -> bytes:
+        code = "context_length_exceeded" if self.cause is Cause.OVERFLOW else None
+        return msgspec.json.encode(
+            {"error": {"message": self.message, "type": self.kind.value, "param": None, "code": code}}
+        )
+
+    def to_event(self) -> ErrorEvent:
+        return ErrorEvent(error=ErrorBody(type=self.kind.value, message=self.message))
+
+
+class Refused(Exception):
+    """Carries a Failure up to where it is answered."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def invalid(message: str) -> Failure:
+    return Failure(Kind.INVALID, message)
+
+
+def too_long(tokens: int, limit: int) -> Failure:
+    """The words are the contract: Claude Code compacts when it reads exactly these."""
+    return Failure(
+        Kind.INVALID,
+        f"prompt is too long: {tokens} tokens > {limit} maximum",
+        Cause.OVERFLOW,
+        tokens=tokens,
+        limit=limit,
+    )
+
+
+def unavailable(message: str, cause: Cause, retry_after_s: int = 2) -> Failure:
+    return Failure(Kind.OVERLOADED, message, cause, retry_after_s=retry_after_s)
+
+
+_OVERFLOW = (
+    # llama-server: "request (18700 tokens) exceeds the available context size (4096 tokens), try increasing it"
+    re.compile(r"request \((?P<tokens>\d+) tokens\) exceeds the available context size \((?P<limit>\d+)"),
+    # OpenAI: "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens"
+    re.compile(
+        r"maximum context length is (?P<limit>\d+) tokens.*?"
+        r"(?:resulted in|requested|contains?(?: at least)?|has)\s+(?:about )?(?P<tokens>\d+)",
+        re.DOTALL,
+    ),
+    # vLLM: "The decoder prompt (length 9001) is longer than the maximum model length of 8192"
+    re.compile(r"prompt \(length (?P<tokens>\d+)\) is longer than the maximum model length of (?P<limit>\d+)"),
+    # already Anthropic's words
+    re.compile(r"prompt is too long: (?P<tokens>\d+) tokens > (?P<limit>\d+)"),
+)
+_OVERFLOW_WORDS = (
+    "context_length_exceeded",
+    "exceed_context_size",
+    "context length",
+    "context size",
+    "maximum context",
+)
+# common/chat.cpp: "The model produced output that does not match the expected ... format"
+_PARSE = re.compile(r"does not match the expected .{0,40}format|Failed to parse (?:input|tool call)", re.IGNORECASE)
+_LOADING = re.compile(r"loading model|model is (?:still )?loading", re.IGNORECASE)
+
+
+def text_of(error: Any) -> str:
+    """The sentence inside any upstream's error value."""
+    if isinstance(error, str):
+        return error
+    if isinstance(error, dict):
+        for key in ("message", "error", "detail", "msg"):
+            if error.get(key):
+                return text_of(error[key])
+        return msgspec.json.encode(error).decode()
+    if isinstance(error, list) and error:
+        return text_of(error[0])
+    return str(error) if error is not None else ""
+
+
+def _code_of(error: Any) -> str:
+    if isinstance(error, dict):
+        inner = error.get("error")
+        if isinstance(inner, dict):
+            return _code_of(inner)
+        return f"{error.get('type') or ''} {error.get('code') or ''}"
+    return ""
+
+
+def _numbers(error: Any) -> tuple[int | None, int | None]:
+    """llama-server's own fields for an overflow: n_prompt_tokens and n_ctx (server-task.cpp)."""
+    if isinstance(error, dict):
+        inner = error.get("error")
+        if isinstance(inner, dict):
+            return _numbers(inner)
+        tokens, limit = error.get("n_prompt_tokens"), error.get("n_ctx")
+        if isinstance(tokens, int) and isinstance(limit, int):
+            return tokens, limit
+    return None, None
+
+
+def from_upstream(status: int, error: Any, *, name: str, estimate: int = 0, limit: int = 0) -> Failure:
+    """An upstream's error answer in the client's words.
+
+    status: the HTTP status, 0 for an error inside a stream. name: the upstream, for the sentence.
+    estimate, limit: tokens to name in an overflow whose numbers the upstream kept to itself.
+    """
+    text = text_of(error).strip() or f"HTTP {status}"
+    code = _code_of(error)
+    said = f"{name}: {text}"
+    tokens, most = _numbers(error)
+    if tokens is not None and most is not None:
+        return too_long(tokens, most)
+    for pattern in _OVERFLOW:
+        found = pattern.search(text)
+        if found:
+            return too_long(int(found["tokens"]), int(found["limit"]))
+    overflowed = any(word in code or word in text.lower() for word in _OVERFLOW_WORDS)
+    if overflowed and status in (0, 400, 413, 422, 500):
+        return too_long(max(estimate, limit + 1), limit) if limit else too_long(max(estimate, 1), max(estimate - 1, 0))
+    if _PARSE.search(text):
+        return Failure(Kind.API, said, Cause.PARSE)
+    if _LOADING.search(text) or (status == 503 and "unavailable_error" in code):
+        return unavailable(f"{name} is still loading its model", Cause.LOADING, 5)
+    if status in (401, 403):
+        # A client that reads 401 asks its user to log in again; the fault is the proxy's key for the upstream.
+        kind = Kind.AUTHENTICATION if status == 401 else Kind.PERMISSION
+        return Failure(kind, f"{name} refused the key of this stack: {text}", Cause.UPSTREAM)
+    if status == 404:
+        return Failure(Kind.INVALID, f"{name} does not know this model or path: {text}", Cause.UPSTREAM)
+    if status == 413:
+        return Failure(Kind.TOO_LARGE, said, Cause.UPSTREAM)
+    if status == 429:
+        return Failure(Kind.RATE_LIMIT, said, Cause.OVERLOADED)
+    if status in (502, 503, 504, 529) or "overloaded" in code:
+        return unavailable(said, Cause.OVERLOADED)
+    if 400 <= status < 500:
+        return Failure(Kind.INVALID, said, Cause.UPSTREAM)
+    return Failure(Kind.API, said, Cause.UPSTREAM)
+
+
+def with_retry_after(failure: Failure, value: str | None) -> Failure:
+    """Keeps the upstream's own retry-after when it is a number of seconds."""
+    if value and value.isdigit():
+        return replace(failure, retry_after_s=min(int(value), 3600))
+    return failure

@@ -1,0 +1,289 @@
+"""Tool arguments against their schema, while they stream.
+
+Text goes through as it comes, byte for byte, except a member of the top object whose value can be wrong in a way
+that has one right reading: it is held until it is whole. What is put right: arrays, objects, numbers and booleans in
+quotes, whole arguments in quotes, and empty optional arrays that exclude each other. All else passes untouched.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import Any
+
+import msgspec
+
+from llmstack.protocol import schema as schemas
+
+_QUOTE_OR_ESCAPE = re.compile(r'["\\]')
+_STRUCTURE = re.compile(r'["\[\]{}]')
+_SCALAR_END = re.compile(r"[,}\s]")
+_SPACE = " \t\r\n"
+
+
+class _At(enum.Enum):
+    START = "start"  # before the opening brace
+    MEMBER = "member"  # before a key, a comma or the closing brace
+    KEY = "key"
+    VALUE = "value"  # after the colon
+    STRING = "string"
+    NEST = "nest"
+    NEST_STRING = "nest string"
+    SCALAR = "scalar"
+    QUOTED = "quoted"  # the whole object came as a string
+    THROUGH = "through"  # nothing more to look at
+
+
+class ArgumentStream:
+    """receive() gives what can be passed on now, end() what is left."""
+
+    def __init__(self, schema: Any = None) -> None:
+        self.repairs = 0
+        self._properties = schemas.properties_of(schema)
+        self._droppable = schemas.exclusive_arrays(schema)
+        self._watched = {
+            name
+            for name, part in self._properties.items()
+            if name in self._droppable or schemas.never_a_string(part) or schemas.may_need_repair(part)
+        }
+        self._schema = schema
+        self._at = _At.START
+        self._prefix = ""  # comma, key and colon of the member that is being read
+        self._key = ""
+        self._value = ""  # the value so far, when it is held
+        self._hold = False
+        self._depth = 0
+        self._escaped = False
+        self._members = 0
+        self._anything = False
+
+    def receive(self, piece: str) -> str:
+        if piece:
+            self._anything = True
+        if self._at is _At.THROUGH:
+            return piece
+        out: list[str] = []
+        position, size = 0, len(piece)
+        while position < size:
+            position = self._step(piece, position, out)
+        return "".join(out)
+
+    def end(self) -> str:
+        """Whatever is held goes out as it is: it was cut off, and guessing the rest is not repairing."""
+        if not self._anything:
+            self._at = _At.THROUGH
+            return "{}"
+        if self._at is _At.QUOTED:
+            return self._unquoted()
+        if self._at is _At.SCALAR and self._hold:
+            self._at = _At.THROUGH
+            return self._prefix + self._value
+        rest, self._prefix, self._value = self._prefix + self._value, "", ""
+        self._at = _At.THROUGH
+        return rest
+
+    # ---- one step of the scanner: returns the new position --------------------------------------------------
+
+    def _step(self, piece: str, position: int, out: list[str]) -> int:
+        at = self._at
+        if at is _At.THROUGH:
+            out.append(piece[position:])
+            return len(piece)
+        if at is _At.STRING:
+            return self._string(piece, position, out)
+        if at in (_At.NEST, _At.NEST_STRING):
+            return self._nest(piece, position, out)
+        if at is _At.QUOTED:
+            self._value += piece[position:]
+            return len(piece)
+        if at is _At.KEY:
+            return self._in_key(piece, position)
+        char = piece[position]
+        if at is _At.START:
+            return self._start(char, position, out)
+        if at is _At.MEMBER:
+            return self._member(char, position, out)
+        if at is _At.VALUE:
+            return self._begin_value(char, position, out)
+        return self._scalar(piece, position, out)
+
+    def _start(self, char: str, position: int, out: list[str]) -> int:
+        if char in _SPACE:
+            out.append(char)
+        elif char == "{":
+            out.append(char)
+            self._at = _At.MEMBER if self._watched else _At.THROUGH
+        elif char == '"' and self._schema is not None:
+            self._at = _At.QUOTED
+            self._value = char
+        else:
+            self._at = _At.THROUGH
+            return position
+        return position + 1
+
+    def _member(self, char: str, position: int, out: list[str]) -> int:
+        if char == "}":
+            out.append(self._prefix.replace(",", "", 1) if self._prefix.strip() == "," else self._prefix)
+            out.append(char)
+            self._prefix = ""
+            self._at = _At.THROUGH
+        elif char == '"':
+            self._prefix += char
+            self._key = char
+            self._at = _At.KEY
+            self._escaped = False
+        elif char in _SPACE or char == ",":
+            self._prefix += char
+        else:
+            self._give_up(out)
+            return position
+        return position + 1
+
+    def _in_key(self, piece: str, position: int) -> int:
+        end, closed = self._string_end(piece, position)
+        self._key += piece[position:end]
+        self._prefix += piece[position:end]
+        if closed:
+            self._at = _At.VALUE
+        return end
+
+    def _begin_value(self, char: str, position: int, out: list[str]) -> int:
+        if char in _SPACE or char == ":":
+            self._prefix += char
+            return position + 1
+        try:
+            name = msgspec.json.decode(self._key)
+        except msgspec.DecodeError:
+            self._give_up(out)
+            return position
+        self._key = str(name)
+        self._hold = self._key in self._watched
+        if self._hold and char == '"' and not schemas.never_a_string(self._properties[self._key]):
+            self._hold = False
+        if not self._hold:
+            self._send_prefix(out)
+            out.append(char)
+        self._value = char if self._hold else ""
+        if char == '"':
+            self._at = _At.STRING
+            self._escaped = False
+        elif char in "[{":
+            self._at = _At.NEST
+            self._depth = 1
+        else:
+            self._at = _At.SCALAR
+        return position + 1
+
+    def _string(self, piece: str, position: int, out: list[str]) -> int:
+        end, closed = self._string_end(piece, position)
+        self._take(piece[position:end], out)
+        if closed:
+            self._finish_value(out)
+        return end
+
+    def _nest(self, piece: str, position: int, out: list[str]) -> int:
+        if self._at is _At.NEST_STRING:
+            end, closed = self._string_end(piece, position)
+            if closed:
+                self._at = _At.NEST
+            self._take(piece[position:end], out)
+            return end
+        found = _STRUCTURE.search(piece, position)
+        if found is None:
+            self._take(piece[position:], out)
+            return len(piece)
+        self._take(piece[position : found.end()], out)
+        char = found.group()
+        if char == '"':
+            self._at = _At.NEST_STRING
+            self._escaped = False
+        elif char in "[{":
+            self._depth += 1
+        else:
+            self._depth -= 1
+            if self._depth == 0:
+                self._finish_value(out)
+        return found.end()
+
+    def _scalar(self, piece: str, position: int, out: list[str]) -> int:
+        found = _SCALAR_END.search(piece, position)
+        end = found.start() if found else len(piece)
+        self._take(piece[position:end], out)
+        if found:
+            self._finish_value(out)
+        return end
+
+    # ---- pieces of steps ------------------------------------------------------------------------------------
+
+    def _string_end(self, piece: str, position: int) -> tuple[int, bool]:
+        """The index behind the closing quote, or the end of the piece; escapes may be cut in two."""
+        if self._escaped:
+            self._escaped = False
+            position += 1
+        while True:
+            found = _QUOTE_OR_ESCAPE.search(piece, position)
+            if found is None:
+                return len(piece), False
+            if found.group() == '"':
+                return found.end(), True
+            if found.end() == len(piece):
+                self._escaped = True
+                return len(piece), False
+            position = found.end() + 1
+
+    def _take(self, text: str, out: list[str]) -> None:
+        if self._hold:
+            self._value += text
+        else:
+            out.append(text)
+
+    def _send_prefix(self, out: list[str]) -> None:
+        prefix = self._prefix
+        if self._members == 0:
+            prefix = prefix.replace(",", "", 1) if prefix.lstrip().startswith(",") else prefix
+        out.append(prefix)
+        self._prefix = ""
+        self._members += 1
+
+    def _finish_value(self, out: list[str]) -> None:
+        self._at = _At.MEMBER
+        if not self._hold:
+            return
+        text, self._value = self._value, ""
+        self._hold = False
+        part = self._properties[self._key]
+        try:
+            value = msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            self._send_prefix(out)
+            out.append(text)
+            return
+        fixed, repairs = schemas.repair_value(value, part)
+        if self._key in self._droppable and fixed == []:
+            self.repairs += 1
+            self._prefix = ""
+            return
+        self._send_prefix(out)
+        self.repairs += repairs
+        out.append(msgspec.json.encode(fixed).decode() if repairs else text)
+
+    def _unquoted(self) -> str:
+        self._at = _At.THROUGH
+        text, self._value = self._value, ""
+        try:
+            inner = msgspec.json.decode(text)
+            value = msgspec.json.decode(inner) if isinstance(inner, str) else None
+        except msgspec.DecodeError:
+            return text
+        if not isinstance(value, dict):
+            return text
+        self.repairs += 1
+        fixed, repairs = schemas.repair_value(value, self._schema)
+        self.repairs += repairs
+        return msgspec.json.encode(fixed).decode() if repairs else str(inner)
+
+    def _give_up(self, out: list[str]) -> None:
+        """Not the JSON this scanner knows: everything passes from here on."""
+        out.append(self._prefix + self._value)
+        self._prefix = self._value = ""
+        self._at = _At.THROUGH

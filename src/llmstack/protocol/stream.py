@@ -1,0 +1,414 @@
+"""Chunks of a chat completion become the events of one Anthropic message.
+
+            first chunk        block opens            finish_reason        upstream closes
+    START ---------------> IDLE <-----------> OPEN ----------------> FINISHING ------------> DONE
+      |                      block closes                                 (usage may follow)   ^
+      +------------------------------ a failure, anywhere: one error event ------------------+
+
+| rule                                                                          | source                      |
+| ----------------------------------------------------------------------------- | --------------------------- |
+| one block is open at a time, indexes in sequence, empty deltas open nothing   | Messages streaming reference |
+| a tool turn stops with tool_use, whatever finish_reason says                  | litellm#34692               |
+| the stream goes on to be read after finish_reason: usage comes last           | OpenAI, stream_options      |
+| an end without finish_reason is an error, never an end_turn                   | the client must ask again   |
+| the keepalive is a message_delta that stops nothing: pings and comments do not count for the client's idle timer |
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmstack.protocol import chat
+from llmstack.protocol.anthropic import (
+    AnyBlock,
+    BlockDelta,
+    BlockStart,
+    BlockStop,
+    Event,
+    InputJsonDelta,
+    MessageBody,
+    MessageDelta,
+    MessageStart,
+    MessageStop,
+    SignatureDelta,
+    StopDelta,
+    TextBlock,
+    TextDelta,
+    ThinkingBlock,
+    ThinkingDelta,
+    ToolUseBlock,
+    Usage,
+)
+from llmstack.protocol.calls import Pending, Pieces, arguments_of, known_name
+from llmstack.protocol.errors import Cause, Failure, Kind, from_upstream
+from llmstack.protocol.figures import counted, stop_reason
+from llmstack.protocol.leak import Call, LeakScanner, Thought
+from llmstack.protocol.repair import ArgumentStream
+from llmstack.protocol.replay import Generated
+
+
+class State(enum.Enum):
+    START = "start"
+    IDLE = "idle"
+    OPEN = "open"
+    FINISHING = "finishing"
+    DONE = "done"
+
+
+class Signal(enum.Enum):
+    BEGIN = "begin"
+    OPEN = "open"
+    CLOSE = "close"
+    FINISH = "finish"
+    END = "end"
+    FAIL = "fail"
+
+
+TABLE: Mapping[tuple[State, Signal], State] = {
+    (State.START, Signal.BEGIN): State.IDLE,
+    (State.IDLE, Signal.OPEN): State.OPEN,
+    (State.OPEN, Signal.CLOSE): State.IDLE,
+    (State.IDLE, Signal.FINISH): State.FINISHING,
+    (State.FINISHING, Signal.END): State.DONE,
+    (State.START, Signal.FAIL): State.DONE,
+    (State.IDLE, Signal.FAIL): State.DONE,
+    (State.OPEN, Signal.FAIL): State.DONE,
+    (State.FINISHING, Signal.FAIL): State.DONE,
+}
+
+
+@dataclass(slots=True)
+class StreamSettings:
+    """What the request knew. tools: schema by name. input_tokens: the preflight's count, for message_start.
+
+    max_arguments: bytes all arguments of one call may have before the stream is given up (fault 47).
+    new_tool_id(upstream_id): an id that is unique in this conversation. remember(tool_use_id, generated): keeps
+    what the model really wrote, for the next turn.
+    """
+
+    model: str
+    message_id: str
+    new_tool_id: Callable[[str], str]
+    upstream: str = "upstream"
+    tools: Mapping[str, Any] = field(default_factory=dict)
+    remember: Callable[[str, Generated], None] | None = None
+    input_tokens: int = 0
+    stop_sequences: tuple[str, ...] = ()
+    recover_leaks: bool = True
+    repair: bool = True
+    thinking: bool = True
+    inline_thinking: bool = True
+    signature: str = "llmstack"
+    max_arguments: int = 4 * 1024 * 1024
+
+
+class MessageStream:
+    """Feed chunks, get events. It never waits and never reads a clock."""
+
+    def __init__(self, settings: StreamSettings) -> None:
+        self.state = State.START
+        self._index = -1
+        self._reset(settings)
+
+    def restart(self, settings: StreamSettings) -> None:
+        """Another attempt takes over. Only while no block was opened: message_start may have gone out already."""
+        if self.emitted:
+            raise RuntimeError("a block was sent already")
+        self._reset(settings)
+
+    def _reset(self, settings: StreamSettings) -> None:
+        self.settings = settings
+        self.usage = Usage(input_tokens=settings.input_tokens)
+        self.stop_reason: str | None = None
+        self.stop_sequence: str | None = None
+        self.progress: chat.Progress | None = None
+        self.timings: chat.Timings | None = None
+        self.emitted = False  # a block has been opened: the answer cannot be asked for again
+        self.tool_calls = 0
+        self.leaked = 0
+        self.repaired = 0
+        self.failure: Failure | None = None
+        self._open: type[TextBlock] | type[ThinkingBlock] | type[ToolUseBlock] | None = None
+        self._call: Pending | None = None
+        self._arguments: ArgumentStream | None = None
+        self._tool_id = ""
+        self._pieces = Pieces()
+        self._late_text: list[str] = []  # came while a call's arguments were still open
+        self._finish: str | None = None
+        self._scanner = LeakScanner(settings.tools if settings.recover_leaks else {}, thinking=settings.inline_thinking)
+
+    # ---- what the shell calls -----------------------------------------------------------------------------
+
+    def receive(self, chunk: chat.ChatChunk) -> list[Event]:
+        if self.state is State.DONE:
+            return []
+        if chunk.error is not None:
+            return self.fail(from_upstream(0, chunk.error, name=self.settings.upstream))
+        out: list[Event] = []
+        if chunk.usage is not None or chunk.timings is not None:
+            self.usage = counted(self.usage, chunk)
+            self.timings = chunk.timings or self.timings
+        if chunk.prompt_progress is not None:
+            self.progress = chunk.prompt_progress
+        if chunk.verbose is not None and chunk.verbose.stop_type == "word" and chunk.verbose.stopping_word:
+            self._stopped_by(chunk.verbose.stopping_word)
+        if not chunk.choices or self.state is State.FINISHING:
+            return out
+        choice = chunk.choices[0]
+        if choice.index != 0:
+            return out
+        if self.state is State.START:
+            self._begin(out)
+        delta = choice.delta or choice.message
+        if delta is not None:
+            self._delta(delta, out)
+            if self.failure is not None:
+                return out
+        if choice.finish_reason:
+            self._finish = choice.finish_reason
+            if isinstance(choice.stop_reason, str):
+                self._stopped_by(choice.stop_reason)
+            self._drain(out)
+            self._close(out)
+            self._move(Signal.FINISH)
+        return out
+
+    def keepalive(self) -> list[Event]:
+        """An event that keeps the client's idle timer from firing and leaves nothing behind in the message."""
+        out: list[Event] = []
+        if self.state is State.START:
+            self._begin(out)
+        elif self.state is not State.DONE:
+            out.append(MessageDelta(delta=StopDelta(), usage=self.usage))
+        return out
+
+    def end(self) -> list[Event]:
+        """The upstream is finished: [DONE] or a closed connection."""
+        if self.state is State.DONE:
+            return []
+        if self.state is not State.FINISHING:
+            return self.fail(
+                Failure(Kind.API, f"{self.settings.upstream} ended its answer before it was complete", Cause.CUT)
+            )
+        out: list[Event] = []
+        if self._index < 0:
+            # A message without any block makes the client ask again without end: one empty text block.
+            self._move_back_to_idle()
+            self._open_block(TextBlock(), out)
+            self._close(out)
+            self._move(Signal.FINISH)
+        reason = stop_reason(self._finish, tools=self.tool_calls, sequence=self.stop_sequence)
+        self.stop_reason = reason
+        out.append(
+            MessageDelta(delta=StopDelta(stop_reason=reason, stop_sequence=self.stop_sequence), usage=self.usage)
+        )
+        out.append(MessageStop())
+        self._move(Signal.END)
+        return out
+
+    def fail(self, failure: Failure) -> list[Event]:
+        """One error event, unless the stream has ended."""
+        if self.state is State.DONE:
+            return []
+        self._move(Signal.FAIL)
+        self.failure = failure
+        return [failure.to_event()]
+
+    # ---- the machine --------------------------------------------------------------------------------------
+
+    def _move(self, signal: Signal) -> None:
+        self.state = TABLE[self.state, signal]
+
+    def _move_back_to_idle(self) -> None:
+        """Only for the empty message: nothing was opened, so the block comes before the finish."""
+        self.state = State.IDLE
+
+    def _begin(self, out: list[Event]) -> None:
+        self._move(Signal.BEGIN)
+        body = MessageBody(id=self.settings.message_id, model=self.settings.model, usage=self.usage)
+        out.append(MessageStart(message=body))
+
+    def _open_block(self, block: AnyBlock, out: list[Event]) -> None:
+        self._move(Signal.OPEN)
+        self._index += 1
+        self.emitted = True
+        self._open = type(block)  # type: ignore[assignment]
+        out.append(BlockStart(index=self._index, content_block=block))
+
+    def _close(self, out: list[Event]) -> None:
+        if self.state is not State.OPEN:
+            return
+        if self._open is ThinkingBlock:
+            out.append(BlockDelta(index=self._index, delta=SignatureDelta(self.settings.signature)))
+        elif self._open is ToolUseBlock:
+            self._end_call(out)
+        out.append(BlockStop(index=self._index))
+        self._move(Signal.CLOSE)
+        self._open = None
+
+    def _delta(self, delta: chat.Delta, out: list[Event]) -> None:
+        reasoning = delta.reasoning_content
+        if reasoning is None and isinstance(delta.reasoning, str):
+            reasoning = delta.reasoning
+        if reasoning:
+            self._thinking(reasoning, out)
+        content = delta.content
+        if content:
+            if type(content) is not str:
+                self._parts(content, out)
+            elif self._scanner.idle(content):
+                self._text(content, out)
+            else:
+                self._scanned(self._scanner.receive(content), out)
+        if delta.refusal:
+            self._text(delta.refusal, out)
+        if delta.tool_calls:
+            for piece in delta.tool_calls:
+                self._tool_piece(piece, out)
+                if self.failure is not None:
+                    return
+
+    def _parts(self, parts: Any, out: list[Event]) -> None:
+        for thinking, text in chat.parts_of(parts):
+            if thinking:
+                self._thinking(text, out)
+            else:
+                self._scanned(self._scanner.receive(text), out)
+
+    def _text(self, text: str, out: list[Event]) -> None:
+        if self._open is not TextBlock:
+            if self._call is not None and not self._call.complete():
+                self._late_text.append(text)
+                return
+            self._drain_calls(out)
+            self._close(out)
+            self._open_block(TextBlock(), out)
+        out.append(BlockDelta(self._index, TextDelta(text)))
+
+    def _thinking(self, text: str, out: list[Event]) -> None:
+        if not self.settings.thinking:
+            return
+        if self._open is not ThinkingBlock:
+            self._flush_scanner(out)
+            self._drain_calls(out)
+            self._close(out)
+            self._open_block(ThinkingBlock(), out)
+        out.append(BlockDelta(self._index, ThinkingDelta(text)))
+
+    def _scanned(self, found: list[str | Call | Thought], out: list[Event]) -> None:
+        for piece in found:
+            if isinstance(piece, Call):
+                self.leaked += 1
+                self._drain_calls(out)
+                self._close(out)
+                self._start_call(Pending(key=-1, name=piece.name, raw=[piece.arguments]), out)
+                self._close(out)
+            elif isinstance(piece, Thought):
+                if self.settings.thinking:
+                    if self._open is not ThinkingBlock:
+                        self._close(out)
+                        self._open_block(ThinkingBlock(), out)
+                    out.append(BlockDelta(self._index, ThinkingDelta(piece.text)))
+            elif piece:
+                self._text(piece, out)
+
+    def _flush_scanner(self, out: list[Event]) -> None:
+        self._scanned(self._scanner.end(), out)
+
+    # ---- tool calls ---------------------------------------------------------------------------------------
+
+    def _tool_piece(self, piece: chat.ToolCallDelta, out: list[Event]) -> None:
+        call = self._pieces.known(piece, self._call)
+        if call is None:
+            self._flush_scanner(out)
+            call = self._pieces.begin(piece, self._call)
+            if call is None:
+                return
+        function = piece.function
+        if function is None:
+            return
+        if function.name and call is not self._call and function.name != call.name:
+            call.name += function.name
+        text = arguments_of(piece)
+        if text:
+            call.add(text)
+            if call.size > self.settings.max_arguments:
+                said = f"{self.settings.upstream} wrote more than {self.settings.max_arguments} bytes of arguments"
+                out += self.fail(Failure(Kind.API, f"{said} for one call of {call.name or 'a tool'}", Cause.MALFORMED))
+                return
+        if call is self._call:
+            self._send_arguments(call, out)
+        else:
+            self._advance(out)
+
+    def _advance(self, out: list[Event]) -> None:
+        """Opens the next waiting call; closes those that are whole and have others behind them."""
+        while self._pieces.waiting:
+            if self._call is not None:
+                if not self._call.complete():
+                    return
+                self._close(out)
+            head = self._pieces.waiting[0]
+            if not head.name or not (head.raw or head.name in self.settings.tools):
+                return
+            self._pieces.waiting.pop(0)
+            self._close(out)
+            self._start_call(head, out)
+
+    def _start_call(self, call: Pending, out: list[Event]) -> None:
+        settings = self.settings
+        name = known_name(call.name, settings.tools)
+        self._tool_id = settings.new_tool_id(call.upstream_id)
+        self._open_block(ToolUseBlock(id=self._tool_id, name=name), out)
+        self.tool_calls += 1
+        self._call = call
+        call.name = name
+        self._arguments = ArgumentStream(settings.tools.get(name) if settings.repair else None)
+        self._send_arguments(call, out)
+
+    def _send_arguments(self, call: Pending, out: list[Event]) -> None:
+        assert self._arguments is not None
+        for piece in call.raw[call.sent :]:
+            text = self._arguments.receive(piece)
+            if text:
+                out.append(BlockDelta(self._index, InputJsonDelta(text)))
+        call.sent = len(call.raw)
+
+    def _end_call(self, out: list[Event]) -> None:
+        call, arguments = self._call, self._arguments
+        assert call is not None and arguments is not None
+        rest = arguments.end()
+        if rest:
+            out.append(BlockDelta(self._index, InputJsonDelta(rest)))
+        self.repaired += arguments.repairs
+        if self.settings.remember is not None:
+            self.settings.remember(self._tool_id, Generated(call.upstream_id, "".join(call.raw)))
+        self._pieces.closed.add(call.key)
+        self._call = self._arguments = None
+
+    def _drain_calls(self, out: list[Event]) -> None:
+        """Calls whose pieces came while another was open, in the order in which they began."""
+        if self._call is None and not self._pieces.waiting:
+            return
+        if self._call is not None:
+            self._close(out)
+        waiting, self._pieces.waiting = self._pieces.waiting, []
+        for call in waiting:
+            if call.name:
+                self._close(out)
+                self._start_call(call, out)
+                self._close(out)
+        late, self._late_text = self._late_text, []
+        if late:
+            self._text("".join(late), out)
+
+    def _drain(self, out: list[Event]) -> None:
+        self._flush_scanner(out)
+        self._drain_calls(out)
+
+    def _stopped_by(self, word: str) -> None:
+        if not self.settings.stop_sequences or word in self.settings.stop_sequences:
+            self.stop_sequence = word

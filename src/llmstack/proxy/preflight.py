@@ -1,0 +1,130 @@
+"""Does the prompt fit? Decided before a header is sent, because only then the client can compact and go on.
+
+Cheap first: bytes bound tokens (protocol/count.py), and a conversation that was counted once only grows by what was
+added. When neither decides, llama-server itself renders and tokenizes the prompt: exact.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from llmstack.catalog.routes import Target
+from llmstack.protocol import count
+from llmstack.protocol.errors import Refused, too_long
+from llmstack.protocol.request import ChatRequest
+from llmstack.proxy.upstreams import Upstreams
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """tokens: of the prompt, exact or as near as known. most: a bound nothing can exceed. marks: hashes of the
+    conversation after each message, to remember what the upstream counted."""
+
+    tokens: int
+    most: int
+    exact: bool
+    marks: tuple[int, ...]
+
+
+class Preflight:
+    def __init__(self, upstreams: Upstreams, most: int = 4096) -> None:
+        self._upstreams = upstreams
+        self._known: OrderedDict[int, int] = OrderedDict()
+        self._most = most
+        self.exact_counts = 0
+
+    async def check(self, target: Target, request: ChatRequest, limit: int | None) -> Counted:
+        """Raises Refused with "prompt is too long" when the prompt certainly does not fit into `limit` tokens."""
+        marks, sizes = self._marks(request)
+        cheap = self._bound(request, marks, sizes)
+        if limit is None or cheap.exact or cheap.most < limit:
+            if limit is not None and cheap.exact and cheap.tokens >= limit:
+                raise Refused(too_long(cheap.tokens, limit))
+            return cheap
+        exact = await self.exact(target, request)
+        if exact is None:
+            return cheap
+        if exact >= limit:
+            raise Refused(too_long(exact, limit))
+        self._remember(marks[-1], exact)
+        return Counted(exact, exact, True, marks)
+
+    def estimate(self, request: ChatRequest, limit: int) -> Counted:
+        """For an upstream that counts nothing beforehand and may cut silently (ollama#17754). Raises Refused.
+
+        By size at first; from the second turn on the upstream's own count of the turn before, and the growth.
+        """
+        marks, sizes = self._marks(request)
+        cheap = self._bound(request, marks, sizes)
+        if cheap.tokens >= limit:
+            raise Refused(too_long(cheap.tokens, limit))
+        return cheap
+
+    async def exact(self, target: Target, request: ChatRequest) -> int | None:
+        """Tokens by /apply-template and /tokenize; None when the upstream has no such thing or is not ready."""
+        body = request.body
+        asked: dict[str, Any] = {
+            key: body[key] for key in ("messages", "tools", "tool_choice", "chat_template_kwargs") if key in body
+        }
+        if "reasoning_effort" in body:
+            asked["reasoning_effort"] = body["reasoning_effort"]
+        if request.images:
+            return None  # only the projector knows what a picture takes; the server's own check decides
+        self.exact_counts += 1
+        try:
+            rendered = await self._upstreams.json(target, "/apply-template", _encode(asked), 30.0)
+            prompt = rendered["prompt"]
+            asked = {"content": prompt, "add_special": True, "parse_special": True}
+            counted = await self._upstreams.json(target, "/tokenize", _encode(asked), 60.0)
+            return len(counted["tokens"])
+        except (Refused, KeyError, TypeError):
+            return None
+
+    def learn(self, counted: Counted, prompt_tokens: int) -> None:
+        """What the upstream counted itself, for the next turn's bound."""
+        if prompt_tokens > 0 and counted.marks:
+            self._remember(counted.marks[-1], prompt_tokens)
+
+    def _remember(self, mark: int, tokens: int) -> None:
+        self._known[mark] = tokens
+        self._known.move_to_end(mark)
+        if len(self._known) > self._most:
+            self._known.popitem(last=False)
+
+    def _marks(self, request: ChatRequest) -> tuple[tuple[int, ...], list[int]]:
+        body = request.body
+        # Python's own hash: keyed anew in each process, 64 bits, and five times as fast as the hashes of hashlib.
+        # The functions of a toolbox are one object from request to request, so their hash is computed once.
+        settings = [body.get(key) for key in ("chat_template_kwargs", "reasoning_effort", "tool_choice")]
+        mark = hash((request.toolbox.functions, _encode(settings)))
+        marks: list[int] = []
+        sizes: list[int] = []
+        for message in body["messages"]:
+            data = _encode(message)
+            mark = hash((mark, data))
+            marks.append(mark)
+            sizes.append(len(data))
+        return tuple(marks), sizes
+
+    def _bound(self, request: ChatRequest, marks: tuple[int, ...], sizes: list[int]) -> Counted:
+        added = 0
+        for number in range(len(marks) - 1, -1, -1):
+            known = self._known.get(marks[number])
+            if known is not None:
+                if number == len(marks) - 1:
+                    return Counted(known, known, True, marks)
+                later = len(marks) - 1 - number
+                # The end of the known prompt opened an assistant turn; what stands there now is counted in `added`.
+                most = known + added + later * count.MESSAGE_TOKENS
+                return Counted(known + count.estimate(added), most, False, marks)
+            added += sizes[number]
+        tools: Any = request.body.get("tools")
+        raw = bytes(tools) if tools is not None else b""
+        most = count.upper_bound(sum(sizes), len(sizes), raw) + count.media_tokens(request.body, request.images)
+        return Counted(count.estimate(sum(sizes) + len(raw)), most, False, marks)

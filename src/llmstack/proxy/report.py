@@ -1,0 +1,206 @@
+"""What is told about a request: one JSON line on stderr, the counters of /metrics, a capture for --debug.
+
+Never a token, never a prompt's text: the line has names, sizes, times and causes only.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from llmstack.paths import write_private
+from llmstack.warm.audit import Audit
+
+_SECRET_HEADERS = frozenset({"authorization", "x-api-key", "proxy-authorization", "cookie", "set-cookie"})
+_MAX_LABEL_MODELS = 32
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What is known about one request by its end. Times: seconds of the monotonic clock."""
+
+    id: str
+    method: str
+    path: str
+    started: float = field(default_factory=time.monotonic)
+    status: int = 0
+    model: str = ""
+    route: str = ""
+    upstream: str = ""
+    stream: bool = False
+    session: str = ""
+    agent: str = ""
+    tokens_in: int = 0
+    tokens_cached: int = 0
+    tokens_out: int = 0
+    tools: int = 0
+    stop_reason: str = ""
+    cause: str = ""
+    first_byte: float | None = None
+    queue_ms: float | None = None
+    fallback: str = ""
+    joined: bool = False
+    disconnected: bool = False
+    leaked: int = 0
+    repaired: int = 0
+    retries: int = 0
+    audit: Audit | None = None
+    quiet: bool = False  # health checks and metrics say nothing
+
+    @property
+    def conversation(self) -> str:
+        return f"{self.session}/{self.agent}" if self.session else ""
+
+    def line(self) -> dict[str, Any]:
+        now = time.monotonic()
+        line: dict[str, Any] = {"id": self.id, "method": self.method, "path": self.path, "status": self.status}
+        for name in ("model", "route", "upstream", "session", "agent", "stop_reason", "cause", "fallback"):
+            value = getattr(self, name)
+            if value:
+                line[name] = value[:120]
+        if self.stream:
+            line["stream"] = True
+        for name in ("tokens_in", "tokens_cached", "tokens_out", "tools", "leaked", "repaired", "retries"):
+            value = getattr(self, name)
+            if value:
+                line[name] = value
+        if self.audit is not None:
+            line["prefix"] = self.audit.to_json()
+        if self.joined:
+            line["joined"] = True
+        if self.disconnected:
+            line["disconnected"] = True
+        if self.queue_ms is not None:
+            line["queue_ms"] = round(self.queue_ms, 1)
+        if self.first_byte is not None:
+            line["ttft_ms"] = round((self.first_byte - self.started) * 1000, 1)
+        line["total_ms"] = round((now - self.started) * 1000, 1)
+        return line
+
+
+class Reporter:
+    """Metrics and lines of one proxy process."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = out if out is not None else sys.stderr
+        self.registry = CollectorRegistry()
+        self._models: set[str] = set()
+        made: dict[str, Any] = {"registry": self.registry}
+        self.requests = Counter(
+            "llmstack_requests", "Requests answered", ["path", "upstream", "model", "status"], **made
+        )
+        self.tokens = Counter("llmstack_tokens", "Tokens, by kind: in, cached, out", ["upstream", "kind"], **made)
+        self.prefix = Counter(
+            "llmstack_prefix", "Answered prompts, by what was reused of them and why", ["why"], **made
+        )
+        self.ttft = Histogram(
+            "llmstack_ttft_seconds",
+            "Time to the first byte of an answer",
+            ["upstream"],
+            buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300),
+            **made,
+        )
+        self.active = Gauge("llmstack_requests_active", "Requests being answered now", **made)
+        self.queued = Gauge("llmstack_requests_waiting", "Requests whose upstream has not begun to answer", **made)
+        self.up = Gauge("llmstack_upstream_up", "1 if the upstream's last answer was one", ["upstream"], **made)
+        self.failures = Counter("llmstack_failures", "Failed requests, by cause", ["cause"], **made)
+        self.connections = Gauge("llmstack_connections", "Open client connections", **made)
+        self.joined = Counter("llmstack_requests_joined", "Requests that joined a running one", **made)
+        self.disconnects = Counter("llmstack_disconnects", "Clients gone before their answer was complete", **made)
+        self.repairs = Counter("llmstack_repairs", "Tool arguments put right, tool calls recovered", ["kind"], **made)
+
+    def event(self, name: str, fields: dict[str, Any]) -> None:
+        line = {"event": name, **fields}
+        self._out.write(msgspec.json.encode(line).decode() + "\n")
+        self._out.flush()
+
+    def finish(self, exchange: Exchange) -> None:
+        path = exchange.path if exchange.path in _PATHS else "other"
+        upstream = exchange.upstream or "none"
+        self.requests.labels(path, upstream, self._model(exchange.model), str(exchange.status)).inc()
+        if exchange.cause:
+            self.failures.labels(exchange.cause).inc()
+        if exchange.tokens_in or exchange.tokens_out:
+            self.tokens.labels(upstream, "in").inc(exchange.tokens_in)
+            self.tokens.labels(upstream, "cached").inc(exchange.tokens_cached)
+            self.tokens.labels(upstream, "out").inc(exchange.tokens_out)
+        if exchange.audit is not None:
+            self.prefix.labels(exchange.audit.why).inc()
+        if exchange.first_byte is not None and exchange.upstream:
+            self.ttft.labels(upstream).observe(exchange.first_byte - exchange.started)
+        if exchange.joined:
+            self.joined.inc()
+        if exchange.disconnected:
+            self.disconnects.inc()
+        if exchange.leaked:
+            self.repairs.labels("leaked_call").inc(exchange.leaked)
+        if exchange.repaired:
+            self.repairs.labels("argument").inc(exchange.repaired)
+        if not exchange.quiet:
+            self.event("request", exchange.line())
+
+    def _model(self, name: str) -> str:
+        """Names come from clients: past the first few, and without an odd character, they are all `other`."""
+        if not name:
+            return "none"
+        if name not in self._models:
+            if len(self._models) >= _MAX_LABEL_MODELS or len(name) > 80 or not name.isprintable():
+                return "other"
+            self._models.add(name)
+        return name
+
+    def metrics(self) -> bytes:
+        return generate_latest(self.registry)
+
+
+_PATHS = frozenset(
+    {"/", "/health", "/metrics", "/v1/models", "/v1/messages", "/v1/messages/count_tokens", "/v1/chat/completions"}
+)
+
+
+class Capture:
+    """--debug: exchanges as files of mode 0600, the last few of them, without what authenticates anybody."""
+
+    def __init__(self, folder: Path, keep: int = 20) -> None:
+        self._folder = folder
+        self._keep = keep
+
+    def write(
+        self,
+        exchange: Exchange,
+        headers: list[tuple[bytes, bytes]],
+        request: bytes,
+        answer: list[bytes],
+        upstream: bytes,
+    ) -> Path:
+        shown = {
+            name.decode("latin-1"): "[redacted]"
+            if name.decode("latin-1") in _SECRET_HEADERS
+            else value.decode("latin-1")
+            for name, value in headers
+        }
+        document = {
+            "request": {"headers": shown, "body": request.decode("utf-8", "replace")},
+            "to_upstream": upstream.decode("utf-8", "replace"),
+            "answer": b"".join(answer).decode("utf-8", "replace"),
+            "exchange": exchange.line(),
+        }
+        path = self._folder / f"{exchange.id}.json"
+        write_private(path, msgspec.json.format(msgspec.json.encode(document), indent=2))
+        old = sorted(self._folder.glob("req_*.json"), key=lambda p: p.stat().st_mtime)[: -self._keep]
+        for gone in old:
+            gone.unlink(missing_ok=True)
+        return path
+
+
+def place(error: BaseException) -> str:
+    """File and line, without what the frames held."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames[-4:]))

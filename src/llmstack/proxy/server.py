@@ -1,0 +1,213 @@
+"""uvicorn, with the limits it lacks, readiness and watchdog for systemd, and a drain of at most 30 s.
+
+uvicorn 0.54 keeps a silent socket, or one with half a header, open for ever: this protocol gives a request line and
+its headers ten seconds, and caps the number of connections by closing the one that has been idle longest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from llmstack.errors import BadInput, MissingPart
+from llmstack.proxy.app import Proxy
+
+HEADER_S = 10.0
+KEEP_ALIVE_S = 75
+MAX_CONNECTIONS = 1024
+MAX_HEADER_BYTES = 64 * 1024
+DRAIN_S = 25.0  # then every stream gets its error event; systemd's own limit is 30 s
+LINGER_S = 5.0
+
+
+class Limits:
+    """Shared by all connections of one server."""
+
+    def __init__(self, most: int = MAX_CONNECTIONS, header_s: float = HEADER_S) -> None:
+        self.most = most
+        self.header_s = header_s
+        self.open: dict[LimitedProtocol, None] = {}
+
+    def make_room(self) -> None:
+        """Closes the connection that has been without a request for longest; live ones are never touched."""
+        for protocol in self.open:
+            if protocol.idle:
+                protocol.transport.abort()
+                del self.open[protocol]
+                return
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    limits: Limits
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._header_bytes = 0
+        limits = self.limits
+        if len(limits.open) >= limits.most:
+            limits.make_room()
+        if len(limits.open) >= limits.most:
+            transport.abort()
+            return
+        limits.open[self] = None
+        self._wait_for_header()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._clear_timer()
+        self.limits.open.pop(self, None)
+        super().connection_lost(exc)
+
+    @property
+    def idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def data_received(self, data: bytes) -> None:
+        if self.idle:
+            if self._header_timer is None:
+                self._wait_for_header()
+            self._header_bytes += len(data)
+            if self._header_bytes > MAX_HEADER_BYTES + 256 * 1024:
+                self.transport.abort()
+                return
+        super().data_received(data)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        if len(self.headers) > 200 or sum(len(n) + len(v) for n, v in self.headers[-1:]) > MAX_HEADER_BYTES:
+            self.transport.abort()
+
+    def on_headers_complete(self) -> None:
+        self._clear_timer()
+        self._header_bytes = 0
+        # The slow-reader check ends in an abort: closing would wait for a peer that reads nothing.
+        self.scope["transport"] = self.transport  # type: ignore[typeddict-unknown-key]
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self in self.limits.open:  # idle from now on: behind the others
+            del self.limits.open[self]
+            self.limits.open[self] = None
+        if self.cycle is not None and self.cycle.more_body and not self.transport.is_closing():
+            # Answered before its body was there (413): a little time to read the answer, then the rest is cut.
+            self._header_timer = self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def _wait_for_header(self) -> None:
+        self._clear_timer()
+        self._header_timer = self.loop.call_later(self.limits.header_s, self._too_slow)
+
+    def _too_slow(self) -> None:
+        self._header_timer = None
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+    def _clear_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+
+def notify(message: str) -> None:
+    """sd_notify(3): one datagram to NOTIFY_SOCKET; nothing happens without it."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        try:
+            channel.connect(address)
+            channel.sendall(message.encode())
+        except OSError:
+            return
+
+
+def watchdog_pause_s() -> float | None:
+    """Half of what systemd allows between two signs of life; None when it watches nobody, or another process."""
+    usec, pid = os.environ.get("WATCHDOG_USEC"), os.environ.get("WATCHDOG_PID")
+    if not usec or not usec.isdigit() or (pid and pid != str(os.getpid())):
+        return None
+    return max(int(usec) / 2_000_000, 0.05)
+
+
+class Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, proxy: Proxy, drain_s: float) -> None:
+        super().__init__(config)
+        self._proxy = proxy
+        self._drain_s = drain_s
+        self._signs: asyncio.Task[None] | None = None
+        self._cutter: asyncio.TimerHandle | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            notify("READY=1\nSTATUS=answering")
+            pause = watchdog_pause_s()
+            if pause is not None:
+                self._signs = asyncio.get_running_loop().create_task(_signs_of_life(pause))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        notify("STOPPING=1\nSTATUS=finishing what runs")
+        self._proxy.drain()
+        self._cutter = asyncio.get_running_loop().call_later(self._drain_s, self._proxy.cut)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            self._cutter.cancel()
+            if self._signs is not None:
+                self._signs.cancel()
+
+
+async def _signs_of_life(pause_s: float) -> None:
+    while True:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(pause_s)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises MissingPart when the port is taken, BadInput when the address is not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        if error.errno == 98:
+            raise MissingPart(
+                f"port {port} on {host} is taken", next=f"ss -ltnp 'sport = :{port}' names the owner"
+            ) from None
+        raise BadInput(f"cannot listen on {host} port {port}", why=error.strerror or str(error)) from None
+    listener.setblocking(False)
+    return listener
+
+
+def run(proxy: Proxy, listener: socket.socket, *, drain_s: float = DRAIN_S, limits: Limits | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then drains."""
+    kept = limits if limits is not None else Limits()
+
+    class Protocol(LimitedProtocol):
+        pass
+
+    Protocol.limits = kept
+    options: dict[str, Any] = {
+        "loop": "uvloop",
+        "http": Protocol,
+        "ws": "none",
+        "lifespan": "on",
+        "log_level": "warning",
+        "access_log": False,
+        "server_header": False,
+        "timeout_keep_alive": KEEP_ALIVE_S,
+        "timeout_graceful_shutdown": int(drain_s) + 4,
+        "log_config": None,
+    }
+    server = Server(uvicorn.Config(proxy.asgi, **options), proxy, drain_s)
+    server.run(sockets=[listener])

@@ -1,0 +1,143 @@
+"""The HTTP client towards the upstreams: one pool, errors as failures, bytes as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from llmstack.catalog.routes import Target
+from llmstack.errors import StackError
+from llmstack.protocol.errors import Cause, Failure, Kind, Refused, from_upstream, unavailable, with_retry_after
+from llmstack.proxy.live import Live
+
+# Below cpp-httplib's five seconds: a connection the server is about to close is not used again.
+POOL_IDLE_S = 3.0
+_ERROR_BODY = 64 * 1024
+
+
+@dataclass(slots=True)
+class Upstreams:
+    """All connections to upstreams. health: by name, whether its last answer was one."""
+
+    live: Live
+    health: dict[str, bool] = field(default_factory=dict)
+    unsupported: dict[str, set[str]] = field(default_factory=dict)
+    _session: aiohttp.ClientSession | None = None
+
+    def session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_IDLE_S, ttl_dns_cache=60),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                skip_auto_headers=("User-Agent", "Accept-Encoding"),
+                read_bufsize=256 * 1024,
+            )
+        return self._session
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def address(self, target: Target) -> str:
+        """Raises Refused (529) when the local server is not deployed."""
+        base = self.live.base_url(target)
+        if base is None:
+            raise Refused(unavailable("no model is running: start the stack with `llmstack up`", Cause.UNREACHABLE, 10))
+        return base
+
+    def headers(self, target: Target) -> dict[str, str]:
+        """Raises Refused (403, which a client does not try again) when the key of an upstream cannot be read."""
+        headers = {"content-type": "application/json"}
+        try:
+            key = self.live.key(target)
+        except StackError as error:
+            hint = f"; next: {error.next}" if error.next else ""
+            said = f"the key of {target.name} cannot be used: {error.what}{hint}"
+            raise Refused(Failure(Kind.PERMISSION, said, Cause.UPSTREAM)) from None
+        if key is not None:
+            if target.kind == "anthropic":
+                headers["x-api-key"] = key
+            else:
+                headers["authorization"] = f"Bearer {key}"
+        headers.update(target.extra_headers)
+        return headers
+
+    async def post(
+        self, target: Target, path: str, body: bytes, headers: Mapping[str, str], *, total_s: float | None = None
+    ) -> aiohttp.ClientResponse:
+        """The answer, whatever its status. Raises Refused when there is none."""
+        timeout = aiohttp.ClientTimeout(
+            total=total_s, sock_connect=target.connect_timeout_s, sock_read=target.timeout_s
+        )
+        url = self.address(target) + path
+        again = True
+        while True:
+            try:
+                return await self.session().post(
+                    url, data=body, headers=headers, timeout=timeout, allow_redirects=False
+                )
+            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+                if again and isinstance(error.__cause__, aiohttp.ClientConnectionResetError):
+                    again = False  # "Cannot write to closing transport": a pooled connection; nothing was sent
+                    continue
+                self.health[target.name] = False
+                raise Refused(self.failure_of(target, error)) from None
+
+    async def get(self, target: Target, path: str, timeout_s: float) -> int:
+        """The status of a GET; 0 when there was no answer."""
+        try:
+            url = self.address(target) + path
+            timeout = aiohttp.ClientTimeout(total=timeout_s)
+            async with self.session().get(url, headers=self.headers(target), timeout=timeout) as response:
+                return response.status
+        except (aiohttp.ClientError, OSError, TimeoutError, Refused):
+            return 0
+
+    async def json(self, target: Target, path: str, body: bytes, timeout_s: float) -> Any:
+        """The value of a small JSON answer. Raises Refused."""
+        response = await self.post(target, path, body, self.headers(target), total_s=timeout_s)
+        try:
+            async with response:
+                if response.status != 200:
+                    raise Refused(await self.failure(target, response))
+                return msgspec.json.decode(await response.read())
+        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
+            raise Refused(self.failure_of(target, error)) from None
+
+    async def failure(
+        self, target: Target, response: aiohttp.ClientResponse, *, estimate: int = 0, limit: int = 0
+    ) -> Failure:
+        """An error answer as a failure in the client's words; at most 64 KB of it are read."""
+        try:
+            async with asyncio.timeout(10):
+                data = await response.content.read(_ERROR_BODY)
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            data = b""
+        try:
+            error: Any = msgspec.json.decode(data)
+        except msgspec.DecodeError:
+            error = data.decode("utf-8", "replace").strip()[:500]
+        failure = from_upstream(response.status, error, name=target.name, estimate=estimate, limit=limit)
+        return with_retry_after(failure, response.headers.get("retry-after"))
+
+    def failure_of(self, target: Target, error: BaseException) -> Failure:
+        """A failed connection in one sentence."""
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            return unavailable(f"{target.name} does not answer", Cause.UNREACHABLE, 5)
+        if isinstance(error, TimeoutError):
+            return Failure(Kind.TIMEOUT, f"{target.name} said nothing for {target.timeout_s:.0f} s", Cause.TIMEOUT)
+        if isinstance(error, aiohttp.ClientConnectorError):
+            hint = "; `llmstack status` says why" if target.base_url is None else ""
+            return unavailable(f"{target.name} cannot be reached{hint}", Cause.UNREACHABLE, 2)
+        if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, ConnectionError)):
+            return unavailable(f"{target.name} closed the connection", Cause.UNREACHABLE, 2)
+        return Failure(
+            Kind.API, f"{target.name} sent an answer that cannot be read ({type(error).__name__})", Cause.MALFORMED
+        )

@@ -1,0 +1,172 @@
+"""What a saved state belongs to: model files, engine, KV types and every other flag that shapes it, chat template.
+
+Two locks, so that a state of another model, build, KV type or template can never be restored:
+
+- The folder. llama-server reads and writes states below its --slot-save-path only, and that path carries a digest of
+  the engine's command and of its flags (`folder_name`). A server started with other flags cannot see the file.
+- The seal. What flags don't say (the bytes of the model's files, of the engine, the template in use) is digested when
+  a state is saved, and compared before one is restored (`seal`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+FORMAT = 1  # counts changes of what is stored beside a state
+# Flags that change neither the tokens of a prompt nor the form of the cells computed from them: addresses, threads,
+# sampling, and on which device what is computed, and in which portions. A flag that is not known here counts.
+_NEUTRAL = frozenset(
+    {
+        "--host", "--port", "--api-key-file", "--slot-save-path", "--cors-origins", "-a", "--alias", "-t", "--threads",
+        "-tb", "--threads-batch", "--threads-http", "-n", "--predict", "-cram", "--cache-ram", "-to", "--timeout",
+        "-lv", "--verbosity", "--sse-ping-interval", "--temp", "--top-k", "--top-p", "--min-p", "-s", "--seed",
+        "-b", "--batch-size", "-ub", "--ubatch-size", "-lm", "--load-mode", "-ngl", "--gpu-layers", "-ncmoe",
+        "--n-cpu-moe", "-ncffn", "-ot", "-sm", "-ts", "-mg", "-ctxcp", "--ctx-checkpoints", "-cms", "-fit", "--fit",
+        "-rea", "--reasoning",
+    }
+)  # fmt: skip
+_NEUTRAL_SWITCHES = frozenset(
+    {"--metrics", "--no-ui", "--no-webui", "--ui", "--slots", "--no-warmup", "--warmup", "-nkvo", "-kvo"}
+)
+_SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.DOTALL)  # llama_split_path
+_SECRETS = frozenset({"--api-key-file"})
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The running server, as the record of the last `up` tells it. cache_ram_mib: its own prompt cache.
+
+    recurrent: its state cannot be rolled back. window: it keeps a sliding window only (no --swa-full).
+    """
+
+    model: str
+    argv: tuple[str, ...]
+    folder: Path
+    recurrent: bool
+    window: bool
+    cache_ram_mib: int
+
+    @property
+    def rolls_back(self) -> bool:
+        return not self.recurrent and not self.window
+
+
+class _Model(msgspec.Struct):
+    name: str = ""
+
+
+class _Server(msgspec.Struct):
+    argv: tuple[str, ...] = ()
+
+
+class _Record(msgspec.Struct):
+    model: _Model = msgspec.field(default_factory=_Model)
+    server: _Server = msgspec.field(default_factory=_Server)
+    plan: dict[str, Any] = {}
+
+
+def served(record: Path) -> Served | None:
+    """Read from the record of `up`; None when there is none, or when its server keeps no states."""
+    try:
+        found = msgspec.json.decode(record.read_bytes(), type=_Record)
+    except (OSError, msgspec.DecodeError):
+        return None
+    argv = found.server.argv
+    folder = _value(argv, "--slot-save-path")
+    if folder is None:
+        return None
+    model = found.plan.get("model", {})
+    cache_ram = _value(argv, "-cram") or "8192"  # llama-server's own default
+    return Served(
+        model=found.model.name,
+        argv=argv,
+        folder=Path(folder),
+        recurrent=bool(model.get("recurrent")),
+        window=bool(model.get("sliding_window")) and "--swa-full" not in argv,
+        cache_ram_mib=int(cache_ram) if cache_ram.lstrip("-").isdigit() else 8192,
+    )
+
+
+def folder_name(argv: Sequence[str]) -> str:
+    """A name for the states of one engine command with one set of flags."""
+    return _digest([FORMAT, *shaping(argv)])[:16]
+
+
+def shaping(argv: Sequence[str]) -> Iterator[str]:
+    """The words of a command line that shape a state, in their order."""
+    words = iter(argv)
+    for word in words:
+        if word in _NEUTRAL:
+            next(words, None)
+        elif word not in _NEUTRAL_SWITCHES:
+            yield word
+
+
+def seal(argv: Sequence[str], template: str) -> str:
+    """A digest of the files the server was started from, as they are now, and of the template it renders with.
+
+    Raises OSError when one of them cannot be looked at.
+    """
+    parts: list[Any] = [FORMAT, hashlib.sha256(template.encode()).hexdigest(), _embedded(argv)]
+    for path in _files(argv):
+        status = path.stat()
+        parts.append([str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns])
+    return _digest(parts)
+
+
+def _files(argv: Sequence[str]) -> list[Path]:
+    """Every file a command line names, all shards of a split model, and the libraries beside a llama-server."""
+    found: dict[Path, None] = {}
+    skip = False
+    for number, word in enumerate(argv):
+        if skip or not word.startswith("/"):
+            skip = word in _SECRETS
+            continue
+        path = Path(word)
+        if not path.is_file():
+            continue
+        found[path] = None
+        for other in _shards(path) if number else _libraries(path):
+            found[other] = None
+    return list(found)
+
+
+def _shards(path: Path) -> Iterable[Path]:
+    match = _SHARD.match(path.name)
+    if match is None:
+        return ()
+    count = min(int(match["count"]), 1000)
+    return [path.with_name(f"{match['stem']}-{n:05d}-of-{match['count']}.gguf") for n in range(1, count + 1)]
+
+
+def _libraries(program: Path) -> Iterable[Path]:
+    if "llama" not in program.name:
+        return ()
+    return sorted(path for pattern in ("libllama*", "libggml*") for path in program.parent.glob(pattern))
+
+
+def _embedded(argv: Sequence[str]) -> str:
+    """The build inside the wheel, for the engine that runs inside Python."""
+    if "llmstack.engine.embedded" not in argv:
+        return ""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("xllamacpp")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _value(argv: Sequence[str], flag: str) -> str | None:
+    return argv[argv.index(flag) + 1] if flag in argv and argv.index(flag) + 1 < len(argv) else None
+
+
+def _digest(parts: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

@@ -1,0 +1,124 @@
+"""What of a prompt was reused, and where and why the rest was not: a request against the one before it.
+
+The messages as they go upstream are compared in their order, tools and template settings first, because that is how
+a template lays them out. Only positions, names and sizes are told, never text.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from llmstack.warm.prefix import SETTINGS, Body
+
+_KEPT = 32  # conversations; a body is mostly shared with the one after it
+FRESH_TOKENS = 64  # template marks and the end of the last answer are computed again in any case
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """field: a path into the request (messages[3].content); byte: where in it; why: one of a few words."""
+
+    field: str
+    byte: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Tokens: reused and in all. at: the first difference to the conversation's last request, None: it only grew."""
+
+    reused: int
+    total: int
+    at: Divergence | None
+    why: str
+
+    def to_json(self) -> dict[str, Any]:
+        told: dict[str, Any] = {"reused": self.reused, "of": self.total, "why": self.why}
+        if self.at is not None:
+            told |= {"field": self.at.field, "byte": self.at.byte}
+        return told
+
+
+class Auditor:
+    """Remembers the last request of each conversation."""
+
+    def __init__(self) -> None:
+        self._last: OrderedDict[str, tuple[Body, int]] = OrderedDict()
+
+    def audit(self, conversation: str, body: Body, *, reused: int, total: int) -> Audit:
+        """Call once an answer is there. total: tokens of the prompt."""
+        kept = {name: body[name] for name in ("messages", *SETTINGS) if name in body}
+        before = self._last.pop(conversation, None)
+        self._last[conversation] = (kept, total)
+        if len(self._last) > _KEPT:
+            self._last.popitem(last=False)
+        if before is None:
+            return Audit(reused, total, None, "first request" if reused == 0 else "shared prefix")
+        at = divergence(before[0], kept)
+        if at is not None:
+            return Audit(reused, total, at, at.why)
+        missing = before[1] - reused
+        return Audit(reused, total, None, "grew" if missing <= FRESH_TOKENS else "lost by the server")
+
+
+def divergence(before: Body, now: Body) -> Divergence | None:
+    """The first place where `now` does not continue `before`."""
+    for name in SETTINGS:
+        old, new = _bytes(before.get(name)), _bytes(now.get(name))
+        if old != new:
+            return Divergence(name, _first(old, new), "tools changed" if name == "tools" else "settings changed")
+    messages: list[Any] = now.get("messages") or []
+    for number, old in enumerate(before.get("messages") or []):
+        where = f"messages[{number}]"
+        if number >= len(messages):
+            return Divergence(where, 0, "history shortened")
+        found = _message(old, messages[number], where)
+        if found is not None:
+            return found
+    return None
+
+
+def _message(old: dict[str, Any], new: dict[str, Any], where: str) -> Divergence | None:
+    for name in dict.fromkeys((*old, *new)):
+        was, becomes = old.get(name), new.get(name)
+        if was == becomes:
+            continue
+        one, other = _text(was), _text(becomes)
+        return Divergence(f"{where}.{name}", _first(one, other), _why(str(old.get("role")), name, one, other))
+    return None
+
+
+def _why(role: str, name: str, old: bytes, new: bytes) -> str:
+    if role == "system":
+        return "system text changed"
+    if name == "tool_calls":
+        return "tool call rewritten by the client"
+    if name == "reasoning_content":
+        return "reasoning changed or dropped"
+    if new.startswith(old):
+        return "text added to an earlier message"
+    return "history rewritten"
+
+
+def _text(value: Any) -> bytes:
+    return value.encode() if isinstance(value, str) else _bytes(value)
+
+
+def _bytes(value: Any) -> bytes:
+    return b"" if value is None else msgspec.json.encode(value)
+
+
+def _first(one: bytes, other: bytes) -> int:
+    """The first byte that differs, by halves."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
