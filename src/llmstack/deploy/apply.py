@@ -1,0 +1,234 @@
+"""`up`, `down` and `restart`: all or nothing. What fails puts the previous stack back."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from llmstack.deploy import keys, ports, record, transaction, warm
+from llmstack.deploy.demo_model import prune_demo_models
+from llmstack.deploy.health import check
+from llmstack.deploy.ready import wait_ready
+from llmstack.deploy.record import ModelEntry, ProxyEntry, ServerEntry, Stack
+from llmstack.deploy.services import proxy_service, ram_limit, server_service
+from llmstack.deploy.supervisors import chosen, notices, of_kind, others, preview, put_back, supervisor_for
+from llmstack.deploy.transaction import Previous
+from llmstack.engine.find import Engine
+from llmstack.errors import NotSo
+from llmstack.paths import Home
+from llmstack.supervisor import Supervisor
+
+Progress = Callable[[str], None]
+
+PROXY_DEADLINE_S = 30.0
+LOAD_MIB_PER_S = 60.0  # a slow disk; the deadline for loading a model is generous, a death is noticed at once
+LOCK_WAIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """A plan and where to run it. plan_argv and plan come from the one plan that was shown to the user."""
+
+    model_name: str
+    model_path: Path
+    model_bytes: int
+    plan_argv: tuple[str, ...]
+    plan: dict[str, Any]
+    inputs: str
+    engine: Engine
+    n_ctx: int
+    n_ctx_slot: int
+    n_parallel: int
+    n_predict: int
+    vision: bool = False
+    proxy_host: str = "127.0.0.1"
+    proxy_port: int = 5000
+    server_host: str = "127.0.0.1"
+    server_port: int = 8080
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """started: the services that were (re)started; seconds: from the first write to the end of the health check.
+
+    notices: what was left as it was, a sentence each.
+    """
+
+    stack: Stack
+    started: tuple[str, ...]
+    seconds: float
+    notices: tuple[str, ...] = ()
+
+
+def up(home: Home, desired: Desired, progress: Progress, *, force: bool = False) -> Outcome:
+    """Makes the desired stack run and proves that it answers. Raises StackError; the previous stack then runs again.
+
+    Killed at any point, it is recovered by the next `up`: see `transaction`. force: replace units edited by hand.
+    """
+    with deploy_lock(home):
+        began = time.monotonic()
+        supervisor = chosen(home, force=force)
+        stack = _stack(home, desired, supervisor)
+        _check_ports(home, desired, supervisor)
+        preview(supervisor, stack.services)
+        home.make()
+        keys.ensure(home)
+        previous = transaction.begin(home)
+        try:
+            _save(home, previous.stack, stack, progress)
+            record.write(home, stack)
+            warm.make_folder(stack)
+            for other in others(home, supervisor):
+                other.remove()  # it must let go of the ports first
+            started = supervisor.apply(stack.services)
+            _wait(supervisor, stack, started, desired.model_bytes, progress)
+            progress("checking prefill and prompt cache")
+            stack = msgspec.structs.replace(stack, health=check(home, stack))
+            record.write(home, stack)
+            if "server" in started:
+                progress("warming the prompt cache")
+                warm.restore(home, stack)  # the check has used the slots
+        except BaseException:
+            _put_back(home, supervisor, previous, progress)
+            raise
+        transaction.end(home)
+        prune_demo_models(home, desired.model_path)
+        return Outcome(stack, started, time.monotonic() - began, notices(supervisor))
+
+
+def down(home: Home) -> bool:
+    """Stops both services. False when nothing was running."""
+    with deploy_lock(home):
+        supervisor = supervisor_for(home)
+        was_running = transaction.runs(supervisor)
+        if was_running:
+            warm.save(home, record.read(home))
+        supervisor.stop()
+        return was_running
+
+
+def restart(home: Home, names: tuple[str, ...], progress: Progress) -> Stack:
+    """Restarts services and waits until they answer. Raises NotSo when nothing is deployed."""
+    with deploy_lock(home):
+        stack = record.read(home)
+        if stack is None:
+            raise NotSo("nothing is deployed yet", next="llmstack up MODEL   or   llmstack up --demo")
+        supervisor = supervisor_for(home)
+        names = names or tuple(service.name for service in stack.services)
+        warm.save(home, stack)
+        warm.make_folder(stack)
+        started = supervisor.apply(stack.services)
+        rest = [name for name in names if name not in started]
+        if rest:
+            supervisor.restart(rest)
+        _wait(supervisor, stack, (*started, *names), _size(stack.model.path), progress)
+        if "server" in (*started, *names):
+            progress("warming the prompt cache")
+            warm.restore(home, stack)
+        return stack
+
+
+def _save(home: Home, running: Stack | None, wanted: Stack, progress: Progress) -> None:
+    """Before a running server is replaced, what its slots hold goes to disk."""
+    if running is not None and running.services != wanted.services:
+        progress("saving what the server holds")
+        warm.save(home, running)
+
+
+def _wait(supervisor: Supervisor, stack: Stack, started: Collection[str], model_bytes: int, progress: Progress) -> None:
+    """Both services answer. One that was just started has no deaths yet; an older one's do not count."""
+    deaths = {name: 0 if name in started else status.restarts for name, status in supervisor.status().items()}
+    progress("starting the proxy")
+    wait_ready(supervisor, "proxy", stack.proxy.url, deadline_s=PROXY_DEADLINE_S, deaths_before=deaths.get("proxy", 0))
+    progress(f"loading {stack.model.name}")
+    deadline = 60.0 + model_bytes / (1 << 20) / LOAD_MIB_PER_S
+    wait_ready(supervisor, "server", stack.server.url, deadline_s=deadline, deaths_before=deaths.get("server", 0))
+
+
+def _put_back(home: Home, supervisor: Supervisor, previous: Previous, progress: Progress) -> None:
+    """The services, their units and the record as they were; a second failure must not hide the first.
+
+    Where that fails too, the transaction stays, and the next `up` goes back to the same stack.
+    """
+    try:
+        if previous.stack is None:
+            supervisor.remove()
+            home.stack.unlink(missing_ok=True)
+        else:
+            record.write(home, previous.stack)
+            old = of_kind(home, previous.stack.supervisor)
+            for other in others(home, old):
+                other.remove()
+            if previous.ran:
+                progress("putting the previous stack back")
+            put_back(old, previous.stack.services, previous.units, run=previous.ran)
+            if previous.ran:
+                _wait(old, previous.stack, (), _size(previous.stack.model.path), lambda _: None)
+        transaction.end(home)
+    except Exception as error:
+        progress(f"the previous stack did not come back: {error}")
+
+
+def _check_ports(home: Home, desired: Desired, supervisor: Supervisor) -> None:
+    everyone = (supervisor, *others(home, supervisor))
+    ours = [status.pid for one in everyone for status in one.status().values() if status.pid]
+    ports.check_free(desired.proxy_host, desired.proxy_port, what="proxy", flag="--port", ours=ours)
+    ports.check_free(desired.server_host, desired.server_port, what="server", flag="--server-port", ours=ours)
+
+
+def _stack(home: Home, desired: Desired, supervisor: Supervisor) -> Stack:
+    limit = ram_limit(desired.plan)
+    server = server_service(home, desired.engine, desired.plan_argv, desired.server_host, desired.server_port, limit)
+    proxy = proxy_service(desired.proxy_host, desired.proxy_port)
+    return Stack(
+        model=ModelEntry(desired.model_name, str(desired.model_path)),
+        server=ServerEntry(desired.server_host, desired.server_port, desired.engine.name, server.argv),
+        proxy=ProxyEntry(desired.proxy_host, desired.proxy_port),
+        n_ctx=desired.n_ctx,
+        n_ctx_slot=desired.n_ctx_slot,
+        n_parallel=desired.n_parallel,
+        n_predict=desired.n_predict,
+        supervisor=supervisor.kind,
+        services=(server, proxy),
+        capabilities={"vision": desired.vision},
+        plan=desired.plan,
+        inputs=desired.inputs,
+    )
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
+
+
+@contextlib.contextmanager
+def deploy_lock(home: Home) -> Iterator[None]:
+    """One `up`, `down` or `restart` at a time. Raises NotSo when another one holds on for LOCK_WAIT_S."""
+    home.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(home.state / "deploy.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise NotSo(
+                        "another llmstack command is changing this stack",
+                        next="wait for it to end, then run this again",
+                    ) from None
+                time.sleep(0.1)
+        yield
+    finally:
+        os.close(descriptor)

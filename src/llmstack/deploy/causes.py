@@ -1,0 +1,78 @@
+"""Why a service died, from its last words: one sentence and the command that helps.
+
+Texts: llama.cpp (llama-model-loader.cpp, llama-model.cpp, ggml-cuda.cu, ggml-backend.cpp, server-http.cpp, arg.cpp).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    what: str
+    next: str
+    line: str = ""
+
+
+_SMALLER = "{smaller}"
+_CAUSES: tuple[tuple[str, str, str], ...] = (
+    (
+        r"cudaMalloc failed: out of memory|CUDA error: out of memory|OutOfDeviceMemory"
+        r"|unable to allocate (?:CUDA|Vulkan|ROCm|SYCL)|failed to allocate (?:CUDA|Vulkan|ROCm|SYCL)",
+        "the GPU ran out of memory",
+        _SMALLER,
+    ),
+    (r"bad_alloc|Cannot allocate memory|failed to allocate|unable to allocate", "it ran out of memory", _SMALLER),
+    (
+        r"driver version is insufficient|no CUDA-capable device|driver/library version mismatch"
+        r"|ggml_cuda_init: failed|Failed to initialize NVML",
+        "the GPU driver does not work",
+        "llmstack doctor",
+    ),
+    (
+        r"[Aa]ddress already in use|couldn't bind|EADDRINUSE",
+        "its port is taken by another program",
+        "llmstack doctor",
+    ),
+    (
+        r"failed to open GGUF file|[Nn]o such file or directory.*gguf|model file .*does not exist",
+        "the model file is missing",
+        "llmstack models list   then llmstack up MODEL",
+    ),
+    (
+        r"unknown model architecture|unknown pre-tokenizer",
+        "this engine does not know the model's architecture",
+        "llmstack engine install   builds a newer one",
+    ),
+    (
+        r"tensor '.*' (?:not found|has wrong shape)|missing tensor|wrong number of tensors|invalid magic"
+        r"|not within the file bounds|corrupted or incomplete|failed to load model",
+        "the model file cannot be loaded: damaged, incomplete, or not for this engine",
+        "llmstack models verify",
+    ),
+    (
+        r"unknown argument|invalid argument|error while handling argument|unrecognized arguments",
+        "the engine does not take one of the plan's flags",
+        "llmstack engine list",
+    ),
+    (r"ModuleNotFoundError|ImportError", "a Python package is missing", "./stack status   installs what is missing"),
+)
+
+
+def explain(lines: Sequence[str], last_exit: str | None, *, smaller: str) -> Cause | None:
+    """The first cause that the log names, else what the exit itself says; None when neither is known.
+
+    lines: of the last start, oldest first. smaller: the command that plans for less memory.
+    """
+    if last_exit and "out of memory" in last_exit and "kill -9" not in last_exit:
+        return Cause("it ran out of memory and was killed", smaller)
+    for pattern, what, remedy in _CAUSES:
+        line = next((line for line in lines if re.search(pattern, line)), None)
+        if line is not None:
+            return Cause(what, smaller if remedy is _SMALLER else remedy, line)
+    if last_exit and "out of memory" in last_exit:
+        return Cause("it was killed: most likely out of memory", smaller)
+    return None

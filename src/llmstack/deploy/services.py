@@ -1,0 +1,66 @@
+"""The two services of a stack, as data: what a plan, an engine and two ports come to."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llmstack.engine import embedded
+from llmstack.engine.find import Engine
+from llmstack.engine.flags import fit, parse_help
+from llmstack.paths import Home
+from llmstack.snapshots import folder_name
+from llmstack.supervisor import Service
+
+_PASSED_ON = (
+    "LLMSTACK_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_STATE_HOME",
+    "XDG_DATA_HOME",
+    "XDG_CACHE_HOME",
+    "CUDA_VISIBLE_DEVICES",
+)
+
+
+def server_service(
+    home: Home, engine: Engine, plan_argv: Sequence[str], host: str, port: int, memory_max_mib: int | None = None
+) -> Service:
+    """llama-server with the plan's flags and what running under the stack adds: loopback, a key file, no UI, no CORS.
+
+    Raises MissingPart when the engine lacks a flag that has no equivalent.
+    """
+    states = home.slots / folder_name((*engine.command, *plan_argv))  # no other server can read what it saves
+    argv = (
+        *plan_argv,
+        *("--host", host, "--port", str(port), "--api-key-file", str(home.server_key)),
+        *("--slot-save-path", str(states), "--metrics", "--no-ui", "--cors-origins", f"http://{host}:{port}"),
+    )
+    flags = engine.flags or parse_help(embedded.help_text())
+    fitted = fit(argv, flags, engine=engine.name)
+    return Service(
+        "server",
+        "llama-server (llmstack)",
+        (*engine.command, *fitted.argv),
+        environment(),
+        memory_max_mib=memory_max_mib,
+    )
+
+
+def ram_limit(plan: Mapping[str, Any]) -> int | None:
+    """MiB of RAM the server may have: the plan's budget for the host, in whole 256 MiB so that it seldom changes."""
+    host = plan.get("memory", {}).get("host", {})
+    budget, total = host.get("budget_mib"), host.get("total_mib", 0)
+    return max(int(budget) // 256 * 256, int(total)) if budget else None
+
+
+def proxy_service(host: str, port: int) -> Service:
+    argv = (sys.executable, "-m", "llmstack", "serve-proxy", "--host", host, "--port", str(port))
+    return Service("proxy", "Anthropic to OpenAI proxy (llmstack)", argv, environment(), notify=True)
+
+
+def environment() -> dict[str, str]:
+    """What the services must share with the command that started them; never a secret."""
+    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return passed | {"PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,198 @@
+"""The state of the stack, gathered from the record, the supervisor and the services themselves."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmstack.deploy import record, transaction, usage
+from llmstack.deploy import warm as deploy_warm
+from llmstack.deploy.causes import explain
+from llmstack.deploy.ready import excerpt, last_words
+from llmstack.deploy.record import Stack
+from llmstack.deploy.supervisors import supervisor_for
+from llmstack.deploy.usage import Used
+from llmstack.engine.control import EngineClient, Readiness
+from llmstack.errors import NotSo
+from llmstack.paths import Home
+from llmstack.supervisor import ServiceState, ServiceStatus, Supervisor
+
+
+class State(enum.StrEnum):
+    READY = "ready"
+    STARTING = "starting"
+    DEGRADED = "degraded"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """How much of a prompt the server's slots hold; source: where that came from (slot, restored, computed, kept).
+
+    done of `of` tokens are computed while state is "warming"; left_s: seconds that it will still take.
+    """
+
+    state: str  # "cold", "restoring", "warming" or "warm"
+    prefix_tokens: int
+    source: str | None
+    done: int = 0
+    of: int = 0
+    left_s: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        told: dict[str, Any] = {"state": self.state, "prefix_tokens": self.prefix_tokens, "source": self.source}
+        return told | ({"done": self.done, "of": self.of, "left_s": self.left_s} if self.of else {})
+
+
+@dataclass(frozen=True, slots=True)
+class StackStatus:
+    """last_error: a line of the log; cause: what it means; next: the command that helps. used: against stack.plan.
+
+    interrupted: an `up` was cut off and none runs now. bench: the last run, as `bench --json` gave it.
+    """
+
+    state: State
+    stack: Stack | None
+    services: Mapping[str, ServiceStatus]
+    supervisor: str
+    warm: Warm
+    last_error: str = ""
+    cause: str = ""
+    next: str = ""
+    used: Used = field(default_factory=Used)
+    interrupted: bool = False
+    bench: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        ports = {"server": self.stack.server.port, "proxy": self.stack.proxy.port} if self.stack else {}
+        return {
+            "state": self.state.value,
+            "url": self.stack.proxy.url if self.stack else None,
+            "services": {
+                name: {
+                    "state": service.state.value,
+                    "pid": service.pid,
+                    "port": ports.get(name),
+                    "uptime_s": round(service.uptime_s, 1) if service.uptime_s is not None else None,
+                    "restarts": service.restarts,
+                    "last_exit": service.last_exit,
+                }
+                for name, service in self.services.items()
+            },
+            "supervisor": self.supervisor,
+            "model": self.stack.model.name if self.stack else None,
+            "warm": self.warm.to_json(),
+            "last_error": self.last_error or None,
+            "cause": self.cause or None,
+            "next": self.next or None,
+            "used": {"ram_mib": self.used.ram_mib, "vram_mib": self.used.vram_mib},
+            "interrupted": self.interrupted,
+        }
+
+
+def gather(home: Home) -> StackStatus:
+    supervisor = supervisor_for(home)
+    stack = record.read(home)
+    services = supervisor.status()
+    interrupted = transaction.interrupted(home)
+    if stack is None or not services:
+        return StackStatus(State.STOPPED, stack, services, supervisor.kind, _COLD, interrupted=interrupted)
+    server, warm = _ask_server(home, stack) if _lives(services, "server") else (Readiness.UNREACHABLE, _COLD)
+    proxy = _ask_proxy(stack) if _lives(services, "proxy") else Readiness.UNREACHABLE
+    if proxy is Readiness.READY:
+        warm = _kept(home, stack, warm)
+    state = judge(services, server, proxy)
+    told = _Told()
+    if state in (State.FAILED, State.DEGRADED):
+        told = _tell(supervisor, stack, services)
+    return StackStatus(
+        state, stack, services, supervisor.kind, warm, told.line, told.cause, told.next,
+        used=usage.used([status.pid for status in services.values() if status.pid]),
+        interrupted=interrupted,
+        bench=usage.last_bench(home),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    line: str = ""
+    cause: str = ""
+    next: str = ""
+
+
+def _tell(supervisor: Supervisor, stack: Stack, services: Mapping[str, ServiceStatus]) -> _Told:
+    """The last error of the service that is worst off, and what it means."""
+    worst = sorted(services.values(), key=lambda s: (s.state is not ServiceState.FAILED, s.last_exit is None))[0]
+    if worst.last_exit is None:
+        return _Told()
+    lines = _since_last_start(last_words(supervisor, worst.name, 0.0))
+    smaller = f"llmstack up {stack.model.name} --ctx {max(stack.n_ctx_slot // 2, 4096)}"
+    cause = explain(lines, worst.last_exit, smaller=smaller)
+    line = cause.line if cause is not None and cause.line else excerpt(supervisor, worst.name, 0.0, most=1)
+    if cause is None:
+        return _Told(line, worst.last_exit, f"llmstack logs {worst.name} -n 50")
+    return _Told(line, f"{worst.name}: {cause.what}", cause.next)
+
+
+def _since_last_start(lines: list[str]) -> list[str]:
+    """The lines of the last run: a service that worked for days has older errors in its log."""
+    starts = [number for number, line in enumerate(lines) if _START.search(line)]
+    return lines[starts[-1] :] if starts else lines
+
+
+# The first line of llama-server's own (server.cpp) and of the proxy's log.
+_START = re.compile(r"(?:init|llama_server): initializing|build_info:|\"event\":\"start\"")
+
+_COLD = Warm("cold", 0, None)
+
+
+def judge(services: Mapping[str, ServiceStatus], server: Readiness, proxy: Readiness) -> State:
+    """One word for both services. Degraded: something that should answer does not, but not all is lost."""
+    states = [status.state for status in services.values()]
+    if all(state is ServiceState.STOPPED for state in states):
+        return State.STOPPED
+    if ServiceState.FAILED in states:
+        return State.FAILED
+    if server is Readiness.READY and proxy is Readiness.READY:
+        return State.READY
+    if ServiceState.BACKOFF in states or ServiceState.STOPPED in states:
+        return State.DEGRADED
+    return State.STARTING
+
+
+def _lives(services: Mapping[str, ServiceStatus], name: str) -> bool:
+    status = services.get(name)
+    return status is not None and status.pid is not None
+
+
+def _ask_server(home: Home, stack: Stack) -> tuple[Readiness, Warm]:
+    with EngineClient(stack.server.url, home.server_key) as client:
+        readiness = client.readiness()
+        if readiness is not Readiness.READY:
+            return readiness, _COLD
+        try:
+            held = max((int(slot.get("n_prompt_tokens", 0)) for slot in client.slots()), default=0)
+        except NotSo:  # busy with one long batch: the next look will tell
+            return readiness, _COLD
+        return readiness, Warm("warm", held, "slot") if held else _COLD
+
+
+def _kept(home: Home, stack: Stack, seen: Warm) -> Warm:
+    """What the proxy knows of it, where that says more than the slots."""
+    told = deploy_warm.state(home, stack)
+    state = str(told.get("state", ""))
+    if state in ("restoring", "warming"):
+        left = told.get("left_s")
+        return Warm(state, int(told["prefix_tokens"]), told["source"], told.get("done", 0), told.get("of", 0), left)
+    if state == "warm" and seen.state == "warm":
+        return Warm("warm", seen.prefix_tokens, told["source"] or seen.source)
+    return seen
+
+
+def _ask_proxy(stack: Stack) -> Readiness:
+    with EngineClient(stack.proxy.url) as client:
+        return client.readiness()

@@ -1,0 +1,103 @@
+"""What `tune` found for a model on this machine: flags with their evidence, which the next plan takes up as pins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+
+from llmstack.deploy.record import Stack
+from llmstack.detect.calibration import machine_of
+from llmstack.detect.model_file import Identity
+from llmstack.hardware import Hardware
+from llmstack.paths import Home, write_private
+from llmstack.plan import Goal, Plan
+from llmstack.plan.pins import find_pin
+
+
+class Tuned(msgspec.Struct, frozen=True):
+    """flags: pins by flag. gain: share by which the goal's time fell. trials: measured candidates. at: epoch s."""
+
+    model: str
+    engine: str
+    machine: str
+    flags: dict[str, str]
+    gain: float
+    goal: str
+    trials: int
+    at: float
+
+
+def _key(identity: Sequence[Identity]) -> str:
+    first = identity[0]
+    return f"{first.path}:{first.size_bytes}:{first.mtime_ns}"
+
+
+def read(home: Home) -> tuple[Tuned, ...]:
+    try:
+        return msgspec.json.decode(home.tuned.read_bytes(), type=tuple[Tuned, ...])
+    except (OSError, msgspec.DecodeError):
+        return ()
+
+
+def remember(home: Home, found: Tuned) -> None:
+    """Replaces an earlier result for the same model, engine and machine."""
+    same = (found.model, found.engine, found.machine)
+    others = [old for old in read(home) if (old.model, old.engine, old.machine) != same]
+    write_private(home.tuned, msgspec.json.encode([*others, found]))
+
+
+def forget(home: Home, identity: Sequence[Identity]) -> bool:
+    """True when there was a result for this model."""
+    kept = [old for old in read(home) if old.model != _key(identity)]
+    changed = len(kept) != len(read(home))
+    write_private(home.tuned, msgspec.json.encode(kept))
+    return changed
+
+
+def make(
+    identity: Sequence[Identity],
+    engine: str,
+    hardware: Hardware,
+    flags: dict[str, str],
+    *,
+    gain: float,
+    goal: str,
+    trials: int,
+    at: float,
+) -> Tuned:
+    return Tuned(_key(identity), engine, machine_of(hardware), flags, gain, goal, trials, at)
+
+
+def with_tuned(home: Home, goal: Goal, identity: Sequence[Identity], hardware: Hardware, engine: str) -> Goal:
+    """The goal with what was tuned pinned, below what the user pins: a flag of theirs is never overruled."""
+    wanted = (_key(identity), engine, machine_of(hardware))
+    found = next((old for old in read(home) if (old.model, old.engine, old.machine) == wanted), None)
+    if found is None:
+        return goal
+    own = {pin.flag for name in goal.pins if (pin := find_pin(name)) is not None}
+    own |= {"-ctk", "-ctv"} if goal.kv_type is not None else set()
+    return replace(goal, pins={**{f: v for f, v in found.flags.items() if f not in own}, **goal.pins})
+
+
+def own_pins(stack: Stack | None) -> dict[str, str]:
+    """The flags that the user pinned at the last `up`."""
+    decisions = (stack.plan.get("decisions") or ()) if stack is not None else ()
+    return {d["flag"]: str(d["value"]) for d in decisions if d.get("pinned")}
+
+
+def explained(home: Home, plan: Plan, identity: Sequence[Identity], engine: str) -> Plan:
+    """The plan whose tuned flags say so, instead of `pinned by you`."""
+    wanted = (_key(identity), engine)
+    found = next((old for old in read(home) if (old.model, old.engine) == wanted), None)
+    if found is None:
+        return plan
+    reason = f"measured by `llmstack tune` as best here: {found.gain:.0%} faster, {found.trials} candidates tried"
+    decisions = tuple(
+        replace(decision, reason=reason, pinned=False)
+        if decision.pinned and found.flags.get(decision.flag) == decision.value
+        else decision
+        for decision in plan.decisions
+    )
+    return replace(plan, decisions=decisions)

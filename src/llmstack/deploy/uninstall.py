@@ -1,0 +1,120 @@
+"""`uninstall`: stops and removes everything, and says what it left and why."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmstack.deploy.apply import deploy_lock
+from llmstack.errors import NotSo
+from llmstack.paths import Home
+from llmstack.process import ProcessSupervisor
+from llmstack.systemd import SystemdSupervisor, available
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    path: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """removed: folders and units that were there; freed_mib: their size."""
+
+    removed: tuple[str, ...]
+    kept: tuple[Kept, ...]
+    freed_mib: int
+
+
+def uninstall(home: Home, *, keep_models: bool) -> Removed:
+    """Ends both supervisors' services, removes units and folders. Nothing to remove is no error.
+
+    A unit edited by hand is removed too: it was ours, and it would fail without us. Drop-ins are the user's.
+    """
+    _refuse_broad_home(home)
+    kept: list[Kept] = []
+    removed: list[str] = []
+    if _exists(home):
+        with deploy_lock(home):
+            removed += _remove_services(home, kept)
+    else:
+        removed += _remove_services(home, kept)
+    size = sum(_size(folder) for folder in home.folders())
+    for folder in home.folders():
+        if not folder.exists():
+            continue
+        if keep_models and home.models.is_relative_to(folder) and any(home.models.glob("*")):
+            _empty_but(folder, home.models)
+            kept.append(Kept(str(home.models), "--keep-models"))
+        else:
+            shutil.rmtree(folder, ignore_errors=False)
+        removed.append(str(folder))
+        _remove_empty_parents(folder)
+    left = sum(_size(folder) for folder in home.folders())
+    return Removed(tuple(removed), tuple(kept), (size - left) >> 20)
+
+
+def _refuse_broad_home(home: Home) -> None:
+    """LLMSTACK_HOME=~ would make ~/data ours to delete."""
+    root = os.environ.get("LLMSTACK_HOME")
+    if root and Path.home().is_relative_to(Path(root).expanduser().absolute()):
+        raise NotSo(
+            f"LLMSTACK_HOME is {root}, which holds more than this stack",
+            why=f"{', '.join(str(f) for f in home.folders())} may hold files of others",
+            next="llmstack down   then remove by hand what is llmstack's",
+        )
+
+
+def _exists(home: Home) -> bool:
+    return any(folder.exists() for folder in home.folders())
+
+
+def _remove_services(home: Home, kept: list[Kept]) -> list[str]:
+    """Both kinds: a stack may have moved from one supervisor to the other."""
+    if (home.state / "process").exists():
+        ProcessSupervisor(home).remove()
+    units = SystemdSupervisor.of(home, force=True)
+    names = list(units.installed())
+    if not names:
+        return []
+    if not available():
+        raise NotSo(
+            f"the units {', '.join(names)} are installed, but no systemd user manager answers",
+            why="without it the services cannot be stopped",
+            next="log in as this user (not through su or sudo), then run llmstack uninstall again",
+        )
+    kept += [Kept(path, "a drop-in of yours") for path in units.drop_ins()]
+    units.remove()
+    return names
+
+
+def _empty_but(folder: Path, keep: Path) -> None:
+    """Removes everything in the folder except `keep` and the way to it."""
+    for child in folder.iterdir():
+        if child == keep:
+            continue
+        if keep.is_relative_to(child):
+            _empty_but(child, keep)
+        elif child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        else:
+            child.unlink()
+
+
+def _remove_empty_parents(folder: Path) -> None:
+    """LLMSTACK_HOME itself, or empty XDG folders strictly below the user's home."""
+    root = os.environ.get("LLMSTACK_HOME")
+    stop = Path(root).expanduser().absolute().parent if root else Path.home()
+    for parent in folder.parents:
+        if parent == stop or not parent.is_relative_to(stop):
+            return
+        with contextlib.suppress(OSError):
+            parent.rmdir()
+
+
+def _size(folder: Path) -> int:
+    return sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink())

@@ -1,0 +1,138 @@
+"""What the supervisor and its callers share: one folder with a lock, the wanted services and their status.
+
+lock            flock is held as long as the supervisor lives; holds its pid
+services.json   wanted: written by callers, read by the supervisor on SIGHUP
+status.json     actual: written by the supervisor at every change
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from llmstack.paths import write_private
+from llmstack.supervisor import Service, ServiceState
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """One service as asked for. `run` counts the requests to restart it: another number, another process."""
+
+    name: str
+    description: str
+    argv: tuple[str, ...]
+    env: dict[str, str] = {}
+    working_directory: str | None = None
+    run: int = 0
+
+
+class Order(msgspec.Struct, frozen=True):
+    """services.json; `number` grows by one with every change, and comes back in status.json once it is obeyed."""
+
+    number: int
+    services: tuple[Wanted, ...] = ()
+
+
+class Actual(msgspec.Struct, frozen=True):
+    """One service as it is; started_at is seconds since the epoch."""
+
+    state: ServiceState
+    pid: int | None = None
+    started_at: float | None = None
+    restarts: int = 0
+    last_exit: str | None = None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """status.json."""
+
+    pid: int
+    obeyed: int
+    services: Mapping[str, Actual] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The supervisor's folder and that of its logs."""
+
+    state: Path
+    logs: Path
+    lock: Path = field(init=False)
+    services: Path = field(init=False)
+    status: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lock", self.state / "lock")
+        object.__setattr__(self, "services", self.state / "services.json")
+        object.__setattr__(self, "status", self.state / "status.json")
+
+    def log(self, service: str) -> Path:
+        return self.logs / f"{service}.log"
+
+    def read_order(self) -> Order:
+        try:
+            return msgspec.json.decode(self.services.read_bytes(), type=Order)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return Order(0)
+
+    def write_order(self, order: Order) -> None:
+        write_private(self.services, msgspec.json.encode(order))
+
+    def read_report(self) -> Report | None:
+        try:
+            return msgspec.json.decode(self.status.read_bytes(), type=Report)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def write_report(self, report: Report) -> None:
+        write_private(self.status, msgspec.json.encode(report))
+
+    def supervisor_pid(self) -> int | None:
+        """The pid of the living supervisor; None when nobody holds the lock."""
+        try:
+            descriptor = os.open(self.lock, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = os.read(descriptor, 32)
+            return int(text) if text.strip().isdigit() else 0
+        else:
+            return None
+        finally:
+            os.close(descriptor)
+
+
+def wanted(services: Sequence[Service], before: Order) -> Order:
+    """The next order: these services; one that is unchanged keeps its run number, and so its process."""
+    runs = {service.name: service.run for service in before.services}
+    return Order(
+        before.number + 1,
+        tuple(
+            Wanted(
+                service.name,
+                service.description,
+                service.argv,
+                dict(service.env),
+                str(service.working_directory) if service.working_directory else None,
+                runs.get(service.name, 0),
+            )
+            for service in services
+        ),
+    )
+
+
+def restarted(before: Order, names: Sequence[str]) -> Order:
+    """The next order: the same services, those named with a new run number."""
+    return Order(
+        before.number + 1,
+        tuple(
+            msgspec.structs.replace(service, run=service.run + 1) if service.name in names else service
+            for service in before.services
+        ),
+    )

@@ -1,0 +1,153 @@
+"""The caller's side of the process supervisor: write an order, signal, wait until it is obeyed."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from llmstack.errors import MissingPart, NotSo
+from llmstack.paths import Home
+from llmstack.process.files import Folder, Order, Report, Wanted, restarted, wanted
+from llmstack.process.logfile import Follower, read
+from llmstack.supervisor import LogLine, Service, ServiceState, ServiceStatus
+
+OBEY_S = 50.0  # stopping a draining proxy takes up to 35 s
+_POLL_S = 0.02
+
+
+class ProcessSupervisor:
+    """Implements `llmstack.supervisor.Supervisor` with one background process per home."""
+
+    kind = "process"
+
+    def __init__(self, home: Home) -> None:
+        self._folder = Folder(home.state / "process", home.logs)
+
+    def apply(self, services: Sequence[Service]) -> tuple[str, ...]:
+        before = self._folder.read_order()
+        order = wanted(services, before)
+        alive = self._folder.supervisor_pid() is not None
+        unchanged = {service.name for service in before.services if service in order.services} if alive else set()
+        self._command(order)
+        return tuple(service.name for service in services if service.name not in unchanged)
+
+    def restart(self, names: Sequence[str]) -> None:
+        before = self._folder.read_order()
+        known = [service.name for service in before.services]
+        missing = [name for name in names if name not in known]
+        if missing or not known:
+            raise NotSo(f"there is no service {', '.join(missing) or 'to restart'}", next="llmstack up")
+        self._command(restarted(before, names))
+
+    def stop(self) -> None:
+        pid = self._folder.supervisor_pid()
+        if pid is None:
+            return
+        _kill(pid, signal.SIGTERM)
+        if not self._wait(lambda: self._folder.supervisor_pid() is None):
+            _kill(pid, signal.SIGKILL)  # its services die with it
+            self._wait(lambda: self._folder.supervisor_pid() is None)
+
+    def remove(self) -> None:
+        self.stop()
+        for path in (self._folder.services, self._folder.status, self._folder.lock):
+            path.unlink(missing_ok=True)
+
+    def ordered(self) -> tuple[Wanted, ...]:
+        """The services as they were last asked for."""
+        return self._folder.read_order().services
+
+    def status(self) -> dict[str, ServiceStatus]:
+        order = self._folder.read_order()
+        report = self._folder.read_report() if self._folder.supervisor_pid() is not None else None
+        actual = report.services if report else {}
+        result = {}
+        for service in order.services:
+            found = actual.get(service.name)
+            if found is None:
+                result[service.name] = ServiceStatus(service.name, ServiceState.STOPPED)
+                continue
+            uptime = max(0.0, time.time() - found.started_at) if found.started_at else None
+            result[service.name] = ServiceStatus(
+                service.name, found.state, found.pid, uptime, found.restarts, found.last_exit
+            )
+        return result
+
+    def logs(self, names: Sequence[str], *, last: int | None, since_s: float | None) -> list[LogLine]:
+        merged = heapq.merge(*(read(name, self._folder.log(name)) for name in names), key=lambda line: line.time_s)
+        lines = [line for line in merged if since_s is None or line.time_s >= since_s]
+        return lines if last is None else lines[len(lines) - min(last, len(lines)) :]
+
+    def follow(self, names: Sequence[str]) -> Iterator[LogLine]:
+        # Made here, not at the first line asked for: what comes in between must not be lost.
+        return self._follow([Follower(name, self._folder.log(name)) for name in names])
+
+    @staticmethod
+    def _follow(followers: Sequence[Follower]) -> Iterator[LogLine]:
+        try:
+            while True:
+                fresh = [line for follower in followers for line in follower.lines()]
+                yield from sorted(fresh, key=lambda line: line.time_s)
+                if not fresh:
+                    time.sleep(0.1)
+        finally:
+            for follower in followers:
+                follower.close()
+
+    def _command(self, order: Order) -> None:
+        """Has the order obeyed by the living supervisor, or by a new one."""
+        self._folder.write_order(order)
+        pid = self._folder.supervisor_pid()
+        if pid is None:
+            self._spawn()
+        else:
+            _kill(pid, signal.SIGHUP)
+
+        def obeyed() -> bool:
+            report = self._folder.read_report()
+            return report is not None and report.obeyed >= order.number and self._is_alive(report)
+
+        if not self._wait(obeyed):
+            raise MissingPart(
+                "the background supervisor did not answer",
+                why=f"its own log: {self._folder.log('supervisor')}",
+                next="llmstack down && llmstack up",
+            )
+
+    def _is_alive(self, report: Report) -> bool:
+        return self._folder.supervisor_pid() == report.pid
+
+    def _spawn(self) -> None:
+        self._folder.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with Path(os.devnull).open() as nothing, self._folder.log("supervisor").open("ab") as log:
+            subprocess.Popen(
+                [sys.executable, "-m", "llmstack.process.daemon", str(self._folder.state), str(self._folder.logs)],
+                stdin=nothing,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+            )
+
+    @staticmethod
+    def _wait(condition: Callable[[], bool]) -> bool:
+        deadline = time.monotonic() + OBEY_S
+        while time.monotonic() < deadline:
+            if condition():
+                return True
+            time.sleep(_POLL_S)
+        return condition()
+
+
+def _kill(pid: int, number: signal.Signals) -> None:
+    if pid > 0:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
