@@ -1,0 +1,1 @@
+"""Measures the running stack, engine and proxy, and keeps what it measured."""

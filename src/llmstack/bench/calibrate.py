@@ -1,0 +1,115 @@
+"""Measures this machine's rates with small models of known shapes, and gives them to the planner.
+
+Three models are written on the spot (about 300 MB, larger than most processors' caches; removed afterwards): two
+dense ones, wide and deep, and a mixture of experts. The engine in use runs each on the CPU at two depths;
+`plan.calibrate.fit` finds the rates that explain all of it. A card's own rates are learned from the deployed model
+instead: one this small could not keep a card busy.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmstack.bench.depths import CHUNK, Effort, measure
+from llmstack.bench.probe_model import ProbeShape, write_probe
+from llmstack.bench.sample import Sampler
+from llmstack.bench.scratch import scratch
+from llmstack.deploy.prepare import for_engine
+from llmstack.detect import calibration
+from llmstack.detect.hardware import detect
+from llmstack.detect.model_file import open_model
+from llmstack.engine.find import Engine, find
+from llmstack.errors import NotSo
+from llmstack.hardware import Hardware
+from llmstack.paths import Home
+from llmstack.plan import read_facts
+from llmstack.plan.argv import flags
+from llmstack.plan.assignment import Assignment
+from llmstack.plan.calibrate import Observation, fit
+from llmstack.plan.goal import Goal
+
+PROBES = (
+    ProbeShape("probe-wide", layers=8, d=1536, heads=24, kv_heads=8, n_ff=4096),
+    ProbeShape("probe-deep", layers=28, d=512, heads=8, kv_heads=4, n_ff=2048),
+    ProbeShape("probe-experts", layers=8, d=768, heads=12, kv_heads=4, n_ff=512, experts=24, experts_used=4),
+)
+DEPTHS = (0, 3072)
+EFFORT = Effort(repeats=4, decode_tokens=48, seconds=20.0)
+CONTEXT = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """lines: label, value, unit. error: the share by which the fitted model misses its own timings (9 of 10)."""
+
+    lines: tuple[tuple[str, float, str], ...]
+    timings: int
+    error: float
+    hardware: Hardware
+
+
+def calibrate(home: Home, progress: Callable[[str], None], probes: Sequence[ProbeShape] = PROBES) -> Calibrated:
+    """Raises NotSo when the machine was never quiet enough, or when the engine cannot run the models."""
+    engine = find(home)
+    hardware = for_engine(detect(), engine).hardware
+    known = calibration.apply(calibration.ensure(home, hardware), hardware, "")
+    seen: list[Observation] = []
+    with tempfile.TemporaryDirectory(prefix="llmstack-probe-") as folder:
+        for number, shape in enumerate(probes, start=1):
+            progress(f"measuring model {number} of {len(probes)}: {shape.name}")
+            path = write_probe(shape, Path(folder) / f"{shape.name}.gguf")
+            seen += observe(home, engine, hardware, path)
+            path.unlink()
+    if not seen:
+        raise NotSo(
+            "the machine was never quiet while it was measured",
+            why="other programs kept the processors busy, so the rates would be theirs as much as the machine's",
+            next="try again when less is running",
+        )
+    fitted = fit(known, seen, engine=engine.name)
+    calibration.remember(home, hardware, fitted, engine.name)
+    measured = fitted.measured
+    assert measured is not None
+    lines = [
+        ("weights read by threads", measured.read_gbps or 0.0, "GB/s"),
+        ("experts read by threads", measured.expert_read_gbps or 0.0, "GB/s"),
+        ("cache read by threads", measured.cache_read_gbps or 0.0, "GB/s"),
+        ("prefill on the CPU, dense", measured.dense_gflops or 0.0, "GFLOP/s"),
+        ("prefill on the CPU, experts", measured.expert_gflops or 0.0, "GFLOP/s"),
+        ("attention on the CPU", measured.attention_gflops or 0.0, "GFLOP/s"),
+        ("fixed time of a block", (measured.pass_s or 0.0) * 1e6, "µs"),
+    ]
+    for device in fitted.devices:
+        lines += [
+            (f"{device.name}, memory", device.bandwidth_gbps or 0.0, "GB/s"),
+            (f"{device.name}, compute", device.compute_tflops or 0.0, "TFLOP/s"),
+            (f"{device.name}, link", device.link_gbps or 0.0, "GB/s"),
+        ]
+    return Calibrated(tuple(lines), len(seen), measured.error or 0.0, fitted)
+
+
+def observe(home: Home, engine: Engine, hardware: Hardware, path: Path) -> list[Observation]:
+    """Prefill and decode of one model by threads, at DEPTHS; quiet timings only."""
+    model = open_model(path)
+    facts = read_facts(model.header, path=str(path))
+    a = Assignment(
+        ctx=CONTEXT,
+        ngl=0,
+        type_k="f16",
+        type_v="f16",
+        threads=hardware.cpu.physical_cores,
+        has_gpu=bool(hardware.devices),
+    )
+    seen: list[Observation] = []
+    wanted = flags(facts, a, Goal(reasoning="auto"))
+    with scratch(home, engine, wanted, model_bytes=model.size_bytes) as (client, pid):
+        found = measure(client, Sampler([pid], patience_s=20.0), DEPTHS, EFFORT, lambda _: None)
+    for decode, metrics in ((False, found.prefill), (True, found.decode)):
+        for depth, metric in metrics.items():
+            tokens = 1 if decode else CHUNK
+            if not metric.busy:
+                seen.append(Observation(facts, a, decode, tokens, depth, tokens / metric.median))
+    return seen

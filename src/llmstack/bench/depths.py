@@ -1,0 +1,144 @@
+"""Prefill and decode of one engine at growing depths: one conversation that grows, measured at its marks.
+
+At each mark the cache holds exactly that many tokens. Prefill is CHUNK new tokens on top (what a coding agent's
+turn adds), decode a few generated ones: the same two quantities that llama-bench calls pp512 and tg with -d.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from llmstack.bench.sample import Sampler, Work
+from llmstack.engine.control import EngineClient
+from llmstack.judge import Metric
+from llmstack.workload import agent_prompt
+
+CHUNK = 512
+ROOM = 64  # tokens left free behind the deepest mark
+
+Step = Callable[[str], None]
+
+
+class Prompts:
+    """Agent-shaped text that no cache has seen, in exact numbers of tokens."""
+
+    def __init__(self, engine: EngineClient) -> None:
+        self._engine = engine
+        self._seed = time.time_ns()
+        self._spare: list[int] = []
+        sample = agent_prompt(4_000, self._seed)
+        self._per_token = len(sample) / max(1, engine.count_tokens(sample))
+
+    def text(self, tokens: int) -> str:
+        """About this many tokens."""
+        self._seed += 1
+        return agent_prompt(int(tokens * self._per_token), self._seed)
+
+    def tokens(self, count: int) -> list[int]:
+        """Exactly this many, never the same start twice."""
+        while len(self._spare) < count:
+            self._spare = self._engine.tokens(self.text(max(count, 4 * CHUNK) * 5 // 4 + 64))
+        taken, self._spare = self._spare[:count], self._spare[count:]
+        return taken
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """repeats: clean samples wanted per quantity; decode_tokens: generated per sample; seconds: at most, in all."""
+
+    repeats: int
+    decode_tokens: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class Depths:
+    """Metrics by depth; grown: (tokens, depth before, seconds) of the conversation's own growth, each read cold."""
+
+    prefill: dict[int, Metric] = field(default_factory=dict)
+    decode: dict[int, Metric] = field(default_factory=dict)
+    grown: list[tuple[int, int, float]] = field(default_factory=list)
+
+    @property
+    def cold_tokens(self) -> int:
+        return sum(tokens for tokens, _, _ in self.grown)
+
+    @property
+    def cold_tps(self) -> float | None:
+        """tokens/s over the whole growth: what a first prompt of cold_tokens gets."""
+        seconds = sum(spent for _, _, spent in self.grown)
+        return self.cold_tokens / seconds if seconds else None
+
+
+def measure(
+    engine: EngineClient,
+    sampler: Sampler,
+    depths: Sequence[int],
+    effort: Effort,
+    step: Step,
+    *,
+    into: Depths | None = None,
+) -> Depths:
+    """Measures at each depth that time allows; the first one always. `into` is filled as it goes, so that an
+    interrupt keeps what there is. Raises NotSo when the engine fails."""
+    found = into if into is not None else Depths()
+    prompts = Prompts(engine)
+    began = time.perf_counter()
+    engine.complete(prompts.tokens(CHUNK), n_predict=4)  # pages weights in, and compiles kernels on some backends
+    base: list[int] = []
+    for number, depth in enumerate(depths):
+        left = effort.seconds - (time.perf_counter() - began)
+        if number and _cost(found, depth, len(base), effort) > left:
+            break
+        if depth > len(base):
+            step(f"a prompt of {depth:,} tokens")
+            base = _grow(engine, prompts, base, depth, found)
+        share = max(left / 2 / max(len(depths) - number, 1), 0.1)
+        step(f"prefill at a depth of {depth:,}")
+        found.prefill[depth] = sampler.rate(
+            f"prefill at {depth}", _prefill(engine, prompts, base), repeats=effort.repeats, seconds=share
+        )
+        step(f"decode at a depth of {depth:,}")
+        tokens = max(min(effort.decode_tokens, int(share * _decode_guess(found)) or 4), 4)
+        found.decode[depth] = sampler.rate(
+            f"decode at {depth}", _decode(engine, prompts, base, tokens), repeats=effort.repeats, seconds=share
+        )
+    return found
+
+
+def _grow(engine: EngineClient, prompts: Prompts, base: list[int], depth: int, found: Depths) -> list[int]:
+    grown = base + prompts.tokens(depth - len(base))
+    done = engine.complete(grown, n_predict=1)
+    found.grown.append((done.prompt_n, done.cached_n, done.prompt_ms / 1000))
+    return grown
+
+
+def _prefill(engine: EngineClient, prompts: Prompts, base: list[int]) -> Callable[[], Work]:
+    def work() -> Work:
+        done = engine.complete(base + prompts.tokens(CHUNK), n_predict=1)
+        return Work(done.prompt_n, done.prompt_ms / 1000)
+
+    return work
+
+
+def _decode(engine: EngineClient, prompts: Prompts, base: list[int], tokens: int) -> Callable[[], Work]:
+    def work() -> Work:
+        done = engine.complete(base + prompts.tokens(4), n_predict=tokens + 1)
+        return Work(max(done.predicted_n - 1, 1), done.predicted_ms / 1000)
+
+    return work
+
+
+def _decode_guess(found: Depths) -> float:
+    """tokens/s from the depth before; before there is one, a slow machine's."""
+    return list(found.decode.values())[-1].median if found.decode else 8.0
+
+
+def _cost(found: Depths, depth: int, at: int, effort: Effort) -> float:
+    """Seconds that the next mark takes, from what the last one showed."""
+    prefill = list(found.prefill.values())[-1].median or 1.0
+    decode = list(found.decode.values())[-1].median or 1.0
+    again = min(effort.repeats, 3)
+    return (depth - at) / prefill * 1.3 + again * (CHUNK / prefill + effort.decode_tokens / decode) * 1.3

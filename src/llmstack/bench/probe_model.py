@@ -1,0 +1,152 @@
+"""Models of any shape with made-up weights, for measuring: real tensors in real types, whose words mean nothing.
+
+Speed does not depend on the values of weights, only on their types and shapes, so one block of random bytes is
+repeated; the embedding's rows still differ, so that a router sends tokens to different experts. The tokenizer
+knows single bytes only: each character of a prompt is one token.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmstack.gguf import GgmlType
+from llmstack.gguf.writer import F32, U32, Tensor, Value, header
+
+_CHUNK_BLOCKS = 4099  # a prime: a repeated chunk never lines up with the rows of a matrix
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeShape:
+    """Tokens, values and heads as llama.cpp counts them. experts 0: dense. n_ff is one expert's width in a MoE."""
+
+    name: str
+    layers: int
+    d: int
+    heads: int
+    kv_heads: int
+    n_ff: int
+    vocab: int = 8192
+    head_dim: int = 64
+    experts: int = 0
+    experts_used: int = 0
+    weights: GgmlType = GgmlType.Q4_K
+    n_ctx: int = 32768
+
+
+def write_probe(shape: ProbeShape, path: Path) -> Path:
+    """Writes the file, whole or not at all; one that is there already is kept. Raises OSError for a full disk."""
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    tensors = list(_tensors(shape))
+    with partial.open("wb") as stream:
+        data, size = header(_metadata(shape), tensors)
+        stream.write(data)
+        chunks: dict[GgmlType, bytes] = {}
+        for tensor in tensors:
+            _fill(stream.write, tensor, chunks)
+        stream.truncate(size)
+    partial.replace(path)
+    return path
+
+
+def _metadata(shape: ProbeShape) -> Mapping[str, Value]:
+    arch = "qwen3moe" if shape.experts else "llama"
+    unused = shape.vocab - 259
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *(f"u{n}" for n in range(unused))]
+    moe: dict[str, Value] = {}
+    if shape.experts:
+        moe = {
+            f"{arch}.expert_count": U32(shape.experts),
+            f"{arch}.expert_used_count": U32(shape.experts_used),
+            f"{arch}.expert_feed_forward_length": U32(shape.n_ff),
+        }
+    return {
+        "general.architecture": arch,
+        "general.name": shape.name,
+        "general.quantization_version": U32(2),
+        f"{arch}.block_count": U32(shape.layers),
+        f"{arch}.context_length": U32(shape.n_ctx),
+        f"{arch}.embedding_length": U32(shape.d),
+        f"{arch}.feed_forward_length": U32(shape.n_ff),
+        f"{arch}.attention.head_count": U32(shape.heads),
+        f"{arch}.attention.head_count_kv": U32(shape.kv_heads),
+        f"{arch}.attention.key_length": U32(shape.head_dim),
+        f"{arch}.attention.value_length": U32(shape.head_dim),
+        f"{arch}.attention.layer_norm_rms_epsilon": F32(1e-6),
+        f"{arch}.rope.dimension_count": U32(shape.head_dim),
+        f"{arch}.vocab_size": U32(shape.vocab),
+        **moe,
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.scores": F32([0.0] * shape.vocab),
+        "tokenizer.ggml.token_type": [2, 3, 3, *([6] * 256), *([5] * unused)],  # enum llama_token_type
+        "tokenizer.ggml.bos_token_id": U32(1),
+        "tokenizer.ggml.eos_token_id": U32(2),
+        "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.ggml.add_space_prefix": False,
+        "tokenizer.chat_template": "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: ",
+    }
+
+
+def _tensors(shape: ProbeShape) -> Iterator[Tensor]:
+    d, q, f = shape.d, shape.weights, GgmlType.F32
+    wide, narrow = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    yield Tensor("token_embd.weight", (d, shape.vocab), q)
+    for il in range(shape.layers):
+        yield Tensor(f"blk.{il}.attn_norm.weight", (d,), f)
+        yield Tensor(f"blk.{il}.attn_q.weight", (d, wide), q)
+        yield Tensor(f"blk.{il}.attn_k.weight", (d, narrow), q)
+        yield Tensor(f"blk.{il}.attn_v.weight", (d, narrow), q)
+        yield Tensor(f"blk.{il}.attn_output.weight", (wide, d), q)
+        yield Tensor(f"blk.{il}.ffn_norm.weight", (d,), f)
+        if not shape.experts:
+            yield Tensor(f"blk.{il}.ffn_gate.weight", (d, shape.n_ff), q)
+            yield Tensor(f"blk.{il}.ffn_up.weight", (d, shape.n_ff), q)
+            yield Tensor(f"blk.{il}.ffn_down.weight", (shape.n_ff, d), q)
+            continue
+        yield Tensor(f"blk.{il}.attn_q_norm.weight", (shape.head_dim,), f)
+        yield Tensor(f"blk.{il}.attn_k_norm.weight", (shape.head_dim,), f)
+        yield Tensor(f"blk.{il}.ffn_gate_inp.weight", (d, shape.experts), f)
+        yield Tensor(f"blk.{il}.ffn_gate_exps.weight", (d, shape.n_ff, shape.experts), q)
+        yield Tensor(f"blk.{il}.ffn_up_exps.weight", (d, shape.n_ff, shape.experts), q)
+        yield Tensor(f"blk.{il}.ffn_down_exps.weight", (shape.n_ff, d, shape.experts), q)
+    yield Tensor("output_norm.weight", (d,), f)
+    yield Tensor("output.weight", (d, shape.vocab), q)
+
+
+def _fill(write: object, tensor: Tensor, chunks: dict[GgmlType, bytes]) -> None:
+    put = write
+    assert callable(put)
+    size = tensor.size
+    if len(tensor.shape) == 1:
+        put(struct.pack("<f", 1.0) * tensor.shape[0])
+    else:
+        if tensor.type not in chunks:
+            chunks[tensor.type] = _chunk(tensor.type)
+        chunk = chunks[tensor.type]
+        for start in range(0, size, len(chunk)):
+            put(chunk[: size - start])
+    put(bytes(-size % 32))
+
+
+def _chunk(kind: GgmlType) -> bytes:
+    """Random quants under small, finite scales (block structs of ggml/src/ggml-common.h)."""
+    rng = random.Random(kind)
+    scale = struct.pack("<e", 0.001)
+    if kind is GgmlType.F32:
+        return b"".join(struct.pack("<f", rng.uniform(-0.02, 0.02)) for _ in range(_CHUNK_BLOCKS))
+    if kind is GgmlType.F16:
+        return b"".join(struct.pack("<e", rng.uniform(-0.02, 0.02)) for _ in range(_CHUNK_BLOCKS))
+    if kind is GgmlType.Q8_0:
+        return b"".join(scale + rng.randbytes(32) for _ in range(_CHUNK_BLOCKS))
+    if kind is GgmlType.Q4_0:
+        return b"".join(scale + rng.randbytes(16) for _ in range(_CHUNK_BLOCKS))
+    if kind is GgmlType.Q4_K:  # d, dmin, 12 bytes of scales and minima, 128 of quants
+        return b"".join(scale + scale + rng.randbytes(140) for _ in range(_CHUNK_BLOCKS))
+    raise ValueError(f"no made-up weights of type {kind.name}")

@@ -1,0 +1,133 @@
+"""One bench run as it is kept: what was measured, on which machine, engine, plan and flags."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from llmstack.errors import BadInput
+from llmstack.judge import Metric, Verdict
+from llmstack.paths import Home
+
+MOST_KEPT = 500
+FORMAT = 2
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """MiB of one device, or of RAM: planned in parts, and what was in use after the measurement (None: unknown)."""
+
+    name: str
+    weights_mib: float
+    context_mib: float
+    compute_mib: float
+    other_mib: float
+    budget_mib: float
+    measured_mib: float | None = None
+
+
+class Run(msgspec.Struct, frozen=True):
+    """The contract's keys first: tokens/s, s, a share, ms; None where it was not measured.
+
+    metrics, predicted: by name, such as `prefill at 2048`. error: the plan's stated one, as a share. complete:
+    False when it was stopped early. at: seconds since the epoch.
+    """
+
+    prefill_tps: float | None
+    decode_tps: float | None
+    ttft_cold_s: float | None
+    ttft_warm_s: float | None
+    ttft_restart_s: float | None
+    cache_hit_ratio: float | None
+    proxy_ttft_overhead_ms: float | None
+    predicted: dict[str, Any]
+    verdict: Verdict
+    metrics: dict[str, Metric]
+    expected: dict[str, float]
+    error: float
+    memory: tuple[Memory, ...]
+    prompt_tokens: int
+    model: str
+    engine: str
+    machine: str
+    argv: tuple[str, ...]
+    mode: str
+    id: str
+    at: float
+    seconds: float
+    complete: bool = True
+    format: int = FORMAT
+
+
+def new_id(taken: Iterable[str], now: float) -> str:
+    """Sortable and short enough to type: 1120-180142, with a letter when that second has one already."""
+    base = time.strftime("%m%d-%H%M%S", time.localtime(now))
+    used = set(taken)
+    return next(name for name in (base, *(f"{base}{letter}" for letter in "bcdefghijk")) if name not in used)
+
+
+def history(home: Home) -> tuple[Run, ...]:
+    """The oldest first. Lines of another format, or cut off by a crash, are passed over."""
+    try:
+        lines = home.bench_history.read_bytes().splitlines()
+    except FileNotFoundError:
+        return ()
+    decoder = msgspec.json.Decoder(Run)
+    runs = []
+    for line in lines:
+        try:
+            runs.append(decoder.decode(line))
+        except msgspec.DecodeError:
+            continue
+    return tuple(run for run in runs if run.format == FORMAT)[-MOST_KEPT:]
+
+
+def remember(home: Home, run: Run) -> None:
+    home.bench_history.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with home.bench_history.open("ab") as stream:
+        stream.write(msgspec.json.encode(run) + b"\n")
+
+
+def like(runs: Iterable[Run], run: Run) -> tuple[Run, ...]:
+    """Earlier runs of the same model on the same machine: what a new run is compared with."""
+    return tuple(r for r in runs if (r.model, r.machine) == (run.model, run.machine) and r.id != run.id)
+
+
+def named(runs: tuple[Run, ...], name: str) -> Run:
+    """A run by its id or the start of it, `last`, or `last~1` for the one before it. Raises BadInput."""
+    if not runs:
+        raise BadInput("nothing has been measured yet", next="llmstack bench")
+    word, _, back = name.partition("~")
+    if word == "last" and (back or "0").isdigit():
+        if int(back or 0) >= len(runs):
+            raise BadInput(f"there are only {len(runs)} runs", next="llmstack bench history   lists them")
+        return runs[-1 - int(back or 0)]
+    found = [run for run in runs if run.id == name] or [run for run in runs if run.id.startswith(name)]
+    if len(found) != 1:
+        problem = "no run is called" if not found else "several runs start with"
+        raise BadInput(f"{problem} {name}", next="llmstack bench history   lists them")
+    return found[0]
+
+
+def changed_flags(before: Run, after: Run) -> tuple[str, ...]:
+    """What differs between two runs besides their figures, such as `-t 2 → 1`."""
+    found = [] if before.engine == after.engine else [f"engine {before.engine} → {after.engine}"]
+    old, new = _flags(before.argv), _flags(after.argv)
+    for flag in dict.fromkeys((*old, *new)):
+        if old.get(flag) != new.get(flag):
+            found.append(f"{flag} {old.get(flag, '(absent)')} → {new.get(flag, '(absent)')}")
+    return tuple(found)
+
+
+def _flags(argv: tuple[str, ...]) -> dict[str, str]:
+    flags: dict[str, str] = {}
+    name = ""
+    for word in argv:
+        if word.startswith("-") and not word.lstrip("-").replace(".", "").isdigit():
+            name = word
+            flags[name] = ""
+        elif name:
+            flags[name] = f"{flags[name]} {word}".strip()
+    return flags

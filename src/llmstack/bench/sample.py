@@ -1,0 +1,90 @@
+"""Takes samples while the machine is quiet, and says how quiet it was.
+
+Other programs can only slow a measurement down: with the compute threads of an engine waiting for each other, one
+busy program halves it or worse. So each sample notes what share of all processors others used, waits a little
+for a quiet moment, and a sample from a busy one is taken again while time is left.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from llmstack.detect.load import Watch
+from llmstack.judge import BUSY, Better, Metric, metric
+
+_SAMPLE_S = 0.3  # processor clocks tick every 10 ms: shorter samples are taken together
+_LOOK_S = 0.1
+_SETTLED = 0.03  # three clean samples this close need no fourth
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one call did: units (tokens) and seconds, from the engine's own clock where it has one."""
+
+    units: float
+    seconds: float
+
+
+class Sampler:
+    """seconds: what all waiting for quiet may cost together; it is never waited longer."""
+
+    def __init__(self, pids: Iterable[int], *, patience_s: float) -> None:
+        self.watch = Watch(pids)
+        self._patience_s = patience_s
+
+    def wait_quiet(self, limit_s: float = 3.0) -> None:
+        """Returns once others use little, or when patience ends."""
+        deadline = time.perf_counter() + min(limit_s, self._patience_s)
+        while time.perf_counter() < deadline:
+            began = time.perf_counter()
+            self.watch.restart()
+            time.sleep(_LOOK_S)
+            if self.watch.others() <= BUSY:
+                return
+            self._patience_s -= time.perf_counter() - began
+
+    def take(self, work: Callable[[], Work]) -> tuple[Work, float]:
+        """One sample of at least _SAMPLE_S, and the load by others during it."""
+        self.wait_quiet()
+        self.watch.restart()
+        began = time.perf_counter()
+        units = seconds = 0.0
+        while not units or time.perf_counter() - began < _SAMPLE_S:
+            done = work()
+            units, seconds = units + done.units, seconds + done.seconds
+        return Work(units, max(seconds, 1e-9)), self.watch.others()
+
+    def rate(self, name: str, work: Callable[[], Work], *, repeats: int, seconds: float) -> Metric:
+        """Units per second (tokens/s): `repeats` clean samples, fewer when they agree or time is up (at least one)."""
+        return self._metric(name, "tokens/s", Better.HIGHER, work, lambda w: w.units / w.seconds, repeats, seconds)
+
+    def duration(self, name: str, work: Callable[[], Work], *, repeats: int, seconds: float, unit: str = "s") -> Metric:
+        scale = 1000.0 if unit == "ms" else 1.0
+        return self._metric(name, unit, Better.LOWER, work, lambda w: w.seconds / w.units * scale, repeats, seconds)
+
+    def _metric(
+        self,
+        name: str,
+        unit: str,
+        better: Better,
+        work: Callable[[], Work],
+        value: Callable[[Work], float],
+        repeats: int,
+        seconds: float,
+    ) -> Metric:
+        values: list[float] = []
+        loads: list[float] = []
+        deadline = time.perf_counter() + seconds
+        while len(values) < 3 * repeats:
+            done, load = self.take(work)
+            values.append(value(done))
+            loads.append(load)
+            clean = [v for v, other in zip(values, loads, strict=True) if other <= BUSY]
+            if len(clean) >= repeats or time.perf_counter() > deadline:
+                break
+            if len(clean) >= 3 and (max(clean) - min(clean)) / statistics.median(clean) < _SETTLED:
+                break
+        return metric(name, unit, better, values, loads)

@@ -1,0 +1,286 @@
+"""Searches the flags that a plan can only estimate, by measuring: one at a time, under the plan's memory budgets.
+
+A coordinate search: each flag in turn is moved to its neighbouring values while that brings something; what was
+measured once is not measured again. At the end start and best are measured again in turns, because a busy minute
+must not choose a flag.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from llmstack.bench.depths import Effort, measure
+from llmstack.bench.sample import Sampler
+from llmstack.bench.scratch import scratch
+from llmstack.deploy import record, tuned
+from llmstack.deploy.expected import expected
+from llmstack.deploy.record import Stack
+from llmstack.deploy.supervisors import supervisor_for
+from llmstack.detect.model_file import open_model
+from llmstack.engine.find import Engine, find
+from llmstack.errors import NotSo
+from llmstack.hardware import Hardware
+from llmstack.paths import Home
+from llmstack.plan import Facts, Goal, Workload
+from llmstack.plan.argv import flags
+from llmstack.plan.assignment import Assignment
+from llmstack.plan.search import Search
+
+MIN_GAIN = 0.03  # a flag is moved for no less
+UBATCHES = (128, 256, 512, 1024, 2048, 4096)
+KV_TYPES = ("q4_0", "q8_0", "f16")  # from coarse to fine: never coarser than the plan's own choice
+DRAFTS = (0, 1, 2, 3, 4)
+LOAD_MODES = ("mmap", "none")
+_FLAGS = {
+    "ubatch": "-ub",
+    "threads": "-t",
+    "type_k": "-ctk",
+    "load_mode": "-lm",
+    "draft_max": "--spec-draft-n-max",
+    "ncmoe": "-ncmoe",
+}
+
+
+class Aim(enum.StrEnum):
+    """What is made short: a whole session of a coding agent, its prompts, or its answers."""
+
+    SESSION = "session"
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """tokens/s at `depth`; seconds: what the aim's work takes at these speeds."""
+
+    assignment: Assignment
+    prefill_tps: float
+    decode_tps: float
+    seconds: float
+
+
+@dataclass(slots=True)
+class Result:
+    """gain: the share of the start's time that the best saves, confirmed by measuring both again in turns."""
+
+    start: Trial
+    best: Trial
+    trials: list[Trial]
+    changed: dict[str, str]
+    gain: float
+    aim: Aim
+    seconds: float
+    complete: bool = True
+    skipped: list[str] = field(default_factory=list)
+
+
+Progress = Callable[[str], None]
+Measure = Callable[[Assignment], Trial]
+
+
+def seconds_of(aim: Aim, prefill_tps: float, decode_tps: float, work: Workload) -> float:
+    """s: the prompts and answers of one session (plan.goal.Workload) at these speeds."""
+    prompts = (work.cold_tokens + work.turns * work.turn_tokens) / max(prefill_tps, 1e-9)
+    answers = work.turns * work.output_tokens / max(decode_tps, 1e-9)
+    return {Aim.SESSION: prompts + answers, Aim.PREFILL: prompts, Aim.DECODE: answers}[aim]
+
+
+def axes(start: Assignment, facts: Facts, hardware: Hardware, pinned: Sequence[str] = ()) -> dict[str, tuple[Any, ...]]:
+    """The values worth trying of each field, in order; those of pinned fields are left alone."""
+    cores, logical = hardware.cpu.physical_cores, hardware.cpu.logical_cores
+    found: dict[str, tuple[Any, ...]] = {
+        "ubatch": tuple(u for u in UBATCHES if u <= start.ctx),
+        "threads": tuple(sorted({t for t in (cores // 2, cores - 1, cores, logical, start.threads) if t > 0})),
+        "type_k": KV_TYPES[KV_TYPES.index(start.type_k) :] if start.type_k in KV_TYPES else (start.type_k,),
+        "load_mode": LOAD_MODES if start.load_mode in LOAD_MODES else (start.load_mode,),
+    }
+    if facts.n_draft:
+        found["draft_max"] = DRAFTS
+    if hardware.devices and facts.moe and start.ngl:
+        found["ncmoe"] = tuple(range(max(start.ncmoe - 4, 0), min(start.ncmoe + 3, facts.n_layer_all) + 1))
+    return {name: values for name, values in found.items() if len(values) > 1 and _FLAGS[name] not in pinned}
+
+
+def moved(a: Assignment, name: str, value: Any) -> Assignment:
+    """The assignment with one field changed, and what goes with it."""
+    if name == "type_k":
+        return replace(a, type_k=value, type_v=value)
+    if name == "ubatch":
+        return replace(a, ubatch=value, batch=max(2048, value))
+    return replace(a, **{name: value})
+
+
+def search(
+    start: Assignment, axes: dict[str, tuple[Any, ...]], fits: Callable[[Assignment], bool], try_it: Measure
+) -> tuple[Trial, list[Trial]]:
+    """Coordinate search: each axis is walked up and down from where it stands, as long as it gets better.
+
+    Ends after a round over all axes that changed nothing. Pure but for try_it.
+    """
+    known: dict[Assignment, Trial] = {}
+
+    def trial(a: Assignment) -> Trial | None:
+        if a not in known:
+            if not fits(a):
+                return None
+            known[a] = try_it(a)
+        return known[a]
+
+    best = trial(start)
+    if best is None:
+        raise NotSo("the plan that is deployed no longer fits this machine", next="llmstack up")
+    improved = True
+    while improved:
+        improved = False
+        for name, values in axes.items():
+            for direction in (1, -1):
+                while True:
+                    here = values.index(getattr(best.assignment, name))
+                    if not 0 <= here + direction < len(values):
+                        break
+                    other = trial(moved(best.assignment, name, values[here + direction]))
+                    if other is None or other.seconds > best.seconds * (1 - MIN_GAIN):
+                        break
+                    best, improved = other, True
+    return best, list(known.values())
+
+
+def tune(
+    home: Home, progress: Progress, *, aim: Aim = Aim.SESSION, minutes: float = 30.0, pinned: Sequence[str] = ()
+) -> Result:
+    """Measures on the deployed model; changes nothing that is deployed. Ctrl-C ends it with the best so far.
+
+    On a GPU the deployed stack makes room meanwhile and comes back at the end. Raises NotSo.
+    """
+    stack = record.read(home)
+    plan = expected(stack) if stack is not None else None
+    if stack is None or plan is None:
+        raise NotSo("there is no deployed model to tune", next="llmstack up MODEL")
+    engine = find(home)
+    pinned = (*pinned, *tuned.own_pins(stack))
+    limits = Search(plan.facts, plan.hardware, Goal(), {})
+    began = time.monotonic()
+    tried: list[Trial] = []
+
+    def try_it(a: Assignment) -> Trial:
+        if tried and time.monotonic() - began > minutes * 60:
+            raise _TimeUp
+        trial = _measure(home, engine, stack, plan.facts, a, aim)
+        tried.append(trial)
+        first = tried[0]
+        progress(
+            f"{len(tried)} tried; {_words(first.assignment, a) or 'as deployed'}: prefill {trial.prefill_tps:,.0f}, "
+            f"decode {trial.decode_tps:,.1f} tokens/s ({first.seconds / trial.seconds - 1:+.0%})"
+        )
+        return trial
+
+    complete = True
+    with _room(home, plan.hardware, progress):
+        try:
+            best, _ = search(
+                plan.assignment, axes(plan.assignment, plan.facts, plan.hardware, pinned), limits.fits, try_it
+            )
+        except (KeyboardInterrupt, _TimeUp) as stop:
+            if not tried:
+                raise NotSo("stopped before anything was measured") from None
+            complete = not isinstance(stop, KeyboardInterrupt)
+            best = min(tried, key=lambda trial: trial.seconds)
+        gain = 0.0
+        if best.assignment != plan.assignment and complete:
+            progress("measuring start and best again, in turns")
+            gain = _confirm(lambda a: _measure(home, engine, stack, plan.facts, a, aim), plan.assignment, best)
+        elif best.assignment != plan.assignment:
+            gain = 1 - best.seconds / tried[0].seconds
+    if gain < MIN_GAIN:
+        best, gain = tried[0], 0.0
+    return Result(
+        start=tried[0],
+        best=best,
+        trials=tried,
+        changed=_changed(plan.assignment, best.assignment),
+        gain=gain,
+        aim=aim,
+        seconds=time.monotonic() - began,
+        complete=complete,
+    )
+
+
+def keep(home: Home, result: Result) -> None:
+    """Remembers what was found, so that every later plan of this model takes it up. Raises NotSo."""
+    stack = record.read(home)
+    plan = expected(stack) if stack is not None else None
+    if stack is None or plan is None:
+        raise NotSo("the stack changed meanwhile", next="llmstack tune")
+    tuned.remember(
+        home,
+        tuned.make(
+            open_model(stack.model.path).identity,
+            stack.server.engine,
+            plan.hardware,
+            result.changed,
+            gain=round(result.gain, 4),
+            goal=result.aim.value,
+            trials=len(result.trials),
+            at=time.time(),
+        ),
+    )
+
+
+class _TimeUp(Exception):
+    """The minutes that the user gave are over."""
+
+
+def _measure(home: Home, engine: Engine, stack: Stack, facts: Facts, a: Assignment, aim: Aim) -> Trial:
+    wanted = flags(facts, replace(a, cache_ram_mib=0), Goal(reasoning="auto"))
+    with scratch(home, engine, wanted, model_bytes=facts.size_bytes) as (client, pid):
+        depth = min(1024, max(a.ctx - 2048, 0))
+        found = measure(client, Sampler([pid], patience_s=6.0), (depth,), Effort(4, 32, 12.0), lambda _: None)
+    prefill, decode = found.prefill[depth].median, found.decode[depth].median
+    return Trial(a, prefill, decode, seconds_of(aim, prefill, decode, Workload()))
+
+
+def _confirm(try_it: Measure, start: Assignment, best: Trial) -> float:
+    """The median gain over three pairs measured in turns."""
+    gains = []
+    for _ in range(3):
+        before = try_it(start).seconds
+        gains.append(1 - try_it(best.assignment).seconds / before)
+    return statistics.median(gains)
+
+
+def _changed(start: Assignment, best: Assignment) -> dict[str, str]:
+    found = {}
+    for name, flag in _FLAGS.items():
+        if getattr(start, name) != getattr(best, name):
+            found[flag] = str(getattr(best, name))
+    if "-ctk" in found:
+        found["-ctv"] = best.type_v
+    return found
+
+
+def _words(start: Assignment, a: Assignment) -> str:
+    return " ".join(f"{flag} {value}" for flag, value in _changed(start, a).items())
+
+
+@contextlib.contextmanager
+def _room(home: Home, hardware: Hardware, progress: Progress) -> Iterator[None]:
+    """On a GPU the deployed server holds the memory: it is stopped, and comes back whatever happens."""
+    supervisor = supervisor_for(home)
+    if not hardware.devices or not any(status.pid for status in supervisor.status().values()):
+        yield
+        return
+    from llmstack.deploy.apply import restart
+
+    progress("stopping the stack to make room")
+    supervisor.stop()
+    try:
+        yield
+    finally:
+        progress("starting the stack again")
+        restart(home, (), lambda _: None)

@@ -1,0 +1,127 @@
+"""`llmstack bench`, `bench history`, `bench compare A B`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from llmstack.cli.options import json_option
+from llmstack.errors import BadInput, Interrupted
+
+if TYPE_CHECKING:
+    from llmstack.bench.record import Run
+
+HELP = """Measure the running stack: prefill and decode by depth, the first token cold and warm, the prompt cache,
+the proxy's own cost. Kept, and compared with the plan and the runs before.
+
+`bench history` lists the runs, `bench compare A B` compares two (an id, the start of one, `last`, or `last~1`).
+Exit status 1 when something is slower than before, or misses its plan by more than the plan's stated error. Ctrl-C
+keeps what was measured."""
+
+
+@click.command(help=HELP)
+@click.argument("action", required=False, type=click.Choice(["history", "compare"]))
+@click.argument("runs", nargs=-1)
+@click.option("--quick", "mode", flag_value="quick", help="Under a minute, two depths.")
+@click.option("--full", "mode", flag_value="full", help="To the context's end, and after a restart; minutes to hours.")
+@click.option(
+    "--restart/--no-restart", "with_restart", default=None, help="Measure after a restart too (empties the caches)."
+)
+@click.option(
+    "--calibrate", is_flag=True, help="First measure this machine's rates for the planner, with small models."
+)
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with charts to FILE.")
+@json_option
+def command(
+    action: str | None,
+    runs: tuple[str, ...],
+    mode: str | None,
+    with_restart: bool | None,
+    calibrate: bool,
+    report: Path | None,
+    as_json: bool,
+) -> int:
+    if action == "history":
+        return _history(runs, report, as_json)
+    if action == "compare":
+        return _compare(runs, as_json)
+    from llmstack.bench.run import Mode, bench
+    from llmstack.paths import home
+    from llmstack.render.bench import bar, show_bench, show_calibration
+    from llmstack.render.output import Progress, show_json
+
+    place = home()
+    with Progress() as progress:
+        if calibrate:
+            from llmstack.bench.calibrate import calibrate as measure
+
+            calibrated = measure(place, progress)
+            progress.done()
+            if not as_json:
+                show_calibration(calibrated)
+        run = bench(place, lambda step: progress(bar(step)), mode=Mode(mode or "normal"), with_restart=with_restart)
+    if report is not None:
+        _report(report, run)
+    if as_json:
+        show_json(run)
+    else:
+        show_bench(run)
+    if not run.complete:
+        raise Interrupted("stopped early; what was measured is kept", next="llmstack bench history")
+    return 0 if run.verdict.ok else 1
+
+
+def _history(names: tuple[str, ...], report: Path | None, as_json: bool) -> int:
+    from llmstack.bench.record import history
+    from llmstack.paths import home
+    from llmstack.render.bench import show_history
+    from llmstack.render.output import show_json
+
+    if names:
+        raise BadInput("bench history takes no further argument", next="llmstack bench compare A B")
+    runs = history(home())
+    if report is not None:
+        if not runs:
+            raise BadInput("nothing has been measured yet", next="llmstack bench")
+        _report(report, runs[-1])
+    if as_json:
+        show_json({"runs": runs})
+    else:
+        show_history(runs)
+    return 0
+
+
+def _compare(names: tuple[str, ...], as_json: bool) -> int:
+    from llmstack.bench.record import changed_flags, history, named
+    from llmstack.judge import compare
+    from llmstack.paths import home
+    from llmstack.render.bench import show_comparison
+    from llmstack.render.output import show_json
+
+    if len(names) != 2:
+        raise BadInput("bench compare needs two runs", next="llmstack bench compare last~1 last")
+    runs = history(home())
+    before, after = (named(runs, name) for name in names)
+    found = compare([before.metrics], after.metrics)
+    flags = changed_flags(before, after)
+    if as_json:
+        show_json(
+            {"before": before.id, "after": after.id, "changed": flags, "rows": found.rows, "ok": not found.slower}
+        )
+    else:
+        show_comparison(before, after, found, flags)
+    return 1 if found.slower else 0
+
+
+def _report(file: Path, run: Run) -> None:
+    from llmstack.bench.record import history, like
+    from llmstack.paths import home
+    from llmstack.render.report import report_html
+
+    page = report_html(run, (*like(history(home()), run), run))
+    try:
+        file.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{file} cannot be written: {error.strerror}") from None

@@ -1,0 +1,56 @@
+"""`llmstack claude-settings`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from llmstack.cli.options import json_option
+
+
+@click.command(
+    help="""Write this stack into a Claude Code settings file: plain `claude` then uses it.
+
+    By default the project's own file, .claude/settings.local.json below the current folder; `--user` the one of all
+    your projects. The file is merged and kept for `--undo`. The token is not written: Claude Code asks for it."""
+)
+@click.option("--user", is_flag=True, help="The settings of all projects (~/.claude/settings.json).")
+@click.option("--file", type=click.Path(dir_okay=False, path_type=Path), help="Another settings file.")
+@click.option("--profile", default="local", show_default=True, metavar="NAME", help="The client profile to write.")
+@click.option("--ttl", default=300, show_default=True, type=click.IntRange(1), help="Seconds a token is kept.")
+@click.option("--undo", is_flag=True, help="Take it out again.")
+@json_option
+def command(user: bool, file: Path | None, profile: str, ttl: int, undo: bool, as_json: bool) -> int:
+    import os
+
+    from llmstack.client import settings
+    from llmstack.client.profile import environment_of, settings_of
+    from llmstack.errors import BadInput
+    from llmstack.paths import home
+    from llmstack.render.output import show, show_json
+
+    if user and file:
+        raise BadInput("--user and --file are two places", next="llmstack claude-settings --user")
+    folder = Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude")
+    path = file or (folder / "settings.json" if user else Path.cwd() / ".claude" / "settings.local.json")
+    place = home()
+    if undo:
+        undone = settings.undo(place, path)
+        if as_json:
+            show_json({"file": str(undone.path), "whole": undone.whole, "removed": undone.removed})
+        elif undone.removed:
+            show(f"{undone.path} did not exist before: removed")
+        elif undone.whole:
+            show(f"{undone.path} is byte for byte what it was")
+        else:
+            show(f"{undone.path} was changed since: only what llmstack wrote was taken out")
+        return 0
+    written = settings.apply(place, path, settings_of(place, profile, environment_of(place, profile, os.environ), ttl))
+    if as_json:
+        show_json({"file": str(written.path), "changed": written.changed, "backup": str(written.backup)})
+    else:
+        where = " --user" if user else f" --file {file}" if file else ""
+        show(f"{written.path}: {'written' if written.changed else 'it says so already'}")
+        show(f"take it out again: llmstack claude-settings{where} --undo")
+    return 0

@@ -1,0 +1,51 @@
+"""`llmstack doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from llmstack.cli.options import json_option
+
+
+@click.command(
+    help="Check this machine and this stack. Each finding names its cause and a remedy. Exit status 1 on a failure."
+)
+@click.option(
+    "--hardware", "only_hardware", is_flag=True, help="Print the hardware facts as JSON, for `plan --hardware`."
+)
+@click.option("--deep", is_flag=True, help="Also ask the running model for a tool call.")
+@click.option(
+    "--bundle", type=click.Path(dir_okay=False, path_type=Path), help="Write a redacted report for a bug report."
+)
+@click.option("-a", "--all", "show_all", is_flag=True, help="Show the checks that passed as well.")
+@json_option
+def command(only_hardware: bool, deep: bool, bundle: Path | None, show_all: bool, as_json: bool) -> int:
+    from llmstack.render.output import show_json
+
+    if only_hardware:
+        from llmstack.doctor.gather_machine import hardware
+
+        show_json(hardware()[0].to_json())
+        return 0
+    from llmstack.doctor.gather import gather
+    from llmstack.doctor.run import judge
+    from llmstack.paths import home
+    from llmstack.render.doctor import show_bundle, show_report
+
+    place = home()
+    facts = gather(place, deep=deep)
+    report = judge(facts)
+    written: tuple[str, ...] = ()
+    if bundle is not None:
+        from llmstack.doctor.bundle import write
+
+        written = write(place, facts, report, bundle)
+    if as_json:
+        show_json(report.to_json() | ({"bundle": str(bundle)} if bundle else {}))
+    else:
+        show_report(report, show_all=show_all)
+        if bundle is not None:
+            show_bundle(bundle, written)
+    return 0 if report.ok else 1

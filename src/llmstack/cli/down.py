@@ -1,0 +1,22 @@
+"""`llmstack down`."""
+
+from __future__ import annotations
+
+import click
+
+from llmstack.cli.options import json_option
+
+
+@click.command(help="Stop the server and the proxy. What is deployed stays known: `llmstack up` starts it again.")
+@json_option
+def command(as_json: bool) -> int:
+    from llmstack.deploy.apply import down
+    from llmstack.paths import home
+    from llmstack.render.output import show, show_json
+
+    was_running = down(home())
+    if as_json:
+        show_json({"state": "stopped", "was_running": was_running})
+    else:
+        show("stopped" if was_running else "nothing was running")
+    return 0

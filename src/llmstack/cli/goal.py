@@ -1,0 +1,41 @@
+"""The options that say what a plan should achieve; `plan` and `up` share them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llmstack.cli.options import Command
+from llmstack.errors import BadInput
+
+if TYPE_CHECKING:
+    from llmstack.plan import Goal
+
+KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+
+
+def goal_options(command: Command) -> Command:
+    for option in reversed(
+        (
+            click.option("--ctx", type=click.IntRange(256), metavar="TOKENS", help="Context of one conversation."),
+            click.option("--kv-type", type=click.Choice(KV_TYPES), help="Type of the KV cache."),
+            click.option("--parallel", type=click.IntRange(1, 64), metavar="N", help="Slots: conversations at once."),
+            click.option("--set", "pins", multiple=True, metavar="FLAG=VALUE", help="Pin a llama-server flag."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def make_goal(**options: Any) -> Goal:
+    """The Goal of these options. Raises BadInput for a --set that is no FLAG=VALUE."""
+    from llmstack.plan import Goal
+
+    pins = {}
+    for pin in options["pins"]:
+        flag, equals, value = pin.partition("=")
+        if not flag or not equals:
+            raise BadInput(f"--set {pin} is not FLAG=VALUE", next="for example: --set ngl=30 --set nkvo=true")
+        pins[flag] = value
+    return Goal(ctx=options["ctx"], kv_type=options["kv_type"], parallel=options["parallel"], pins=pins)

@@ -1,0 +1,96 @@
+"""The command group. Commands load when they run, so `--help` is quick; errors end here, each with its exit status."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from llmstack import __version__
+from llmstack.commands import COMMANDS
+from llmstack.errors import Interrupted, StackError
+
+ENVIRONMENT_NOTE = "Everything lives below LLMSTACK_HOME when it is set, else in the user's XDG folders."
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, (_, line) in COMMANDS.items() if line]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f"llmstack.cli.{entry[0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items() if line])
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=ENVIRONMENT_NOTE,
+)
+@click.version_option(__version__, prog_name="llmstack")
+def group() -> None:
+    """Your own AI coding stack: llama-server planned for this machine, and a proxy that Claude Code can use."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs one command line; returns its exit status (0 good, 1 not so, 2 usage, 3 environment, 4 interrupted)."""
+    as_json = "--json" in argv
+    try:
+        result = group.main(list(argv), prog_name="llmstack", standalone_mode=False)
+    except StackError as error:
+        return _fail(error, as_json)
+    except click.UsageError as error:
+        return _usage(error, as_json)
+    except click.ClickException as error:
+        return _fail(StackError(error.format_message()), as_json)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail(Interrupted("interrupted"), as_json)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader left (| head): nothing more to say to it
+        return 0
+    except Exception as error:
+        return _unexpected(error, as_json)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(error: StackError, as_json: bool) -> int:
+    from llmstack.render.output import show_error
+
+    show_error(error, as_json=as_json)
+    return error.exit_status
+
+
+def _usage(error: click.UsageError, as_json: bool) -> int:
+    from llmstack.errors import BadInput
+
+    path = error.ctx.command_path if error.ctx else "llmstack"
+    return _fail(BadInput(error.format_message(), next=f"{path} --help"), as_json)
+
+
+def _unexpected(error: Exception, as_json: bool) -> int:
+    """A bug of ours: the traceback goes to a file, the person gets a sentence."""
+    import traceback
+
+    from llmstack.paths import home, write_private
+
+    where = "it could not be written down either"
+    try:
+        file = home().state / "crash.txt"
+        write_private(file, "".join(traceback.format_exception(error)).encode())
+        where = f"the details are in {file}"
+    except OSError:
+        pass
+    return _fail(
+        StackError(f"llmstack itself failed: {type(error).__name__}: {error}", why=where, next="llmstack doctor"),
+        as_json,
+    )

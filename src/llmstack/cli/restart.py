@@ -1,0 +1,28 @@
+"""`llmstack restart`."""
+
+from __future__ import annotations
+
+import click
+
+from llmstack.cli.options import json_option, service_argument
+
+
+@click.command(help="Restart both services, or one, and wait until they answer.")
+@service_argument
+@json_option
+def command(service: str | None, as_json: bool) -> int:
+    from llmstack.deploy.apply import restart
+    from llmstack.deploy.status import gather
+    from llmstack.paths import home
+    from llmstack.render.output import Progress, show_json
+    from llmstack.render.status import show_status
+
+    place = home()
+    with Progress() as progress:
+        restart(place, (service,) if service else (), progress)
+    status = gather(place)
+    if as_json:
+        show_json(status.to_json())
+    else:
+        show_status(status)
+    return 0

@@ -1,0 +1,18 @@
+"""`llmstack serve-proxy`: what the proxy's unit runs."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(help="Run the proxy in the foreground.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--allow-host", multiple=True, metavar="NAME", help="A further name clients may reach it by.")
+@click.option("--debug", is_flag=True, help="Write each exchange, redacted, to a 0600 file below the state folder.")
+def command(host: str, port: int, allow_host: tuple[str, ...], debug: bool) -> int:
+    from llmstack.paths import home
+    from llmstack.proxy.serve import serve
+
+    serve(home(), host, port, allow_hosts=allow_host, debug=debug)
+    return 0

@@ -1,0 +1,33 @@
+"""`llmstack status`."""
+
+from __future__ import annotations
+
+import click
+
+from llmstack.cli.options import json_option
+from llmstack.errors import BadInput
+
+
+@click.command(help="Show what runs, on which model, and how warm it is. Exit status 1 unless it is ready.")
+@click.option("-w", "--watch", "watched", is_flag=True, help="Keep the screen up to date until ctrl-C.")
+@click.option(
+    "--every", "every_s", type=click.FloatRange(0.2, 3600), default=2.0, help="Seconds between two looks (2)."
+)
+@json_option
+def command(watched: bool, every_s: float, as_json: bool) -> int:
+    from llmstack.deploy.status import State, gather
+    from llmstack.paths import home
+    from llmstack.render.output import show_json
+    from llmstack.render.status import show_status, watch
+
+    place = home()
+    if watched:
+        if as_json:
+            raise BadInput("--watch has no end, so it cannot be one JSON object", next="llmstack status --json")
+        watch(lambda: gather(place), every_s)
+    status = gather(place)
+    if as_json:
+        show_json(status.to_json())
+    else:
+        show_status(status)
+    return 0 if status.state is State.READY else 1

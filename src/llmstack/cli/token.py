@@ -1,0 +1,22 @@
+"""`llmstack token`."""
+
+from __future__ import annotations
+
+import click
+
+from llmstack.cli.options import json_option
+
+
+@click.command(help="Print the token that clients send; usable as Claude Code's apiKeyHelper.")
+@json_option
+def command(as_json: bool) -> int:
+    from llmstack.deploy import keys
+    from llmstack.paths import home
+    from llmstack.render.output import show, show_json
+
+    token = keys.token(home())
+    if as_json:
+        show_json({"token": token})
+    else:
+        show(token)
+    return 0

@@ -1,0 +1,33 @@
+"""`llmstack uninstall`."""
+
+from __future__ import annotations
+
+import click
+
+from llmstack.cli.options import json_option, yes_option
+
+
+@click.command(help="Stop the stack and remove its units, settings, state, cache, token and models.")
+@click.option("--keep-models", is_flag=True, help="Leave downloaded models where they are.")
+@yes_option
+@json_option
+def command(keep_models: bool, yes: bool, as_json: bool) -> int:
+    from llmstack.deploy.uninstall import uninstall
+    from llmstack.errors import BadInput
+    from llmstack.paths import home
+    from llmstack.render.output import show, show_json
+    from llmstack.render.uninstall import ask, show_removed
+
+    place = home()
+    if not yes:
+        if as_json:
+            raise BadInput("uninstall removes things for good", next="llmstack uninstall --yes --json")
+        if not ask(place, keep_models=keep_models):
+            show("nothing was removed")
+            return 1
+    removed = uninstall(place, keep_models=keep_models)
+    if as_json:
+        show_json(removed)
+    else:
+        show_removed(removed)
+    return 0

@@ -1,0 +1,136 @@
+"""`llmstack upstream`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from llmstack.cli.options import json_option
+
+
+@click.group(
+    help="""Other places that answer: clouds, gateways, servers.
+
+    Any of them is asked as UPSTREAM/MODEL, by a profile, or by a route."""
+)
+def command() -> None:
+    pass
+
+
+@command.command("list", help="The upstreams, whether each has its key, and which routes lead to it.")
+@json_option
+def list_command(as_json: bool) -> int:
+    from llmstack.catalog.routes import resolve
+    from llmstack.client.profile import routing
+    from llmstack.client.upstream_keys import key_state
+    from llmstack.paths import home
+    from llmstack.render.output import show_json
+    from llmstack.render.upstream import show_list
+
+    place = home()
+    found = routing(place)
+    rows: list[dict[str, Any]] = []
+    for name, settings in found.upstreams.items():
+        target = resolve(name, settings, None)
+        leads = [route.match for route in found.routes if name in (route.upstream, *(route.fallback or ()))]
+        row = {"name": name, "kind": target.kind, "base_url": target.base_url, "key": key_state(place, target)}
+        rows.append(row | {"routes": leads, "stays_here": target.stays_here})
+    if as_json:
+        show_json({"upstreams": rows, "offline": found.offline})
+    else:
+        show_list(rows, found.offline)
+    return 0
+
+
+@command.command("test", help="Ask an upstream what Claude Code would ask it: key, model, answer, stream, tools.")
+@click.argument("name")
+@click.option("--model", metavar="NAME", help="The model to ask for (default: its profile's, else the first it lists).")
+@json_option
+def test_command(name: str, model: str | None, as_json: bool) -> int:
+    from llmstack.client.upstream_check import Grade, check_upstream
+    from llmstack.paths import home
+    from llmstack.render.output import Progress, show_json
+    from llmstack.render.upstream import show_checks
+
+    with Progress() as progress:
+        checks = check_upstream(home(), name, model, progress)
+    ok = all(check.status is not Grade.FAIL for check in checks)
+    if as_json:
+        show_json({"upstream": name, "ok": ok, "checks": [check.to_json() for check in checks]})
+    else:
+        show_checks(name, checks)
+    return 0 if ok else 1
+
+
+@command.command("offline", help="on: refuse every upstream that is not on this machine. off: allow them.")
+@click.argument("state", type=click.Choice(["on", "off"]))
+@json_option
+def offline_command(state: str, as_json: bool) -> int:
+    from llmstack.client.upstream_file import set_offline
+    from llmstack.paths import home
+    from llmstack.render.output import show, show_json
+
+    file = set_offline(home(), state == "on")
+    if as_json:
+        show_json({"offline": state == "on", "file": str(file)})
+    elif state == "on":
+        show("requests stay on this machine; an upstream elsewhere is answered with 403")
+    else:
+        show("upstreams elsewhere may be asked")
+    return 0
+
+
+@command.command(
+    "add",
+    help="""Add an upstream to your models.toml, or store the key of a shipped one. Asks what is not said.
+
+    A key is read from the terminal without echo, or from stdin, and kept in a file that only you can read.""",
+)
+@click.argument("name", required=False)
+@click.option("--kind", type=click.Choice(["openai", "anthropic", "llama-server"]), help="The API it speaks.")
+@click.option("--base-url", metavar="URL", help="Its address, with /v1 where its documentation says so.")
+@click.option("--key-stdin", is_flag=True, help="Read the key from stdin.")
+@click.option("--key-file", type=click.Path(dir_okay=False, path_type=Path), help="Use a key file of your own (0600).")
+@click.option("--key-env", metavar="NAME", help="Take the key from a variable of the proxy's environment.")
+@click.option("--no-key", is_flag=True, help="It needs no key.")
+@click.option("--model", metavar="NAME", help="The model that `claude --profile NAME` asks for.")
+@click.option("--context", type=click.IntRange(1024), help="Tokens one request may have; with Ollama, its num_ctx.")
+@click.option("--max-output", type=click.IntRange(1), help="Tokens one answer may have.")
+@click.option("--route", metavar="GLOB", help="Requested model names that go there, such as 'claude-opus-*'.")
+@json_option
+def add_command(name: str | None, as_json: bool, **said: Any) -> int:
+    from llmstack.client.upstream_add import Said, add
+    from llmstack.paths import home
+    from llmstack.render.output import show, show_json, warn
+
+    outcome = add(home(), name, Said(**said), _ask)
+    if outcome.hidden_by is not None:
+        warn(f"your route for {outcome.hidden_by} stands before the new one and takes its names")
+    if as_json:
+        show_json(
+            {"upstream": outcome.name, "file": str(outcome.file), "key_file": outcome.key_file, "model": outcome.model}
+        )
+        return 0
+    show(f"{outcome.name} is in {outcome.file}")
+    if outcome.key_file:
+        show(f"its key is in {outcome.key_file}")
+    show(f"next: llmstack upstream test {outcome.name}")
+    return 0
+
+
+def _ask(question: str, *, default: str | None = None, secret: bool = False) -> str:
+    """One question on stderr. Raises BadInput where nobody can answer."""
+    import sys
+
+    from llmstack.errors import BadInput
+
+    if secret and not sys.stdin.isatty():
+        raise BadInput("there is no terminal to type a key at", next="--key-stdin, --key-file or --key-env")
+    if not secret and not sys.stdin.isatty():
+        if default is not None:
+            return default
+        raise BadInput(f"nobody can be asked: {question}", next="llmstack upstream add --help")
+    answer: str = click.prompt(question, default=default, hide_input=secret, err=True)
+    return answer

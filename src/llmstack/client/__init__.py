@@ -1,0 +1,1 @@
+"""Claude Code and other clients: the environment that points them at this stack."""

@@ -1,0 +1,171 @@
+"""The environment for Claude Code: what to set, what to take away, and which arguments to add.
+
+Numbers come from what is deployed and from the upstream that answers, never from a constant. Each variable and its
+effect was observed on the real client; docs/claude-code.md has the table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llmstack.catalog.profiles import Gateway, Profile
+from llmstack.errors import BadInput
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MARK = "LLMSTACK_PROFILE"  # says which profile a shell's environment came from
+_TIERS = ("ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL")
+# What Claude Code gives up on, by default after five minutes: a local prefill may take longer than that.
+_PATIENCE = {
+    "API_TIMEOUT_MS": "3000000",
+    "API_FORCE_IDLE_TIMEOUT": "0",
+    "CLAUDE_STREAM_IDLE_TIMEOUT_MS": "1800000",
+}
+_QUIET = {
+    "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",  # three bytes that change with each session, at the front of the prompt
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    "CLAUDE_CODE_DISABLE_TERMINAL_TITLE": "1",
+}
+# Everything an environment of ours can set, besides NO_PROXY and a profile's own `env`.
+OURS = (
+    "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_MODEL", *_TIERS, "ANTHROPIC_SMALL_FAST_MODEL",
+    "ANTHROPIC_CUSTOM_HEADERS", "CLAUDE_CODE_SUBAGENT_MODEL", "CLAUDE_CODE_MAX_CONTEXT_TOKENS",
+    "CLAUDE_CODE_AUTO_COMPACT_WINDOW", "CLAUDE_CODE_MAX_OUTPUT_TOKENS", *_QUIET, *_PATIENCE,
+    "CLAUDE_CODE_API_KEY_HELPER_TTL_MS", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_SKIP_BEDROCK_AUTH",
+    "ANTHROPIC_BEDROCK_BASE_URL", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_SKIP_VERTEX_AUTH",
+    "ANTHROPIC_VERTEX_BASE_URL", "ANTHROPIC_VERTEX_PROJECT_ID", "CLOUD_ML_REGION", "DISABLE_PROMPT_CACHING", MARK,
+)  # fmt: skip
+# Set by a login or for another gateway, these would win over the variables above.
+CONFLICTING = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CODE_USE_FOUNDRY", "CLAUDE_CODE_USE_MANTLE")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of the model that answers. Tokens; None where nobody says."""
+
+    context: int | None = None
+    max_output: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What a profile that leads to this proxy needs to know of it. model: the deployed one."""
+
+    url: str
+    token: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEnvironment:
+    """variables in the order they are shown; removed: names that must not be set; arguments: for `claude`."""
+
+    variables: Mapping[str, str]
+    removed: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+
+    def over(self, inherited: Mapping[str, str]) -> dict[str, str]:
+        """A process's whole environment."""
+        kept = {name: value for name, value in inherited.items() if name not in self.removed}
+        return kept | dict(self.variables)
+
+
+def claude_environment(
+    name: str,
+    profile: Profile,
+    inherited: Mapping[str, str],
+    *,
+    stack: Stack | None = None,
+    limits: Limits | None = None,
+    key: str | None = None,
+) -> ClientEnvironment:
+    """stack: needed for a profile that leads to it. key: the profile's fixed key, read. limits: of its model.
+
+    Raises BadInput for a Vertex profile without a project.
+    """
+    if profile.gateway is Gateway.OFFICIAL:
+        return ClientEnvironment(dict(profile.env), tuple(n for n in OURS if n not in profile.env))
+    if profile.gateway is Gateway.VERTEX and profile.project is None:
+        raise BadInput(
+            f"the profile {name} names no Google Cloud project, and Claude Code does not start without one",
+            next=f'write project = "YOUR-PROJECT" below [profiles.{name}] in your models.toml',
+        )
+    limits = limits or Limits()
+    found = _gateway(profile, stack)
+    if key is not None and stack is None:
+        found["ANTHROPIC_AUTH_TOKEN"] = key
+    found |= _models(profile, stack.model if stack is not None else None)
+    found |= _limits(Limits(profile.context or limits.context, profile.max_output or limits.max_output))
+    found |= _QUIET | _PATIENCE
+    if profile.headers:
+        found["ANTHROPIC_CUSTOM_HEADERS"] = "\n".join(f"{header}: {value}" for header, value in profile.headers.items())
+    if not profile.prompt_caching:
+        found["DISABLE_PROMPT_CACHING"] = "1"
+    arguments: tuple[str, ...] = ()
+    if profile.token_command is not None:
+        found["CLAUDE_CODE_API_KEY_HELPER_TTL_MS"] = str(round(profile.token_ttl_s * 1000))
+        arguments = ("--settings", json.dumps({"apiKeyHelper": profile.token_command}))
+    found |= no_proxy(inherited)
+    found[MARK] = name
+    found |= profile.env
+    removed = tuple(n for n in (*CONFLICTING, *OURS) if n not in found)
+    return ClientEnvironment(found, removed, arguments)
+
+
+def no_proxy(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Loopback left out of any HTTP proxy, before what the user leaves out already."""
+    before = [part.strip() for part in (inherited.get("no_proxy") or inherited.get("NO_PROXY") or "").split(",")]
+    value = ",".join(dict.fromkeys([*LOOPBACK, *(part for part in before if part)]))
+    return {"NO_PROXY": value, "no_proxy": value}
+
+
+def _gateway(profile: Profile, stack: Stack | None) -> dict[str, str]:
+    if profile.gateway is Gateway.STACK:
+        assert stack is not None
+        return {"ANTHROPIC_BASE_URL": stack.url, "ANTHROPIC_AUTH_TOKEN": stack.token}
+    if profile.gateway is Gateway.ANTHROPIC:
+        return {"ANTHROPIC_BASE_URL": profile.base_url or ""}
+    found: dict[str, str] = {}
+    if profile.gateway is Gateway.BEDROCK:
+        found["CLAUDE_CODE_USE_BEDROCK"] = "1"
+        found |= _said("ANTHROPIC_BEDROCK_BASE_URL", profile.base_url) | _said("AWS_REGION", profile.region)
+        found |= _said("CLAUDE_CODE_SKIP_BEDROCK_AUTH", "1" if profile.skip_auth else None)
+    else:
+        found["CLAUDE_CODE_USE_VERTEX"] = "1"
+        found |= _said("ANTHROPIC_VERTEX_BASE_URL", profile.base_url) | _said("CLOUD_ML_REGION", profile.region)
+        found |= _said("ANTHROPIC_VERTEX_PROJECT_ID", profile.project)
+        found |= _said("CLAUDE_CODE_SKIP_VERTEX_AUTH", "1" if profile.skip_auth else None)
+    return found
+
+
+def _said(name: str, value: str | None) -> dict[str, str]:
+    return {} if value is None else {name: value}
+
+
+def _models(profile: Profile, deployed: str | None) -> dict[str, str]:
+    """Every tier gets a name: an unset one means a model of Anthropic's, which no route of the user's may know."""
+    model = profile.model or deployed
+    if model is None:
+        tiers = (profile.opus, profile.sonnet, profile.haiku)
+        return {tier: name for tier, name in zip(_TIERS, tiers, strict=True) if name is not None}
+    haiku = profile.haiku or model
+    found = {
+        "ANTHROPIC_MODEL": model,
+        "ANTHROPIC_DEFAULT_OPUS_MODEL": profile.opus or model,
+        "ANTHROPIC_DEFAULT_SONNET_MODEL": profile.sonnet or model,
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL": haiku,
+        "ANTHROPIC_SMALL_FAST_MODEL": haiku,
+    }
+    return found | _said("CLAUDE_CODE_SUBAGENT_MODEL", profile.subagents)
+
+
+def _limits(limits: Limits) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if limits.context is not None:
+        found["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] = str(limits.context)
+        # Less than 100,000 counts as that, with a warning; the smaller of both decides when the client compacts.
+        found["CLAUDE_CODE_AUTO_COMPACT_WINDOW"] = str(max(limits.context, 100_000))
+    if limits.max_output is not None and limits.max_output > 0:
+        found["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(limits.max_output)
+    return found

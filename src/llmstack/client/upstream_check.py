@@ -1,0 +1,323 @@
+"""Is an upstream of any use to Claude Code? Asked as Claude Code would ask: through the proxy's own code, in process.
+
+Address, key and model first, straight at the upstream; then an answer, a stream, a tool call and its result through
+the translation. Each check says what is missing and what to do about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import enum
+import io
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from llmstack.catalog.routes import Target, resolve
+from llmstack.client import ollama
+from llmstack.client.profile import files, routing
+from llmstack.deploy import keys
+from llmstack.errors import BadInput, StackError
+from llmstack.paths import Home
+from llmstack.proxy.app import Proxy
+from llmstack.proxy.gate import Policy
+from llmstack.proxy.live import Live
+from llmstack.proxy.report import Reporter
+
+_TIMEOUT_S = 120.0
+_TOOL = {
+    "name": "read_file",
+    "description": "Reads a file and returns its text.",
+    "input_schema": {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},
+}
+_ASK_TOOL = "Read the file notes.txt with the read_file tool. Call the tool; do not answer yourself."
+
+
+class Grade(enum.StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    name: str
+    status: Grade
+    finding: str
+    remedy: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        return {"name": self.name, "status": self.status.value, "finding": self.finding, "remedy": self.remedy}
+
+
+Say = Callable[[str], None]
+
+
+def check_upstream(home: Home, name: str, model: str | None, say: Say) -> tuple[Check, ...]:
+    """The checks in their order, up to one that makes the rest pointless. Raises BadInput for an unknown name."""
+    found = routing(home)
+    if name not in found.upstreams:
+        known = ", ".join(sorted(found.upstreams))
+        raise BadInput(f"there is no upstream called {name}", why=f"known are {known}", next="llmstack upstream add")
+    keys.ensure(home.make())
+    target = resolve(name, found.upstreams[name], None)
+    live = Live(home, lambda event, fields: None).start()
+    examiner = _Examiner(home, live, target, model, say)
+    if found.offline and not target.stays_here:
+        return (Check("offline", Grade.FAIL, f"{name} is not on this machine", "llmstack upstream offline off"),)
+    return tuple(examiner.run())
+
+
+class _Examiner:
+    def __init__(self, home: Home, live: Live, target: Target, model: str | None, say: Say) -> None:
+        self._home = home
+        self._live = live
+        self._target = target
+        self._model = model
+        self._say = say
+        self._checks: list[Check] = []
+
+    def run(self) -> list[Check]:
+        base = self._live.base_url(self._target)
+        if base is None:
+            self._add("address", Grade.FAIL, "the stack is not deployed", "llmstack up")
+            return self._checks
+        headers = self._key()
+        if headers is None or not self._address(base, headers) or not self._choose_model():
+            return self._checks
+        asyncio.run(self._ask())
+        self._context(base)
+        return self._checks
+
+    def _add(self, name: str, grade: Grade, finding: str, remedy: str = "") -> None:
+        self._checks.append(Check(name, grade, finding, remedy))
+
+    # ---- straight at the upstream ---------------------------------------------------------------------------
+
+    def _key(self) -> dict[str, str] | None:
+        target = self._target
+        try:
+            key = self._live.key(target)
+        except StackError as error:
+            self._add("key", Grade.FAIL, error.what, error.next or f"llmstack upstream add {target.name}")
+            return None
+        if key is None:
+            self._add("key", Grade.OK, "none needed")
+            return dict(target.extra_headers)
+        self._add("key", Grade.OK, "there is one, readable by you alone")
+        name = "x-api-key" if target.kind == "anthropic" else "authorization"
+        value = key if target.kind == "anthropic" else f"Bearer {key}"
+        version = {"anthropic-version": "2023-06-01"} if target.kind == "anthropic" else {}
+        return {name: value, **version, **target.extra_headers}
+
+    def _address(self, base: str, headers: dict[str, str]) -> bool:
+        """GET /v1/models: the cheapest question that shows address and key."""
+        self._say(f"asking {base}")
+        name = self._target.name
+        try:
+            answer = httpx.get(f"{base}/v1/models", headers=headers, timeout=20, trust_env=False)
+        except httpx.HTTPError as error:
+            start = {"ollama": "ollama serve", "local": "llmstack up"}.get(name, "start it, or correct base_url")
+            self._add("address", Grade.FAIL, f"nothing answers at {base} ({type(error).__name__})", start)
+            return False
+        self._add("address", Grade.OK, f"{base} answers")
+        # LiteLLM without a database looks a wrong key up in it, and answers 400 because there is none.
+        if answer.status_code in (401, 403) or "no_db_connection" in answer.text[:500]:
+            self._add(
+                "key",
+                Grade.FAIL,
+                f"{name} refuses the key (HTTP {answer.status_code})",
+                f"llmstack upstream add {name}",
+            )
+            return False
+        self._listed = _ids(answer)
+        return True
+
+    def _choose_model(self) -> bool:
+        target = self._target
+        model = self._model or target.model or self._model_of_profile() or (self._listed[0] if self._listed else None)
+        if target.name == "local" and self._live.deployed is not None:
+            model = self._live.deployed.model.name
+        if model is None:
+            self._add(
+                "model",
+                Grade.FAIL,
+                "it lists no models, and none was named",
+                f"llmstack upstream test {target.name} --model M",
+            )
+            return False
+        self._asked = model
+        if self._listed and model not in self._listed and target.name != "local":
+            near = difflib.get_close_matches(model, self._listed, 3, 0.4) or self._listed[:3]
+            remedy = f"ollama pull {model}" if target.name == "ollama" else f"--model {near[0]}"
+            self._add("model", Grade.FAIL, f"it has no {model}; it has {', '.join(near)}", remedy)
+            return False
+        self._add("model", Grade.OK, model + ("" if self._listed else " (it lists none)"))
+        return True
+
+    def _model_of_profile(self) -> str | None:
+        said = files(self._home).table("profiles").get(self._target.name, {}).get("model")
+        prefix = f"{self._target.name}/"
+        return said.removeprefix(prefix) if isinstance(said, str) and said.startswith(prefix) else None
+
+    # ---- through the translation ------------------------------------------------------------------------------
+
+    async def _ask(self) -> None:
+        async with _proxy(self._live) as client:
+            for step in (self._answer, self._stream, self._tools):
+                if not await step(client):
+                    return
+
+    async def _post(self, client: httpx.AsyncClient, **body: Any) -> httpx.Response:
+        model = self._asked if self._target.name == "local" else f"{self._target.name}/{self._asked}"
+        asked = {"model": model, "max_tokens": 400, **body}
+        return await client.post("/v1/messages", json=asked)
+
+    async def _answer(self, client: httpx.AsyncClient) -> bool:
+        self._say("asking for an answer")
+        system = [{"type": "text", "text": "Answer in one word."}]
+        answer = await self._post(client, system=system, messages=[{"role": "user", "content": "Say yes."}])
+        if answer.status_code != 200:
+            self._add("answer", Grade.FAIL, _error(answer), _REMEDY.get(answer.status_code, ""))
+            return False
+        usage = answer.json()["usage"]
+        tokens = usage["input_tokens"] + usage.get("cache_read_input_tokens", 0)
+        if tokens < 2 or not usage["output_tokens"]:
+            self._add("answer", Grade.WARN, "it reports no usage: Claude Code cannot tell how full the context is")
+        else:
+            self._add("answer", Grade.OK, f"{tokens} tokens in, {usage['output_tokens']} out")
+        return True
+
+    async def _stream(self, client: httpx.AsyncClient) -> bool:
+        self._say("asking for a stream")
+        answer = await self._post(client, stream=True, messages=[{"role": "user", "content": "Count from 1 to 5."}])
+        if answer.status_code != 200:
+            self._add("stream", Grade.FAIL, _error(answer), "set stream = false for this upstream")
+            return True
+        events = _events(answer.text)
+        kinds = [event["type"] for event in events]
+        if kinds.count("message_stop") != 1:
+            failed = next((event["error"]["message"] for event in events if event["type"] == "error"), "it ended early")
+            self._add(
+                "stream", Grade.FAIL, f"the stream is not complete: {failed}", "set stream = false for this upstream"
+            )
+        else:
+            self._add("stream", Grade.OK, f"{kinds.count('content_block_delta')} pieces")
+        return True
+
+    async def _tools(self, client: httpx.AsyncClient) -> bool:
+        self._say("asking for a tool call")
+        question = {"role": "user", "content": _ASK_TOOL}
+        answer = await self._post(client, stream=True, tools=[_TOOL], messages=[question])
+        if answer.status_code != 200:
+            self._add("tools", Grade.FAIL, _error(answer), "choose a model that can call tools")
+            return True
+        content = _content(_events(answer.text))
+        calls = [block for block in content if block["type"] == "tool_use"]
+        if not calls:
+            said = "".join(block.get("text", "") for block in content)[:80]
+            self._add(
+                "tools",
+                Grade.FAIL,
+                f"no tool call came back, but: {said!r}",
+                "choose a model that can call tools; Claude Code is of no use without",
+            )
+            return True
+        result = {"type": "tool_result", "tool_use_id": calls[0]["id"], "content": "buy milk"}
+        messages = [question, {"role": "assistant", "content": content}, {"role": "user", "content": [result]}]
+        answer = await self._post(client, tools=[_TOOL], messages=messages)
+        if answer.status_code != 200:
+            self._add("tools", Grade.FAIL, f"the tool's result was not taken: {_error(answer)}")
+        else:
+            self._add("tools", Grade.OK, f"called {calls[0]['name']}, and took the result")
+        return True
+
+    def _context(self, base: str) -> None:
+        target = self._target
+        if self._live.context(target) is not None or target.kind == "anthropic":
+            known = self._live.context(target)
+            if known is not None and known < ollama.ENOUGH_TOKENS:
+                self._add("context", Grade.WARN, f"{known} tokens are too few for Claude Code", "32768 or more")
+            elif known is not None:
+                self._add("context", Grade.OK, f"{known} tokens")
+        else:
+            self._add(
+                "context", Grade.WARN, "not known: Claude Code will count on a million tokens",
+                f"llmstack upstream add {target.name} --context N",
+            )  # fmt: skip
+        if target.stays_here and target.kind == "openai" and ollama.is_ollama(base):
+            self._context_of_ollama(base)
+
+    def _context_of_ollama(self, base: str) -> None:
+        for model in ollama.loaded(base):
+            if model.name != self._asked or model.context is None:
+                continue
+            wanted = self._live.context(self._target) or ollama.ENOUGH_TOKENS
+            if model.context < wanted:
+                self._add(
+                    "num_ctx", Grade.FAIL,
+                    f"Ollama runs {model.name} with {model.context} tokens, and cuts off what is longer without a word",
+                    f"llmstack upstream add ollama --model {model.name} --context {max(wanted, 65536)}",
+                )  # fmt: skip
+            else:
+                self._add("num_ctx", Grade.OK, f"Ollama runs it with {model.context} tokens")
+
+
+_REMEDY = {401: "llmstack upstream add NAME   with a key that is valid", 429: "wait, or ask for a higher rate"}
+
+
+@asynccontextmanager
+async def _proxy(live: Live) -> AsyncIterator[httpx.AsyncClient]:
+    """The proxy's application without a socket."""
+    proxy = Proxy(live, Policy(port=0), Reporter(io.StringIO()))
+    transport = httpx.ASGITransport(app=proxy.asgi)
+    headers = {"x-api-key": live.token.decode(), "anthropic-version": "2023-06-01"}
+    try:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://127.0.0.1", headers=headers, timeout=_TIMEOUT_S
+        ) as client:
+            yield client
+    finally:
+        await proxy.upstreams.close()
+
+
+def _ids(answer: httpx.Response) -> list[str]:
+    try:
+        return [str(model["id"]) for model in answer.json()["data"]] if answer.status_code == 200 else []
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _error(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {answer.status_code}"
+
+
+def _events(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: ")]
+
+
+def _content(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The message's blocks, put together from its events."""
+    blocks: dict[int, dict[str, Any]] = {}
+    arguments: dict[int, str] = {}
+    for event in events:
+        if event["type"] == "content_block_start":
+            blocks[event["index"]] = dict(event["content_block"])
+        elif event["type"] == "content_block_delta":
+            delta, block = event["delta"], blocks[event["index"]]
+            if delta["type"] == "input_json_delta":
+                arguments[event["index"]] = arguments.get(event["index"], "") + delta["partial_json"]
+            elif delta["type"] in ("text_delta", "thinking_delta", "signature_delta"):
+                key = delta["type"].removesuffix("_delta")
+                block[key] = block.get(key, "") + delta[key]
+    for index, text in arguments.items():
+        blocks[index]["input"] = json.loads(text or "{}")
+    return list(blocks.values())

@@ -1,0 +1,37 @@
+"""All facts of one home, for `run.judge`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from llmstack.deploy.status import gather as gather_status
+from llmstack.doctor import gather_client, gather_machine, gather_stack
+from llmstack.doctor.findings import Facts
+from llmstack.paths import Home
+
+
+def gather(home: Home, *, deep: bool = False) -> Facts:
+    """deep: also asks the running model for a tool call, which costs a prefill and a place in its cache."""
+    status = gather_status(home)
+    hardware, warnings = gather_machine.hardware()
+    pids = [service.pid for service in status.services.values() if service.pid]
+    try:
+        token = home.token.read_text().strip()
+    except OSError:
+        token = ""
+    url = status.stack.proxy.url if status.stack else None
+    return Facts(
+        hardware=hardware,
+        engine=gather_machine.engine(home),
+        gpu=gather_machine.gpu(warnings, gather_machine.descendants(pids)),
+        disks=gather_machine.disks(home),
+        supervisor=gather_stack.supervisor(home, status.stack),
+        secrets=gather_stack.secrets(home),
+        catalog_problem=gather_stack.catalog_problem(home),
+        clock=gather_machine.clock(),
+        client=gather_client.client(os.environ, Path.home(), token, url),
+        ports=gather_stack.ports(status),
+        stack=gather_stack.stack(status),
+        proxy=gather_stack.proxy(home, status.stack, deep=deep),
+    )

@@ -1,0 +1,143 @@
+"""Facts of the machine. Each function answers on any machine: what is absent or broken is a fact, not an error."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from llmstack.detect.hardware import detect
+from llmstack.doctor.findings import ClockFacts, DiskFacts, EngineFacts, GpuFacts, GpuHolder
+from llmstack.errors import StackError
+from llmstack.hardware import Hardware
+from llmstack.paths import PACKAGE, Home
+
+MIB = 1 << 20
+_DRIVER_VERSION = re.compile(r"Kernel Module(?: for \S+)?\s+([0-9.]+)")
+_NVIDIA_VENDOR = "0x10de"
+_DISPLAY_CLASS = "0x03"
+
+
+def engine(home: Home) -> EngineFacts:
+    from llmstack.engine import find
+
+    try:
+        used = find.find(home)
+    except StackError as error:
+        return EngineFacts(minimum=find.MIN_BUILD, problem=f"{error.what}: {error.why}" if error.why else error.what,
+                           remedy=error.next)  # fmt: skip
+    refused = {e.name: e.refused for e in find.list_engines(home) if e.refused}
+    return EngineFacts(used.name, used.version, used.build, find.MIN_BUILD, used.backends, refused=refused)
+
+
+def hardware() -> tuple[Hardware, tuple[str, ...]]:
+    found = detect()
+    return found.hardware, found.warnings
+
+
+def gpu(warnings: tuple[str, ...], ours: Collection[int], root: Path = Path("/")) -> GpuFacts:
+    """root: where /proc, /sys and /dev are looked up."""
+    library, problem, holders = _ask_nvml(ours)
+    return GpuFacts(
+        warnings=warnings,
+        kernel_driver=kernel_driver(root),
+        library=library,
+        library_problem=problem,
+        pci_cards=pci_cards(root),
+        uvm_node=(root / "dev/nvidia-uvm").exists(),
+        holders=holders,
+    )
+
+
+def kernel_driver(root: Path) -> str | None:
+    """The version of the loaded NVIDIA module."""
+    try:
+        text = (root / "proc/driver/nvidia/version").read_text()
+    except OSError:
+        return None
+    match = _DRIVER_VERSION.search(text)
+    return match[1] if match else None
+
+
+def pci_cards(root: Path) -> int:
+    """NVIDIA display controllers on the PCI bus, driver or not."""
+    count = 0
+    for device in (root / "sys/bus/pci/devices").glob("*"):
+        with contextlib.suppress(OSError):
+            vendor, kind = (device / "vendor").read_text().strip(), (device / "class").read_text().strip()
+            count += vendor == _NVIDIA_VENDOR and kind.startswith(_DISPLAY_CLASS)
+    return count
+
+
+def _ask_nvml(ours: Collection[int]) -> tuple[str | None, str, tuple[GpuHolder, ...]]:
+    try:
+        import pynvml
+    except ImportError:
+        return None, "", ()
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        missing = isinstance(error, pynvml.NVMLError_LibraryNotFound)
+        return None, "" if missing else str(error), ()
+    try:
+        version = pynvml.nvmlSystemGetDriverVersion()
+        found: dict[int, int | None] = {}
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            with contextlib.suppress(pynvml.NVMLError):
+                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+                running = [
+                    *pynvml.nvmlDeviceGetComputeRunningProcesses(handle),
+                    *pynvml.nvmlDeviceGetGraphicsRunningProcesses(handle),
+                ]
+                for process in running:
+                    used = None if process.usedGpuMemory is None else int(process.usedGpuMemory) // MIB
+                    found[process.pid] = used
+        holders = tuple(GpuHolder(pid, program(pid), mib, pid in ours) for pid, mib in sorted(found.items()))
+        return version.decode() if isinstance(version, bytes) else str(version), "", holders
+    except pynvml.NVMLError as error:
+        return None, str(error), ()
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def program(pid: int) -> str:
+    import psutil
+
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:
+        return "a process of another user"
+
+
+def disks(home: Home) -> tuple[DiskFacts, ...]:
+    """Free space once per file system that holds models, cache or state."""
+    found: dict[int, DiskFacts] = {}
+    for folder in (home.models, home.cache, home.state):
+        place = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
+        device = place.stat().st_dev
+        found.setdefault(device, DiskFacts(str(folder), shutil.disk_usage(place).free // MIB))
+    return tuple(found.values())
+
+
+def clock() -> ClockFacts:
+    newest = max((path.stat().st_mtime for path in PACKAGE.glob("*.py")), default=0.0)
+    return ClockFacts(max(newest - time.time(), 0.0))
+
+
+def descendants(pids: Collection[int]) -> set[int]:
+    """These processes and all they started."""
+    import psutil
+
+    found = set(pids)
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            found |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    return found
+
+
+def user_id() -> int:
+    return os.getuid()

@@ -1,0 +1,186 @@
+"""Facts of what is deployed and of the running proxy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llmstack.deploy import ports as port_owners
+from llmstack.deploy.record import Stack
+from llmstack.deploy.status import StackStatus
+from llmstack.doctor.findings import PortFacts, ProxyFacts, SecretFacts, ServiceFacts, StackFacts, SupervisorFacts
+from llmstack.doctor.gather_machine import descendants, user_id
+from llmstack.errors import StackError
+from llmstack.paths import Home, resource
+
+PROBE_TIMEOUT_S = 10.0
+DEFAULT_PORTS = (("proxy", "127.0.0.1", 5000), ("server", "127.0.0.1", 8080))
+# What Claude Code asks for by itself when no variable says otherwise: titles and the Explore agent.
+BACKGROUND_MODEL = "claude-haiku-4-5-20251001"
+
+
+def stack(status: StackStatus) -> StackFacts | None:
+    record = status.stack
+    if record is None:
+        return None
+    path = Path(record.model.path)
+    exists = path.exists()
+    return StackFacts(
+        state=status.state.value,
+        url=record.proxy.url,
+        model=record.model.name,
+        model_path=record.model.path,
+        model_exists=exists,
+        model_mib=path.stat().st_size >> 20 if exists else 0,
+        n_parallel=record.n_parallel,
+        services=tuple(ServiceFacts(s.name, s.state.value, s.last_exit, s.restarts) for s in status.services.values()),
+        planned_host_mib=_planned_host(record.plan),
+        smaller_plan=f"llmstack up {record.model.name} --ctx {max(record.n_ctx // 2, 4096)}",
+    )
+
+
+def _planned_host(plan: dict[str, Any]) -> int | None:
+    host = plan.get("memory", {}).get("host", {})
+    total = host.get("total_mib") if isinstance(host, dict) else None
+    return int(total) if isinstance(total, int | float) else None
+
+
+def ports(status: StackStatus) -> tuple[PortFacts, ...]:
+    record = status.stack
+    wanted: Sequence[tuple[str, str, int]] = DEFAULT_PORTS
+    if record is not None:
+        wanted = (
+            ("proxy", record.proxy.host, record.proxy.port),
+            ("server", record.server.host, record.server.port),
+        )
+    ours = descendants([service.pid for service in status.services.values() if service.pid])
+    found = []
+    for service, host, port in wanted:
+        taken = not port_owners.is_free(host, port)
+        pid, name = port_owners.owner(port) if taken else (None, "")
+        found.append(PortFacts(service, host, port, taken, pid, name, pid in ours if pid else False))
+    return tuple(found)
+
+
+def secrets(home: Home) -> tuple[SecretFacts, ...]:
+    found = []
+    for path in (home.token, home.server_key):
+        try:
+            status = path.lstat()
+        except OSError:
+            found.append(SecretFacts(str(path), exists=False))
+            continue
+        found.append(SecretFacts(str(path), True, status.st_mode & 0o777, status.st_uid == user_id()))
+    return tuple(found)
+
+
+def catalog_problem(home: Home) -> str:
+    """Empty when models and routes of both files can be read."""
+    from llmstack.catalog import routes
+
+    try:
+        shipped = resource("models.toml").read_text(encoding="utf-8")
+        overlay = home.catalog.read_text(encoding="utf-8") if home.catalog.exists() else None
+        routes.parse(shipped, overlay)
+        from llmstack.catalog import models
+        from llmstack.catalog import overlay as files
+
+        user = files.parse(overlay, str(home.catalog)) if overlay is not None else None
+        models.read_models(files.merge(files.parse(shipped, "models.toml"), user))
+    except StackError as error:
+        return f"{error.what}: {error.why}" if error.why else error.what
+    except (OSError, UnicodeDecodeError) as error:
+        return f"models.toml cannot be read: {error}"
+    return ""
+
+
+def supervisor(home: Home, record: Stack | None) -> SupervisorFacts:
+    from llmstack.systemd import SystemdSupervisor, manager
+    from llmstack.units import ChangeKind
+
+    problem = manager.unavailable_because()
+    kind = record.supervisor if record is not None else ("process" if problem else "systemd")
+    drifted: dict[str, str] = {}
+    drop_ins: tuple[str, ...] = ()
+    unit_problem, tier = "", "basic"
+    if problem is None:
+        units = SystemdSupervisor.of(home)
+        tier = units.tier()
+        if record is not None and kind == "systemd":
+            drop_ins = units.drop_ins()
+            try:
+                changes = units.diff(record.services).changes
+                drifted = {c.unit: c.kind.value for c in changes if c.kind is not ChangeKind.SAME}
+            except StackError as error:
+                unit_problem = error.what
+    return SupervisorFacts(
+        kind=kind,
+        systemd_problem=problem,
+        linger=manager.linger(),
+        linger_command=manager.linger_command(),
+        journal_answers=manager.journal_answers(),
+        journal_readable=manager.journal_readable(),
+        tier=tier,
+        drifted=drifted,
+        drop_ins=drop_ins,
+        unit_problem=unit_problem,
+    )
+
+
+def proxy(home: Home, record: Stack | None, *, deep: bool) -> ProxyFacts | None:
+    """Asks the running proxy. deep: also for a tool call, which costs a prefill."""
+    if record is None:
+        return None
+    import httpx
+
+    try:
+        token = home.token.read_text().strip()
+    except OSError:
+        token = ""
+    key = {"x-api-key": token}
+    with httpx.Client(base_url=record.proxy.url, timeout=PROBE_TIMEOUT_S, trust_env=False) as client:
+        try:
+            client.get("/health")
+            token_status = client.get("/v1/models", headers=key).status_code
+            open_status = client.get("/v1/models").status_code
+            routes = {name: _route_status(client, key, name) for name in (record.model.name, BACKGROUND_MODEL)}
+            tools = _try_tool(client, key, record.model.name) if deep and token_status == 200 else None
+        except httpx.HTTPError as error:
+            return ProxyFacts(reachable=False, problem=_short(error))
+    return ProxyFacts(True, "", token_status, open_status, routes, tools)
+
+
+def _route_status(client: Any, key: dict[str, str], name: str) -> int:
+    body = {"model": name, "messages": [{"role": "user", "content": "hello"}]}
+    status: int = client.post("/v1/messages/count_tokens", json=body, headers=key).status_code
+    return status
+
+
+def _try_tool(client: Any, key: dict[str, str], name: str) -> str:
+    """Empty when a forced tool call comes back as one."""
+    body = {
+        "model": name,
+        "max_tokens": 200,
+        "tools": [
+            {
+                "name": "report",
+                "description": "Report a word.",
+                "input_schema": {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
+            }
+        ],
+        "tool_choice": {"type": "tool", "name": "report"},
+        "messages": [{"role": "user", "content": "Report the word hello."}],
+    }
+    response = client.post("/v1/messages", json=body, headers=key, timeout=300)
+    if response.status_code != 200:
+        return f"HTTP {response.status_code}"
+    blocks = response.json().get("content", [])
+    if any(block.get("type") == "tool_use" for block in blocks):
+        return ""
+    return f"the answer held {', '.join(sorted({str(block.get('type')) for block in blocks})) or 'nothing'}"
+
+
+def _short(error: Exception) -> str:
+    text = str(error)
+    return "connection refused" if "refused" in text.lower() else text or type(error).__name__

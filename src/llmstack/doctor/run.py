@@ -1,0 +1,12 @@
+"""All checks over one set of facts."""
+
+from __future__ import annotations
+
+from llmstack.doctor import client, machine, stack
+from llmstack.doctor.findings import Check, Facts, Report
+
+CHECKS: tuple[Check, ...] = (*machine.CHECKS, *stack.CHECKS, *client.CHECKS)
+
+
+def judge(facts: Facts) -> Report:
+    return Report(tuple(finding for check in CHECKS for finding in check(facts)))

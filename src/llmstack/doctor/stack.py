@@ -1,0 +1,165 @@
+"""Checks of what is deployed: services, ports, secrets, catalog, units, and the answers of the running proxy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llmstack.doctor.findings import Facts, Finding, Level
+
+
+def services(facts: Facts) -> Iterator[Finding]:
+    stack = facts.stack
+    if stack is None:
+        yield Finding("stack", Level.OK, "nothing is deployed yet", "", "llmstack up MODEL   or   llmstack up --demo")
+        return
+    level = {"ready": Level.OK, "failed": Level.FAIL}.get(stack.state, Level.WARN)
+    remedy = {"ready": "", "stopped": "llmstack up", "starting": "llmstack status --watch"}.get(
+        stack.state, "llmstack logs -n 50"
+    )
+    yield Finding("stack", level, f"{stack.state}: {stack.model} at {stack.url}", "", remedy)
+    for service in stack.services:
+        if service.last_exit is None or service.state in ("stopped",):
+            continue
+        dead = service.state == "failed"
+        died = f"{service.name} died {service.restarts} time(s), last: {service.last_exit}"
+        memory = "out of memory" in service.last_exit
+        yield Finding(
+            "stack", Level.FAIL if dead else Level.WARN, died,
+            "the plan is too large for what is free now" if memory else "",
+            stack.smaller_plan if memory and stack.smaller_plan else f"llmstack logs {service.name} -n 50",
+        )  # fmt: skip
+    if not stack.model_exists:
+        yield Finding(
+            "model",
+            Level.FAIL,
+            f"the model file is gone: {stack.model_path}",
+            "",
+            "llmstack models list   then llmstack up",
+        )
+
+
+def ports(facts: Facts) -> Iterator[Finding]:
+    for port in facts.ports:
+        flag = "--port" if port.service == "proxy" else "--server-port"
+        where = f"{port.host}:{port.port}"
+        if port.taken and not port.ours:
+            who = f"{port.owner} (pid {port.owner_pid})" if port.owner_pid else "a process of another user"
+            yield Finding(
+                "ports", Level.FAIL, f"{where}, which the {port.service} needs, is in use by {who}", "",
+                f"stop it, or: llmstack up {flag} {port.port + 1}",
+            )  # fmt: skip
+        else:
+            yield Finding("ports", Level.OK, f"{where} is {'ours' if port.taken else 'free'} ({port.service})")
+
+
+def secrets(facts: Facts) -> Iterator[Finding]:
+    for secret in facts.secrets:
+        if not secret.exists:
+            if facts.stack is not None:
+                yield Finding("secrets", Level.FAIL, f"{secret.path} is missing", "", "llmstack up   makes a new one")
+        elif not secret.owner_is_us:
+            yield Finding(
+                "secrets",
+                Level.FAIL,
+                f"{secret.path} belongs to another user",
+                "",
+                f"sudo chown $(id -u) '{secret.path}'",
+            )
+        elif secret.mode & 0o077:
+            yield Finding(
+                "secrets", Level.FAIL, f"{secret.path} can be read by others (mode {secret.mode:o})",
+                "whoever reads it can use your stack", f"rm '{secret.path}' && llmstack up   makes a new one",
+            )  # fmt: skip
+        else:
+            yield Finding("secrets", Level.OK, f"{secret.path} is readable by you alone")
+
+
+def catalog(facts: Facts) -> Iterator[Finding]:
+    if facts.catalog_problem:
+        yield Finding(
+            "catalog", Level.FAIL, facts.catalog_problem, "the proxy keeps the routes it had", "edit your models.toml"
+        )
+    else:
+        yield Finding("catalog", Level.OK, "models.toml is valid")
+
+
+def units(facts: Facts) -> Iterator[Finding]:
+    here = facts.supervisor
+    if here.unit_problem:
+        yield Finding("units", Level.FAIL, here.unit_problem, "", "llmstack up   writes them anew")
+    for unit, kind in here.drifted.items():
+        if kind == "kept":
+            yield Finding(
+                "units", Level.WARN, f"{unit} was edited by hand", "`up` keeps it as it is",
+                f"systemctl --user edit {unit}   makes a drop-in of it; llmstack up --force   replaces the unit",
+            )  # fmt: skip
+        else:
+            yield Finding("units", Level.WARN, f"{unit} differs from what is deployed ({kind})", "", "llmstack up")
+    for path in here.drop_ins:
+        yield Finding("units", Level.OK, f"a drop-in of yours is in effect: {path}")
+    if facts.stack is not None and here.kind == "systemd" and not here.drifted and not here.unit_problem:
+        yield Finding("units", Level.OK, "installed as deployed")
+
+
+def proxy(facts: Facts) -> Iterator[Finding]:
+    here, stack = facts.proxy, facts.stack
+    if here is None or stack is None:
+        return
+    if not here.reachable:
+        yield Finding(
+            "connection", Level.FAIL if stack.state != "stopped" else Level.WARN,
+            f"nothing answers at {stack.url}: {here.problem}", f"the stack is {stack.state}",
+            "llmstack up" if stack.state == "stopped" else "llmstack logs proxy -n 50",
+        )  # fmt: skip
+        return
+    yield Finding("connection", Level.OK, f"the proxy answers at {stack.url}")
+    if here.token_status in (401, 403):
+        yield Finding(
+            "token", Level.FAIL, "the proxy refuses the token of this home (401)",
+            "it was started with another token file", "llmstack restart proxy",
+        )  # fmt: skip
+    elif here.token_status is not None:
+        yield Finding("token", Level.OK, "the proxy takes this home's token")
+    if here.open_status is not None and here.open_status not in (401, 403):
+        yield Finding(
+            "token", Level.FAIL, f"the proxy answers without a token (HTTP {here.open_status})",
+            "anybody on this machine could use it", "llmstack restart proxy",
+        )  # fmt: skip
+    for name, status in (here.routes or {}).items():
+        if status == 404:
+            yield Finding(
+                "routes", Level.FAIL, f"model_not_found: no route takes the model name {name}",
+                "sub-agents, titles and summaries of Claude Code ask for such names and then fail silently",
+                'end your routes with: [[routes]] match = "*" upstream = "local"',
+            )  # fmt: skip
+        elif status in (200, 501):
+            yield Finding("routes", Level.OK, f"{name} has a route")
+        elif status not in (401, 403):
+            yield Finding(
+                "routes", Level.WARN, f"{name} is answered with HTTP {status}", "", "llmstack logs proxy -n 50"
+            )
+
+
+def sub_agents(facts: Facts) -> Iterator[Finding]:
+    stack, here = facts.stack, facts.proxy
+    if stack is None:
+        return
+    if here is not None and here.tools:
+        yield Finding(
+            "sub-agents", Level.FAIL, f"a request with a tool came back without a tool call: {here.tools}",
+            "the model or its chat template cannot call tools, so sub-agents end in silence",
+            "llmstack models list   choose one that calls tools",
+        )  # fmt: skip
+    elif stack.n_parallel < 2:
+        yield Finding(
+            "sub-agents",
+            Level.OK,
+            "one slot: parallel sub-agents wait for each other",
+            "",
+            "llmstack up MODEL --parallel 2",
+        )
+    else:
+        yield Finding("sub-agents", Level.OK, f"{stack.n_parallel} slots")
+
+
+CHECKS = (services, ports, secrets, catalog, units, proxy, sub_agents)

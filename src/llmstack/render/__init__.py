@@ -1,0 +1,1 @@
+"""Results to text or JSON. The only package that prints."""

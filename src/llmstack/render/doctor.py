@@ -1,0 +1,47 @@
+"""`doctor` on the terminal: one line per finding, then its cause and the command that helps."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from pathlib import Path
+
+from llmstack.doctor.findings import Finding, Level, Report
+from llmstack.render.output import show, style
+
+_COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
+_NAME = 18
+
+
+def show_report(report: Report, *, show_all: bool) -> None:
+    """Warnings and failures in full; what passed as one line each, or counted."""
+    for finding in report.findings:
+        if show_all or finding.status is not Level.OK or finding.name in ("engine", "gpu", "stack"):
+            _show(finding)
+    passed = sum(finding.status is Level.OK for finding in report.findings)
+    warned = sum(finding.status is Level.WARN for finding in report.findings)
+    failed = sum(finding.status is Level.FAIL for finding in report.findings)
+    verdict = style("healthy", "green") if report.ok else style("not healthy", "red")
+    more = "" if show_all else "   (--all shows what passed)"
+    show(f"{verdict}: {passed} passed, {warned} warned, {failed} failed{more}")
+
+
+def show_bundle(path: Path, names: tuple[str, ...]) -> None:
+    show(f"wrote {path}: {', '.join(names)}")
+    show("Secrets, your home folder and this machine's name were taken out; look through it before you share it.")
+
+
+def _show(finding: Finding) -> None:
+    mark = style(f"{finding.status.value:<4}", _COLOURS[finding.status])
+    indent = " " * (5 + _NAME + 1)
+    width = max(shutil.get_terminal_size().columns - len(indent), 30)
+    first, *more = textwrap.wrap(finding.finding, width, break_long_words=False, break_on_hyphens=False) or [""]
+    show(f"{mark} {finding.name:<{_NAME}} {first}")
+    for line in more:
+        show(f"{indent}{line}")
+    if finding.status is Level.OK:
+        return
+    for line in textwrap.wrap(finding.cause, width - 2, break_long_words=False):
+        show(f"{indent}{line}")
+    if finding.remedy:
+        show(f"{indent}{style('next:', 'cyan')} {finding.remedy}")

@@ -1,0 +1,73 @@
+"""Engines and their builds on the terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from llmstack.engine.find import Engine
+from llmstack.engine.install import Installed, Progress
+from llmstack.render.output import show, style
+
+
+def show_engines(engines: Sequence[Engine], in_use: str) -> None:
+    if not engines:
+        show("no engine is here")
+        show("next: llmstack engine install --cpu   (or --cuda, --vulkan)")
+        return
+    width = max(len(engine.name) for engine in engines)
+    for engine in engines:
+        mark = style("→", "green") if engine.name == in_use else " "
+        build = f"build {engine.build}" if engine.build else engine.version or "?"
+        show(f"{mark} {engine.name:<{width}}  {engine.origin.value:<10}  {build:<12}  {', '.join(engine.backends)}")
+        if engine.refused:
+            show(f"    {style('not usable:', 'red')} {engine.refused}")
+        for device in engine.devices:
+            show(f"    {device.name}  {device.free_mib:,} of {device.total_mib:,} MiB free")
+
+
+def show_installed(installed: Installed) -> None:
+    engine = installed.engine
+    if installed.already:
+        show(f"{style(engine.name, 'cyan')} is already built, and in use")
+        return
+    minutes, seconds = divmod(int(installed.seconds), 60)
+    show(f"{style(engine.name, 'cyan')} built in {minutes}:{seconds:02}, tested, and in use")
+    show(f"  build {engine.build}, backends {', '.join(engine.backends)}, in {engine.folder}")
+    show(f"  log: {installed.log}")
+
+
+def show_used(engine: Engine) -> None:
+    show(f"in use: {style(engine.name, 'cyan')}")
+    show("a running stack keeps its engine until: llmstack restart")
+
+
+class BuildProgress:
+    """One line that is overwritten on a terminal; a line per stage and per tenth elsewhere. On stderr."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._began = time.monotonic()
+        self._stage = ""
+        self._tenth = -1
+
+    def __call__(self, progress: Progress) -> None:
+        tenth = progress.done * 10 // progress.total if progress.total else -1
+        if not self._terminal and (progress.stage, tenth) == (self._stage, self._tenth):
+            return
+        self._stage, self._tenth = progress.stage, tenth
+        passed = time.monotonic() - self._began
+        minutes, seconds = divmod(int(passed), 60)
+        text = f"[{minutes}:{seconds:02}] {progress.stage}"
+        if progress.total:
+            share = progress.done / progress.total
+            bar = ("━" * round(share * 20)).ljust(20, "─")
+            text = f"[{minutes}:{seconds:02}] {progress.stage}  {bar} {progress.done} of {progress.total} files"
+        sys.stderr.write(f"\r\x1b[K{text}" if self._terminal else text + "\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        if self._terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

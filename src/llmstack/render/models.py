@@ -1,0 +1,218 @@
+"""Models and their downloads on the terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmstack.catalog.models import Model
+from llmstack.fetch.library import Stored, Verdict
+from llmstack.fetch.progress import Progress, Stage
+from llmstack.fetch.survey import Row, recommended
+from llmstack.gguf import printable
+from llmstack.render.output import show, style
+
+_GIB = 1 << 30
+
+
+def size(count: int) -> str:
+    """Bytes as a person reads them, in binary units as the planner uses them."""
+    if count >= _GIB:
+        return f"{count / _GIB:.1f} GiB"
+    return f"{count / (1 << 20):.0f} MiB" if count else ""
+
+
+def show_list(rows: Sequence[Row], models: Mapping[str, Model], here: Mapping[str, str], machine: str) -> None:
+    """What fits this machine, the best coder first; the rest below, with the reason."""
+    width = max((len(row.name) for row in rows), default=4)
+    fitting = sorted((row for row in rows if row.fits), key=lambda row: models[row.name].quality or 99)
+    show(f"on {machine}:")
+    show("")
+    choice = recommended(rows, models)
+    head = f"  {'rank':>4}  {'model':<{width}}  {'size':<11} {'file':>9}  {'context':>7}"
+    show(f"{head}  {'decode':>10}  {'prefill':>11}  here")
+    for row in fitting:
+        rank = str(models[row.name].quality or "")
+        speed = f"{row.decode_tps:,.0f} tok/s"
+        colour = "green" if row.decode_tps >= 20 else "yellow" if row.decode_tps >= 8 else "red"
+        mark = style("→", "green") if row.name == choice else " "
+        place = f"{row.quant:<11} {size(row.size_bytes):>9}  {row.context // 1024:>6}k"
+        show(
+            f"{mark} {rank:>4}  {row.name:<{width}}  {place}  "
+            f"{style(f'{speed:>10}', colour)}  {f'{row.prefill_tps:,.0f} tok/s':>11}  {here.get(row.name, '')}"
+        )
+    missing = [row for row in rows if not row.fits]
+    if missing:
+        show("")
+        show("does not fit:")
+        for row in missing:
+            short = row.reason.rpartition("; ")[2]
+            show(f"        {row.name:<{width}}  {row.quant:<11} {size(row.size_bytes):>9}  {short}")
+    show("")
+    if choice:
+        show(f"→ the best coder that answers at reading speed here: llmstack up {choice}")
+    show("speeds are predicted, at 30,000 tokens of context; llmstack plan MODEL   says how each comes about")
+
+
+def show_names(models: Mapping[str, Model], here: Mapping[str, str]) -> None:
+    width = max((len(name) for name in models), default=4)
+    for name, model in models.items():
+        mark = style(here[name], "green") if name in here else ""
+        show(f"{name:<{width}}  {', '.join(model.sizes()) or 'elsewhere':<48} {model.summary} {mark}".rstrip())
+
+
+def show_model(data: Mapping[str, Any]) -> None:
+    """`models show`: what the catalog says, where the files are, what the template is."""
+    show(f"{style(data['name'], 'cyan')}  {data.get('summary', '')}".rstrip())
+    facts = {
+        "license": data.get("license"),
+        "parameters": _parameters(data),
+        "context": f"{data['context']:,} tokens" if data.get("context") else None,
+        "architecture": data.get("arch"),
+        "tool calls": data.get("tools"),
+        "thinking": data.get("reasoning"),
+        "sampling": _flags(data.get("sampling")),
+        "when thinking": _flags(data.get("sampling_thinking")),
+        "quirks": "; ".join(data.get("quirks", ())),
+    }
+    for name, value in facts.items():
+        if value:
+            show(f"  {name:<14} {value}")
+    for item in data.get("sizes", ()):
+        where = style(item["path"], "green") if item.get("path") else "not here"
+        amount = size(item["size_bytes"]) or "size asked at the pull"
+        mark = "sha256 known" if item["sha256"] else "sha256 from the hub"
+        show(f"  {item['quant']:<14} {amount:>22}  {mark:<19}  {where}")
+    for source in data.get("sources", ()):
+        show(f"  {'source':<14} {source}")
+    template = data.get("template")
+    if template:
+        digest = f"sha256 {template['sha256'][:16]}…"
+        show(f"  {'template':<14} {template['characters']:,} characters, {digest}, {template['change']}")
+
+
+def show_template(text: str, change: str) -> None:
+    show(style(f"# {change}", "cyan"))
+    for line in text.splitlines():
+        show(printable(line, 4000))
+
+
+def show_pulled(name: str, paths: Sequence[Path], store: str, already: bool) -> None:
+    verb = "already here" if already else "pulled"
+    where = "" if store in ("own", "path", "") else f" (found in the {store}, used in place)"
+    show(f"{style(name, 'cyan')} {verb}{where}: {paths[0]}")
+    for path in paths[1:]:
+        show(f"  {path}")
+
+
+def show_verdicts(verdicts: Sequence[Verdict]) -> None:
+    if not verdicts:
+        show("no model file is in the stack's own store")
+    for verdict in verdicts:
+        word = {True: style("good", "green"), False: style("bad", "red"), None: style("unknown", "yellow")}[verdict.ok]
+        show(f"{word}  {verdict.path}  sha256 {verdict.sha256[:16]}…  {verdict.why}".rstrip())
+
+
+def show_disk(stored: Sequence[Stored], folder: Path) -> None:
+    for item in stored:
+        mark = "  unfinished" if item.partial else ""
+        show(f"{size(item.size):>10}  {item.path.relative_to(folder)}{mark}")
+    show(f"{size(sum(item.size for item in stored)) or '0 MiB':>10}  in {folder}")
+
+
+def show_removed(paths: Sequence[Path], freed: int) -> None:
+    for path in paths:
+        show(f"removed {path}")
+    show(f"{size(freed) or '0 MiB'} freed")
+
+
+def cards_markdown(
+    table: Mapping[str, Mapping[int, Row]], models: Mapping[str, Model], cards: Mapping[int, str]
+) -> str:
+    """Model by card as a Markdown table: size chosen, context, predicted decode speed in tokens/s."""
+    head = "| rank | model | " + " | ".join(f"{gib} GB ({name})" for gib, name in cards.items()) + " |"
+    lines = [head, "|---" * (len(cards) + 2) + "|"]
+    for name in sorted(table, key=lambda name: models[name].quality or 99):
+        cells = []
+        for gib in cards:
+            row = table[name][gib]
+            cells.append(f"{row.quant}, {row.context // 1024}k, {row.decode_tps:,.0f}" if row.fits else "does not fit")
+        lines.append(f"| {models[name].quality} | {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def show_text(text: str) -> None:
+    show(text)
+
+
+def _parameters(data: Mapping[str, Any]) -> str:
+    if not data.get("total"):
+        return ""
+    active = f", {data['active']:g} billion active per token" if data.get("active") else ""
+    return f"{data['total']:g} billion{active}"
+
+
+def _flags(pairs: Sequence[Sequence[str]] | None) -> str:
+    return " ".join(f"{flag} {value}" for flag, value in pairs or ())
+
+
+class PullProgress:
+    """A bar with speed and time left on a terminal; a line every few seconds elsewhere. All on stderr."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._file = ""
+        self._stage: Stage | None = None
+        self._began = self._last = time.monotonic()
+        self._from = 0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if (progress.file, progress.stage) != (self._file, self._stage):
+            if progress.file != self._file or progress.stage is not Stage.DOWNLOADING:
+                self._from = progress.done
+            self._file, self._stage, self._began = progress.file, progress.stage, now
+            self._from = progress.done
+        elif now - self._last < (0.1 if self._terminal else 5.0):
+            return
+        self._last = now
+        if self._terminal:
+            sys.stderr.write(f"\r\x1b[K{self._line(progress, now)}")
+            if progress.stage is Stage.READY:
+                sys.stderr.write("\n")
+        elif progress.stage is not Stage.CHECKING or progress.done == progress.total:
+            sys.stderr.write(self._line(progress, now) + "\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        if self._terminal and self._stage is not Stage.READY:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def _line(self, progress: Progress, now: float) -> str:
+        name = printable(progress.file, 44)
+        if progress.stage is Stage.READY:
+            return f"{name}  {size(progress.total)}  checked"
+        if progress.note:
+            return f"{name}  {progress.note}"
+        if not progress.total:
+            return f"{name}  {progress.stage.value}"
+        share = progress.done / progress.total
+        passed = now - self._began
+        speed = (progress.done - self._from) / passed if passed > 0.5 else 0.0
+        left = (progress.total - progress.done) / speed if speed else 0.0
+        bar = ("━" * round(share * 20)).ljust(20, "─")
+        rate = f"{speed / 1e6:,.0f} MB/s" if speed else ""
+        verb = "" if progress.stage is Stage.DOWNLOADING else f"  {progress.stage.value}"
+        time_left = f"{_duration(left)} left" if left else ""
+        amount = f"{size(progress.done) or '0 MiB'} of {size(progress.total)}"
+        return f"{name}  {bar} {share:>4.0%}  {amount}  {rate}  {time_left}{verb}".rstrip()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,104 @@
+"""Where output goes: the result to stdout, progress and errors to stderr; colour only on a terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+import msgspec
+
+from llmstack.commands import COMMANDS
+from llmstack.errors import StackError
+
+if TYPE_CHECKING:
+    from llmstack.fetch.progress import Progress as Download
+
+
+def show_json(result: Any) -> None:
+    """One JSON object on stdout, and nothing else there."""
+    data = msgspec.json.format(msgspec.json.encode(result), indent=2)
+    sys.stdout.write(data.decode() + "\n")
+
+
+def show(text: str, *, verbatim: bool = False) -> None:
+    """verbatim: somebody else's words, whose commands are not ours to respell."""
+    click.echo(text if verbatim else as_called(text))
+
+
+_OWN_COMMAND = re.compile(r"(?<![\w/.-])llmstack(?= [a-z-]+)")
+
+
+def as_called(text: str) -> str:
+    """Commands in a sentence, spelled as this one was called: `./stack up` where nobody installed `llmstack`."""
+    called = os.environ.get("LLMSTACK_COMMAND", "")
+    if called in ("", "llmstack"):
+        return text
+    return _OWN_COMMAND.sub(lambda found: called if _names_a_command(text, found.end()) else "llmstack", text)
+
+
+def _names_a_command(text: str, end: int) -> bool:
+    return text[end:].split(maxsplit=1)[0].rstrip(".,;:)`'\"") in COMMANDS
+
+
+def show_error(error: StackError, *, as_json: bool) -> None:
+    if as_json:
+        show_json(error.to_json())
+    click.echo(f"{style('error:', 'red', sys.stderr)} {as_called(error.what)}", err=True)
+    if error.why:
+        for number, line in enumerate(as_called(error.why).splitlines()):
+            click.echo(f"{'  why:' if number == 0 else '      '} {line}", err=True)
+    if error.next:
+        click.echo(f"{style(' next:', 'cyan', sys.stderr)} {as_called(error.next)}", err=True)
+
+
+def warn(text: str) -> None:
+    click.echo(f"{style('warning:', 'yellow', sys.stderr)} {as_called(text)}", err=True)
+
+
+def has_colour(stream: TextIO) -> bool:
+    """A terminal that did not opt out (NO_COLOR, no-color.org)."""
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def style(text: str, colour: str, stream: TextIO | None = None) -> str:
+    return click.style(text, fg=colour) if has_colour(stream or sys.stdout) else text
+
+
+class Progress:
+    """Steps of a long command on stderr: one line that is overwritten on a terminal, a line each elsewhere."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._began = time.monotonic()
+        self._stage: object = None
+
+    def __call__(self, step: str) -> None:
+        if self._terminal:
+            sys.stderr.write(f"\r\x1b[K… {step}")
+        else:
+            sys.stderr.write(f"[{time.monotonic() - self._began:5.1f} s] {step}\n")
+        sys.stderr.flush()
+
+    def download(self, step: Download) -> None:
+        """A pull's report; on a terminal at most ten updates a second, elsewhere one line per stage."""
+        share = f" {step.done / step.total:.0%} of {step.total / 1e9:.2f} GB" if step.total else ""
+        text = f"{step.stage.value} {step.file}{share} {step.note}".rstrip()
+        if not self._terminal and step.stage == self._stage:
+            return
+        self._stage = step.stage
+        self(text)
+
+    def done(self) -> None:
+        if self._terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.done()

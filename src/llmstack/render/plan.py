@@ -1,0 +1,183 @@
+"""`plan` on the terminal: the verdict, memory against its budget, each flag with its reason, the speeds."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from llmstack.gguf import printable
+from llmstack.hardware import Hardware
+from llmstack.plan import Infeasible, Plan, argv
+from llmstack.plan.compare import Checked, Comparison
+from llmstack.plan.explain import Explanation
+from llmstack.plan.memory import Use
+from llmstack.render.output import show, style
+
+if TYPE_CHECKING:
+    from llmstack.units import UnitDiff
+
+_FLAG = 22
+_BAR = 24
+
+
+def show_plan(plan: Plan) -> None:
+    facts, predicted = plan.facts, plan.predicted
+    experts = f", {facts.n_expert} experts of which {facts.n_expert_used} work" if facts.moe else ""
+    show(
+        f"{style(printable(facts.name), 'cyan')}  {_gib(facts.size_bytes / 2**20)}, {printable(facts.arch)}, "
+        f"{facts.n_layer} blocks{experts}, trained on {facts.n_ctx_train} tokens"
+    )
+    show(
+        f"{style('fits', 'green')}: {plan.assignment.ctx} tokens of context, {_speed(predicted.decode_tps)} tok/s; "
+        f"first answer begins after {_time(predicted.ttft_cold_s)}, later ones after {_time(predicted.ttft_warm_s)}"
+    )
+    show("")
+    for device, use, budget in zip(plan.hardware.devices, plan.memory.devices, plan.budget.devices, strict=True):
+        _bar(printable(device.name), use, budget)
+    _bar("RAM", plan.memory.host, plan.budget.ram)
+    if plan.memory.cache_ram or plan.memory.checkpoints:
+        kept = f"prompt cache {_gib(plan.memory.cache_ram)}, checkpoints {_gib(plan.memory.checkpoints)}"
+        show(f"  {'':{_BAR}}   of RAM, at most: {kept}")
+    show("")
+    for decision in plan.decisions:
+        flag = f"{decision.flag} {decision.value}".strip()
+        text = decision.reason + (f" ({decision.cost})" if decision.cost else "")
+        _row(flag, text)
+    show("")
+    work = plan.goal.workload.within(plan.assignment.ctx // plan.assignment.parallel)
+    _row(
+        "speed",
+        f"prefill {_speed(predicted.prefill_tps)} tok/s over a cold prompt of {work.cold_tokens} tokens, "
+        f"decode {_speed(predicted.decode_tps)} tok/s at a depth of {work.depth}; "
+        f"first token cold {_time(predicted.ttft_cold_s)}, warm {_time(predicted.ttft_warm_s)}, "
+        f"after a restart {_time(predicted.ttft_restart_s)}",
+    )
+    for other in plan.alternatives[:3]:
+        p = other.predicted
+        _row(
+            "or",
+            f"{other.why}: prefill {_speed(p.prefill_tps)}, decode {_speed(p.decode_tps)} tok/s, "
+            f"{_change(p.session_s, predicted.session_s)} for the same work",
+        )
+    for note in plan.notes:
+        _row("note", printable(note, 400), "yellow")
+    show("")
+    show("llama-server " + shlex.join(argv(plan)))
+
+
+def show_refusal(error: Infeasible) -> None:
+    show(f"{style('does not fit', 'red')}: {printable(error.reason, 600)}")
+    show(f"nearest: {error.nearest}")
+
+
+def show_explanation(found: Explanation) -> None:
+    show(f"{style(found.flag, 'cyan')} {found.value}")
+    for line in textwrap.wrap(found.about, _width()):
+        show(line)
+    show("")
+    _row("here", found.reason + (f" ({found.cost})" if found.cost else ""))
+    if not found.rows:
+        return
+    show("")
+    show(f"  {'value':>10}  {'VRAM MiB':>9}  {'RAM MiB':>9}  {'prefill':>8}  {'decode':>7}  {'same work':>9}")
+    for row in found.rows:
+        end = style("chosen", "green") if row.chosen else "" if row.fits else style("does not fit", "red")
+        show(
+            f"  {row.value:>10}  {row.vram_mib:>9.0f}  {row.ram_mib:>9.0f}  {row.prefill_tps:>8.0f}  "
+            f"{row.decode_tps:>7.1f}  {_time(row.session_s):>9}  {end}".rstrip()
+        )
+
+
+def show_comparison(found: Comparison) -> None:
+    show("")
+    show(f"{style('--fit', 'cyan')} would choose: {shlex.join(found.flags)[:300]}")
+    _row("prefill", f"{_speed(found.fit.prefill_tps)} tok/s against {_speed(found.ours.prefill_tps)} of this plan")
+    _row("decode", f"{_speed(found.fit.decode_tps)} tok/s against {_speed(found.ours.decode_tps)}")
+    _row("same work", f"{_time(found.fit.session_s)} against {_time(found.ours.session_s)}: {found.verdict}")
+
+
+def show_check(rows: Sequence[Checked]) -> None:
+    show("")
+    show(f"  {'':<28} {'part':<9} {'planned':>9} {'reported':>9}  MiB")
+    for row in rows:
+        mark = style("same", "green") if row.ok else style(f"{row.planned - row.reported:+.0f}", "red")
+        show(f"  {printable(row.device)[:28]:<28} {row.part:<9} {row.planned:>9.0f} {row.reported:>9}  {mark}")
+
+
+def show_ranking(rows: Sequence[Any], machine: str) -> None:
+    """The catalog on this machine, usable models first, each in its best size."""
+    show(f"On {machine}:")
+    show(f"  {'model':<30} {'size':<10} {'context':>8} {'decode':>8} {'prefill':>8} {'cold start':>10}")
+    for row in rows:
+        if not row.fits:
+            show(f"  {row.name:<30} {row.quant:<10} {style('does not fit', 'yellow')}")
+            continue
+        show(
+            f"  {row.name:<30} {row.quant:<10} {row.context:>8} {row.decode_tps:>8.1f} {row.prefill_tps:>8.0f} "
+            f"{_time(row.ttft_cold_s):>10}"
+        )
+    show("")
+    show("llmstack plan MODEL   says why; llmstack up MODEL   runs it")
+
+
+def show_units(units: UnitDiff) -> None:
+    """One line a service, and what would change in it."""
+    show("")
+    if units.empty:
+        show("services: nothing would change")
+        return
+    for change in units.changes:
+        show(f"service {printable(change.unit)}: {change.kind.value}")
+        if change.kind.value == "changed":
+            for line in change.lines:
+                if line.startswith(("+", "-")):
+                    show("  " + printable(line, 300))
+
+
+def machine(hardware: Hardware) -> str:
+    cards = ", ".join(f"{printable(d.name)} ({d.free_mib / 1024:.1f} GiB free)" for d in hardware.devices)
+    ram = f"{hardware.ram.available_mib / 1024:.0f} GiB of RAM free"
+    return f"{cards}, {ram}" if cards else f"this processor ({hardware.cpu.physical_cores} cores), {ram}"
+
+
+def _bar(name: str, use: Use, budget: int) -> None:
+    part = min(use.total / budget, 1.0) if budget else 1.0
+    filled = round(part * _BAR)
+    bar = "█" * filled + "░" * (_BAR - filled)
+    show(
+        f"  {bar}  {name}: {use.total:.0f} of {budget} MiB: weights {_gib(use.weights)}, cache {_gib(use.context)}, "
+        f"compute {_gib(use.compute)}, other {_gib(use.other)}"
+    )
+
+
+def _row(label: str, text: str, colour: str = "cyan") -> None:
+    lines = textwrap.wrap(text, max(_width() - _FLAG - 3, 30), break_long_words=False) or [""]
+    show(f"  {style(f'{label:<{_FLAG}}', colour)} {lines[0]}")
+    for line in lines[1:]:
+        show(f"  {'':<{_FLAG}} {line}")
+
+
+def _width() -> int:
+    return min(max(shutil.get_terminal_size().columns, 60), 130)
+
+
+def _gib(mib: float) -> str:
+    return f"{mib / 1024:.1f} GiB" if mib >= 1000 else f"{mib:.0f} MiB"
+
+
+def _speed(value: float) -> str:
+    return f"{value:.0f}" if value >= 20 else f"{value:.1f}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    return f"{seconds:.0f} s" if seconds < 180 else f"{seconds / 60:.0f} min"
+
+
+def _change(other: float, mine: float) -> str:
+    part = other / mine - 1
+    return f"{abs(part):.0%} {'more' if part > 0 else 'less'} time"

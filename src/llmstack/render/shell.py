@@ -1,0 +1,152 @@
+"""Text that a shell evaluates: assignments, and the two functions. Each shell's own quoting has one owner here."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from llmstack.client.environment import MARK
+
+
+def quote_fish(text: str) -> str:
+    """fish: inside single quotes only a backslash and a single quote are special."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def quote_powershell(text: str) -> str:
+    """PowerShell: a single-quoted string is verbatim; a doubled quote is one, and it takes curly ones for straight."""
+    escaped = text
+    for quote in "'\u2018\u2019\u201a\u201b":
+        escaped = escaped.replace(quote, quote * 2)
+    return f"'{escaped}'"
+
+
+@dataclass(frozen=True, slots=True)
+class _Shell:
+    set: Callable[[str, str], str]
+    unset: Callable[[str], str]
+
+
+_SH = _Shell(lambda name, value: f"export {name}={shlex.quote(value)}", lambda name: f"unset {name}")
+_SHELLS = {
+    "sh": _SH,
+    "bash": _SH,
+    "zsh": _SH,
+    "fish": _Shell(lambda name, value: f"set -gx {name} {quote_fish(value)}", lambda name: f"set -e {name}"),
+    "powershell": _Shell(
+        lambda name, value: f"$env:{name} = {quote_powershell(value)}",
+        lambda name: f"Remove-Item Env:{name} -ErrorAction SilentlyContinue",
+    ),
+}
+
+
+def assignments(environment: Mapping[str, str], removed: Sequence[str], shell: str) -> str:
+    writer = _SHELLS[shell]
+    lines = [writer.unset(name) for name in removed]
+    lines += [writer.set(name, value) for name, value in environment.items()]
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """The pair of functions. program: how to call llmstack. home: LLMSTACK_HOME, when it is set now.
+
+    removed: what the official one must not inherit from a shell that evaluated `llmstack env`.
+    """
+
+    official: str
+    stack: str
+    profile: str
+    program: tuple[str, ...]
+    home: str | None
+    removed: tuple[str, ...]
+
+
+def functions(wanted: Functions, shell: str) -> str:
+    return {"bash": _posix, "zsh": _posix, "fish": _fish, "powershell": _powershell}[shell](wanted)
+
+
+def _about(wanted: Functions) -> str:
+    return (
+        f"# {wanted.official}: the official Claude Code. {wanted.stack}: Claude Code on llmstack.\n"
+        "# Neither changes the environment of this shell."
+    )
+
+
+def _posix(wanted: Functions) -> str:
+    """bash and zsh. `function NAME {` keeps an alias of that name from being put in its place."""
+    call = [*(("env", f"LLMSTACK_HOME={wanted.home}") if wanted.home else ()), *wanted.program]
+    return f"""\
+{_about(wanted)}
+unalias {wanted.official} {wanted.stack} 2>/dev/null || true
+function {wanted.official} {{
+    if [ -n "${{{MARK}-}}" ]; then
+        (
+            unset {" ".join(wanted.removed)}
+            command claude "$@"
+        )
+    else
+        command claude "$@"
+    fi
+}}
+function {wanted.stack} {{
+    command {shlex.join(call)} claude --profile {shlex.quote(wanted.profile)} -- "$@"
+}}"""
+
+
+def _fish(wanted: Functions) -> str:
+    call = [*(("env", f"LLMSTACK_HOME={wanted.home}") if wanted.home else ()), *wanted.program]
+    removed = " ".join(f"-u {name}" for name in wanted.removed)
+    return f"""\
+{_about(wanted)}
+function {wanted.official} --description 'Claude Code, official'
+    if set -q {MARK}
+        command env {removed} claude $argv
+    else
+        command claude $argv
+    end
+end
+function {wanted.stack} --description 'Claude Code on llmstack'
+    command {" ".join(quote_fish(part) for part in call)} claude --profile {quote_fish(wanted.profile)} -- $argv
+end"""
+
+
+def _powershell(wanted: Functions) -> str:
+    """No param block: with one, PowerShell would take -v, -d and their kin for itself."""
+    removed = ", ".join(quote_powershell(name) for name in wanted.removed)
+    program, *first = wanted.program
+    call = " ".join(["&", *(quote_powershell(part) for part in (program, *first))])
+    call += f" claude --profile {quote_powershell(wanted.profile)} '--' @args"
+    if wanted.home:
+        call = f"""$before = $env:LLMSTACK_HOME
+    $env:LLMSTACK_HOME = {quote_powershell(wanted.home)}
+    try {{
+        {call}
+    }} finally {{
+        $env:LLMSTACK_HOME = $before
+    }}"""
+    return f"""\
+{_about(wanted)}
+Remove-Item Alias:{wanted.official} -Force -ErrorAction SilentlyContinue
+Remove-Item Alias:{wanted.stack} -Force -ErrorAction SilentlyContinue
+function global:{wanted.official} {{
+    $before = @{{}}
+    try {{
+        if ($env:{MARK}) {{
+            foreach ($name in @({removed})) {{
+                $before[$name] = [Environment]::GetEnvironmentVariable($name)
+                [Environment]::SetEnvironmentVariable($name, $null)
+            }}
+        }}
+        & (Get-Command claude -CommandType @('Application', 'ExternalScript') | Select-Object -First 1) @args
+    }} finally {{
+        foreach ($name in $before.Keys) {{
+            [Environment]::SetEnvironmentVariable($name, $before[$name])
+        }}
+    }}
+}}
+function global:{wanted.stack} {{
+    {call}
+}}"""

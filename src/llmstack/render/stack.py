@@ -1,0 +1,80 @@
+"""`up` and `status` on the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmstack.deploy.apply import Outcome
+from llmstack.deploy.record import Health, Stack
+from llmstack.deploy.status import State
+from llmstack.render.fitted import fitted, show_fitted
+from llmstack.render.output import as_called, show, style
+
+
+def show_up(outcome: Outcome, *, is_demo: bool) -> None:
+    stack = outcome.stack
+    show(f"{style('ready', 'green')}  {stack.model.name} on {stack.server.engine}, in {outcome.seconds:.1f} s")
+    if not outcome.started:
+        show("       it was running already; nothing was restarted")
+    if stack.health is not None:
+        show_health(stack.health)
+    show("")
+    if is_demo:
+        show_demo_note()
+    show_connect(stack)
+
+
+def up_json(outcome: Outcome) -> dict[str, Any]:
+    stack = outcome.stack
+    return {
+        "state": State.READY.value,
+        "url": stack.proxy.url,
+        "model": stack.model.name,
+        "engine": stack.server.engine,
+        "supervisor": stack.supervisor,
+        "n_ctx": stack.n_ctx,
+        "started": outcome.started,
+        "seconds": round(outcome.seconds, 2),
+        "health": stack.health,
+    }
+
+
+def show_health(health: Health) -> None:
+    total = round(health.cached_tokens / health.hit_ratio) if health.hit_ratio else health.prompt_tokens
+    work = f"{health.prompt_tokens:,} tokens in {health.ttft_cold_s:.2f} s"
+    show(f"  prefill cold  {health.prefill_tps:>9,.0f} tokens/s   {work}")
+    show(
+        f"  prefill warm  {health.hit_ratio:>9.1%} cached     {health.cached_tokens:,} of {total:,} tokens"
+        f" reused, {health.ttft_warm_s:.2f} s"
+    )
+    show(f"  decode        {health.decode_tps:>9,.0f} tokens/s")
+    show_fitted(f"  answer        {health.answer!r}", 16, verbatim=True)
+    for finding in health.findings:
+        for number, line in enumerate(fitted(finding, 4, first=4)):
+            show(line if number else f"  {style('!', 'yellow')} {line}")
+
+
+def show_demo_note() -> None:
+    show_fitted("This is the demo model: it was written on this machine in a second, and its words mean nothing.", 0)
+    show("What it proves is the way: engine, proxy, cache, client. For real answers:")
+    _show_table(
+        ("llmstack models list", "what fits this machine"),
+        ("llmstack up MODEL", "a name from that list, or a path to a GGUF"),
+    )
+    show("")
+
+
+def show_connect(stack: Stack) -> None:
+    show("Use it:")
+    _show_table(
+        ("llmstack claude", "Claude Code on this stack"),
+        ('eval "$(llmstack env)"', "the same environment for your own shell"),
+        (stack.proxy.url, "Anthropic and OpenAI clients; the key: llmstack token"),
+    )
+    show_fitted("Look at it: llmstack status, llmstack logs -f, llmstack bench. Stop it: llmstack down.", 12)
+
+
+def _show_table(*rows: tuple[str, str]) -> None:
+    """Commands and what they do; the second column begins at one place, however the program is called."""
+    for command, meaning in rows:
+        show_fitted(f"  {as_called(command):<25}{meaning}", 27)

@@ -1,0 +1,162 @@
+"""`status` on the terminal: one screen, and the same screen again and again for `--watch`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from typing import Any
+
+from llmstack.deploy.status import StackStatus, State, Warm
+from llmstack.render.output import has_colour, show, style
+from llmstack.supervisor import ServiceState, ServiceStatus
+
+_COLOURS = {
+    State.READY: "green",
+    State.STARTING: "yellow",
+    State.DEGRADED: "yellow",
+    State.STOPPED: "white",
+    State.FAILED: "red",
+}
+_NEXT = {
+    State.READY: "llmstack claude",
+    State.STARTING: "llmstack logs -f",
+    State.DEGRADED: "llmstack logs -n 50",
+    State.STOPPED: "llmstack up",
+    State.FAILED: "llmstack logs server -n 50",
+}
+_SERVICE_COLOURS = {ServiceState.RUNNING: "green", ServiceState.FAILED: "red", ServiceState.BACKOFF: "yellow"}
+_LABEL = 9
+
+
+def show_status(status: StackStatus) -> None:
+    for line in screen(status, shutil.get_terminal_size().columns):
+        show(line)
+
+
+def watch(look: Callable[[], StackStatus], every_s: float) -> None:
+    """Redraws in place until ctrl-C: each line overwrites the old one, so nothing flickers."""
+    drawn = 0
+    while True:
+        size = shutil.get_terminal_size()
+        lines = screen(look(), size.columns)[: max(size.lines - 1, 1)]
+        if sys.stdout.isatty():
+            up = f"\x1b[{drawn}A" if drawn else ""
+            sys.stdout.write(up + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J")
+            drawn = len(lines)
+        else:
+            sys.stdout.write("".join(f"{line}\n" for line in (*lines, "")))
+        sys.stdout.flush()
+        time.sleep(every_s)
+
+
+def screen(status: StackStatus, columns: int) -> list[str]:
+    """The lines of one screen, none wider than the terminal."""
+    stack = status.stack
+    head = style(status.state.value, _COLOURS[status.state])
+    if stack is None:
+        return [f"{head}: nothing is deployed", _row("next", _next(status), columns)[0]]
+    lines = [f"{head}  {stack.model.name} on {stack.server.engine}  {stack.proxy.url}  ({status.supervisor})"]
+    if status.interrupted:
+        lines += _row("note", "the last `up` was cut off before the stack had answered", columns, "yellow")
+    lines += [line for service in status.services.values() for line in _service(service, columns)]
+    lines += _row("plan", _plan(stack.plan, stack.n_ctx_slot, stack.n_parallel), columns)
+    lines += _row("memory", _memory(status, stack.plan), columns)
+    lines += _row("speed", _speed(status), columns)
+    if status.state is State.READY:
+        lines += _row("cache", _warm(status.warm), columns)
+    if status.cause:
+        lines += _row("cause", status.cause, columns, "red")
+    if status.last_error:
+        lines += _row("error", status.last_error, columns)
+    return lines + _row("next", _next(status), columns, "cyan")
+
+
+def _warm(warm: Warm) -> str:
+    if warm.state == "warming" and warm.of:
+        left = f", {warm.left_s:.0f} s left" if warm.left_s is not None else ""
+        return f"warming {warm.done / warm.of:.0%} of {warm.of:,} tokens{left}"
+    if warm.state == "restoring":
+        return "restoring what was saved"
+    if not warm.prefix_tokens:
+        return "cold: the next prompt is read in full"
+    restored = ", restored from disk" if warm.source == "restored" else ""
+    return f"warm: {warm.prefix_tokens:,} tokens held{restored}"
+
+
+def _next(status: StackStatus) -> str:
+    if status.stack is None:
+        return "llmstack up --demo   or   llmstack up MODEL"
+    if status.interrupted:
+        return "llmstack up   finishes it"
+    return status.next or _NEXT[status.state]
+
+
+def _row(label: str, text: str, columns: int, colour: str | None = None) -> list[str]:
+    """A label and its text; text that is too long goes on below, in line."""
+    if not text:
+        return []
+    width = max(columns - _LABEL - 3, 20)
+    first, *more = textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+    name = f"{label:<{_LABEL}}"
+    return [f"  {style(name, colour) if colour else name}{first}", *(f"  {'':<{_LABEL}}{line}" for line in more)]
+
+
+def _service(service: ServiceStatus, columns: int) -> list[str]:
+    parts = [service.state.value]
+    if service.pid:
+        parts.append(f"pid {service.pid}")
+    if service.uptime_s is not None:
+        parts.append(f"up {duration(service.uptime_s)}")
+    if service.restarts:
+        parts.append(f"died {service.restarts} time{'s' if service.restarts > 1 else ''}")
+    if service.last_exit:
+        parts.append(f"last: {service.last_exit}")
+    rows = _row(service.name, ", ".join(parts), columns)
+    colour = _SERVICE_COLOURS.get(service.state)
+    if colour and has_colour(sys.stdout):
+        rows[0] = rows[0].replace(service.state.value, style(service.state.value, colour), 1)
+    return rows
+
+
+def _plan(plan: dict[str, Any], n_ctx: int, n_parallel: int) -> str:
+    """The flags a person asks about first, out of all of them."""
+    decided = {d["flag"]: d["value"] for d in plan.get("decisions", ()) if isinstance(d, dict)}
+    parts = [f"context {n_ctx:,}", f"{n_parallel} slot{'s' if n_parallel > 1 else ''}"]
+    if "-ctk" in decided:
+        kinds = dict.fromkeys((str(decided["-ctk"]), str(decided.get("-ctv", decided["-ctk"]))))
+        parts.append(f"KV {'/'.join(kinds)}")
+    parts += [f"{flag} {decided[flag]}".strip() for flag in ("-ngl", "-ncmoe", "-ncffn", "-nkvo") if flag in decided]
+    return ", ".join(parts)
+
+
+def _memory(status: StackStatus, plan: dict[str, Any]) -> str:
+    memory = plan.get("memory", {})
+    parts = []
+    planned = sum(int(device.get("total_mib", 0)) for device in memory.get("devices", ()))
+    if planned or status.used.vram_mib:
+        used = f"{status.used.vram_mib:,}" if status.used.vram_mib is not None else "?"
+        parts.append(f"VRAM {used} of {planned:,} MiB planned")
+    host = memory.get("host", {}).get("total_mib")
+    if status.used.ram_mib is not None:
+        parts.append(f"RAM {status.used.ram_mib:,}" + (f" of {int(host):,} MiB planned" if host else " MiB"))
+    return ", ".join(parts)
+
+
+def _speed(status: StackStatus) -> str:
+    bench, stack = status.bench, status.stack
+    if bench.get("prefill_tps") and bench.get("decode_tps"):
+        return f"prefill {bench['prefill_tps']:,.0f}, decode {bench['decode_tps']:,.0f} tokens/s at the last bench"
+    if stack is not None and stack.health is not None:
+        return f"prefill {stack.health.prefill_tps:,.0f}, decode {stack.health.decode_tps:,.0f} tokens/s at `up`"
+    return ""
+
+
+def duration(seconds: float) -> str:
+    whole = int(seconds)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if whole >= size:
+            return f"{whole // size} {unit}"
+    return f"{whole} s"
