@@ -1,0 +1,106 @@
+"""How often the bench calls a regression: on an unchanged stack (never wanted), and with its threads halved (always).
+
+    python -m bench.figures.regression [--tries 20] [--model FILE]         (from tests/, with PYTHONPATH=.)
+
+Each try is a real `llmstack bench --quick --json` judged against the same two baseline runs. A try that the bench
+itself calls unusable, because other programs kept the processors busy, is counted apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from llmstack.bench.probe_model import ProbeShape, write_probe
+from llmstack.detect.hardware import detect
+
+MIDDLE = ProbeShape("middle", layers=8, d=1024, heads=16, kv_heads=4, n_ff=2816)
+
+
+def _port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Stack:
+    def __init__(self, root: Path, model: str) -> None:
+        self.root = root
+        self.model = ["--demo"] if model == "demo" else [model]
+        self.ports = ["--port", str(_port()), "--server-port", str(_port())]
+        self.history = root / "state" / "bench.jsonl"
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "LLMSTACK_HOME": str(self.root)}
+        command = [sys.executable, "-m", "llmstack", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+
+    def up(self, threads: int) -> None:
+        done = self.run("up", *self.model, *self.ports, "--ctx", "16384", "--set", f"t={threads}")
+        assert done.returncode == 0, done.stderr
+
+    def bench(self) -> dict[str, Any]:
+        done = self.run("bench", "--quick", "--json")
+        assert done.returncode in (0, 1), done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+
+def judged(run: dict[str, Any]) -> str:
+    """slower, busy (seen as slower, but not judged), or same."""
+    if any("slower than before" in finding for finding in run["verdict"]["findings"]):
+        return "slower"
+    return "busy" if any("not judged" in note for note in run["verdict"]["notes"]) else "same"
+
+
+def tries(stack: Stack, count: int) -> dict[str, int]:
+    """Every try sees the same history: the two baseline runs."""
+    before = stack.history.read_bytes()
+    counts = {"slower": 0, "same": 0, "busy": 0}
+    for number in range(count):
+        run = stack.bench()
+        counts[judged(run)] += 1
+        load = max(m["load"] for m in run["metrics"].values())
+        print(
+            f"  {number + 1:>2}: {judged(run):<7} {run['seconds']:>5.0f} s, prefill {run['prefill_tps']:>9,.0f}, "
+            f"decode {run['decode_tps']:>8,.1f} tokens/s, others used up to {load:.0%}",
+            flush=True,
+        )
+        stack.history.write_bytes(before)
+    return counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tries", type=int, default=20)
+    parser.add_argument("--model", default="demo", help="demo, middle (a made-up one of 80 MB), or a GGUF")
+    options = parser.parse_args()
+    threads = detect().hardware.cpu.physical_cores
+    with tempfile.TemporaryDirectory(prefix="llmstack-figures-") as folder:
+        model = options.model
+        if model == "middle":
+            model = str(write_probe(MIDDLE, Path(folder) / "middle.gguf"))
+        stack = Stack(Path(folder) / "home", model)
+        try:
+            stack.up(threads)
+            for _ in range(2):
+                stack.bench()
+            print(f"{options.model}, unchanged, {threads} threads:")
+            print(f"  of {options.tries}: {tries(stack, options.tries)}", flush=True)
+            stack.up(max(threads // 2, 1))
+            print(f"{options.model}, {max(threads // 2, 1)} threads:")
+            print(f"  of {options.tries}: {tries(stack, options.tries)}", flush=True)
+        finally:
+            stack.run("down")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Bench runs made up for tests."""

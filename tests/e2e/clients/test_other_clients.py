@@ -1,0 +1,91 @@
+"""The snippets of docs/other-clients.md, run as they stand there, and tool use over OpenAI's API."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import openai
+import pytest
+
+from hosts.chat import Cerebras
+
+from ..conftest import StackHome
+from .conftest import Hosts, chats
+
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "other-clients.md"
+QWEN_CODE = "0.15.10"
+SAID = "The demo model answers"
+
+
+def snippet(name: str) -> str:
+    found: list[str] = re.findall(rf"```\w+ {name}\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert len(found) == 1
+    return found[0]
+
+
+def run(command: list[str], stack: StackHome, home: Path, **more: str) -> str:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "STACK_URL": stack.url, "STACK_TOKEN": stack.token}
+    done = subprocess.run(
+        command, env=environment | {"NO_PROXY": "127.0.0.1", **more}, cwd=home,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=150,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("sdk", ["anthropic", "openai"])
+def test_an_sdk(stack: StackHome, tmp_path: Path, sdk: str) -> None:
+    out = run([sys.executable, "-c", snippet(sdk)], stack, tmp_path)
+    assert SAID in out
+    assert ("input_tokens=" in out) if sdk == "anthropic" else ("demo" in out.splitlines()[-1])
+
+
+def test_curl(stack: StackHome, tmp_path: Path) -> None:
+    assert shutil.which("curl")
+    out = run(["sh", "-c", snippet("curl")], stack, tmp_path)
+    assert '"type":"message"' in out and "The demo model" in out
+
+
+@pytest.fixture(scope="session")
+def qwen_code() -> Path:
+    """From npm, once, into the user's cache."""
+    npm = shutil.which("npm")
+    assert npm, "npm is missing: install Node.js 20 or newer"
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmstack-tests" / f"qwen-{QWEN_CODE}"
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / "node_modules" / ".bin" / "qwen").exists():
+            package = f"@qwen-code/qwen-code@{QWEN_CODE}"
+            command = [npm, "install", "--no-fund", "--no-audit", "--prefix", str(root), package]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+            assert done.returncode == 0, done.stderr
+    return root / "node_modules" / ".bin"
+
+
+def test_qwen_code(stack: StackHome, hosts: Hosts, qwen_code: Path, tmp_path: Path) -> None:
+    """Its first prompt has 20,000 tokens: `local` leads to a host here, so that the test takes seconds."""
+    overlay = stack.root / "config" / "models.toml"
+    route = '\n[[routes]]\nmatch = "local"\nupstream = "openrouter"\nmodel = "openai/gpt-4o"\n'
+    overlay.write_text(overlay.read_text() + route)
+    out = run(["sh", "-c", snippet("qwen")], stack, tmp_path, PATH=f"{qwen_code}:{os.environ['PATH']}")
+    assert "hello from the host" in out
+    assert len(max(chats(hosts.openrouter), key=lambda body: len(body.get("tools", [])))["tools"]) > 3
+
+
+def test_tools_over_openai_s_api_reach_the_upstream(stack: StackHome, hosts: Hosts) -> None:
+    client = openai.OpenAI(base_url=stack.url + "/v1", api_key=stack.token)
+    function = {"name": "read_file", "parameters": {"type": "object", "properties": {"path": {"type": "string"}}}}
+    answer = client.chat.completions.create(
+        model=f"cerebras/{Cerebras.MODEL}",
+        messages=[{"role": "user", "content": "read it"}],
+        tools=[{"type": "function", "function": function}],  # type: ignore[list-item]
+    )
+    calls = answer.choices[0].message.tool_calls
+    assert calls and calls[0].type == "function" and calls[0].function.arguments == '{"path": "notes.txt"}'

@@ -1,0 +1,155 @@
+"""The memory model against the real llama.cpp, with a stand-in GPU (tests/planning/oracle.py).
+
+Sixty cells here; `python tests/bench/oracle.py` runs all of them. Weights and cache agree within 1 MiB, compute
+within 16 MiB or 3 %. With -nkvo, and for a part of a model with recurrent blocks, the compute buffer is an upper
+estimate (docs/planner.md names each): it must hold what llama.cpp takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from llmstack.hardware import Device
+from llmstack.plan import Goal, Infeasible, argv, make_plan
+from llmstack.plan.assignment import Assignment
+from llmstack.plan.compare import COMPUTE_MIB, COMPUTE_PART, Checked, compare, fit_flags_wanted
+from llmstack.plan.facts import read_facts
+from planning import shapes
+from planning.cells import Bench, Cell, cpu_flags, representative
+from planning.draws import draws
+from planning.oracle import Oracle, stand_in_gpus
+
+NAMES = tuple(make().name for make in shapes.ALL)
+CELLS = representative(NAMES, 60)
+
+
+@pytest.fixture(scope="module")
+def oracle(built_engine: Path) -> Iterator[Oracle]:
+    with stand_in_gpus(built_engine) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def bench(oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("shapes"), oracle, cpu_flags())
+
+
+def is_upper_estimate(cell: Cell) -> bool:
+    hybrid = cell.shape.startswith(("nemotron", "granite", "qwen35", "qwen3next"))
+    return cell.placement == "nkvo" or (hybrid and cell.placement in ("partial", "experts"))
+
+
+def misses(rows: tuple[Checked, ...], *, upper: bool = False) -> list[str]:
+    found = []
+    for row in rows:
+        allowed = max(COMPUTE_MIB, COMPUTE_PART * row.reported)
+        if upper and row.part == "compute" and row.planned >= row.reported - allowed:
+            continue
+        if not row.ok:
+            found.append(f"{row.device} {row.part}: planned {row.planned:.1f}, reported {row.reported} MiB")
+    return found
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_planned_memory_is_what_llama_server_reports(bench: Bench, cell: Cell) -> None:
+    assert misses(bench.run(cell), upper=is_upper_estimate(cell)) == []
+
+
+def test_the_cells_cover_every_shape_and_every_value_of_each_axis() -> None:
+    assert len(CELLS) == len(set(CELLS)) == 60
+    assert {cell.shape for cell in CELLS} == set(NAMES)
+    for axis in ("kv", "ctx", "slots", "ubatch", "placement"):
+        values = [getattr(cell, axis) for cell in CELLS]
+        assert all(values.count(value) >= 5 for value in set(values)), axis
+    assert {cell.placement for cell in CELLS} == {"gpu", "partial", "experts", "nkvo", "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("make", "fields"),
+    [
+        (shapes.gemma3_12b, {"swa_full": True}),
+        (shapes.gpt_oss_20b, {"swa_full": True, "ubatch": 2048}),
+        (shapes.gemma3_12b, {"parallel": 4, "ubatch": 512}),
+        (shapes.llama_8b, {"ubatch": 4096, "batch": 4096}),
+        (shapes.qwen3moe_30b, {"ngl": 40, "ncmoe": 20}),
+        (shapes.qwen2_14b, {"ngl": 40, "ncffn": 20}),
+    ],
+)
+def test_other_flags_of_the_search_are_planned_as_reported(
+    bench: Bench, make: object, fields: dict[str, int | bool]
+) -> None:
+    shape = make()  # type: ignore[operator]
+    facts = bench.facts(shape.name)
+    base: dict[str, int | bool] = {"ctx": 32768, "ngl": facts.n_layer_all + 1, "threads": 1}
+    assert misses(bench.compare(facts, Assignment(**{**base, **fields}))) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("make", "guesses"), [(shapes.qwen35_27b, 2), (shapes.qwen35moe_35b, 3)])
+def test_the_prediction_blocks_weights_cache_and_buffers_are_planned(
+    bench: Bench, tmp_path: Path, make: object, guesses: int
+) -> None:
+    shape = make(mtp=True)  # type: ignore[operator]
+    facts = read_facts(shape.header(), path=str(shape.write(tmp_path)))
+    for draft_max in (0, guesses):
+        a = Assignment(ctx=32768, ngl=facts.n_layer_all + 1, draft_max=draft_max, threads=1)
+        assert misses(bench.compare(facts, a)) == []
+
+
+def test_two_gpus_are_filled_as_the_split_says(built_engine: Path, tmp_path: Path) -> None:
+    devices = (Device("RPC0", "RPC", 24000, 24000), Device("RPC1", "RPC", 24000, 24000))
+    with stand_in_gpus(built_engine, 2) as pair:
+        bench = Bench(tmp_path, pair, cpu_flags())
+        for name, fields in (
+            ("llama-8b", {"split": (3.0, 1.0)}),
+            ("gemma3-12b", {"split": (1.0, 2.0)}),
+            ("qwen35moe-35b-a3b", {"split": (1.0, 1.0), "ncmoe": 10}),
+        ):
+            facts = bench.facts(name)
+            a = Assignment(ctx=32768, ngl=facts.n_layer_all + 1, threads=1, **fields)  # type: ignore[arg-type]
+            assert misses(bench.compare(facts, a, devices)) == []
+
+
+def test_no_plan_of_a_sample_goes_over_its_budgets_by_llama_servers_own_count(
+    bench: Bench, oracle: Oracle, tmp_path: Path
+) -> None:
+    """Random machines: what llama-server reports for the chosen flags, with what it leaves out, keeps the budgets."""
+    planned = 0
+    for draw in draws(45, seed=5, backend="RPC"):
+        try:
+            plan = make_plan(draw.facts, draw.hardware, Goal(ctx=draw.ctx, kv_type="q4_0"))
+        except Infeasible:
+            continue
+        planned += 1
+        path = bench.facts(draw.facts.path.split("/")[-1].removesuffix(".gguf")).path
+        on_gpu = plan.assignment.ngl > 0
+        said = oracle.measure(Path(path), argv(plan)[2:], on_gpu=on_gpu)
+        for part, use, budget in zip(said.devices, plan.memory.devices, plan.budget.devices, strict=False):
+            assert part.model + part.context + part.compute + use.other <= budget, (draw.number, part)
+        host = said.host.model + said.host.context + said.host.compute + plan.memory.host.other
+        assert host <= plan.budget.ram, (draw.number, said.host)
+    assert planned >= 20
+
+
+def test_our_plan_is_never_slower_than_what_fit_chooses(bench: Bench, oracle: Oracle) -> None:
+    """llama-fit-params on the same machines (the stand-in GPU bounds VRAM), scored by the same speed model."""
+    total = psutil.virtual_memory().total >> 20
+    gains = []
+    for draw in draws(16, seed=8, backend="RPC", most_vram=min(total * 0.6 / 1024, 24.0)):
+        try:
+            plan = make_plan(draw.facts, draw.hardware, Goal(ctx=draw.ctx, kv_type="q4_0"))
+        except Infeasible:
+            continue
+        path = bench.facts(draw.facts.path.split("/")[-1].removesuffix(".gguf")).path
+        free = draw.hardware.devices[0].free_mib
+        fit_target = total - free + 1024  # llama.cpp's own margin of 1024 MiB, on a GPU of this draw's size
+        chosen = oracle.fit(Path(path), [*fit_flags_wanted(plan), "-fitt", str(fit_target)])
+        found = compare(plan, chosen)
+        assert found.ours.session_s <= found.fit.session_s * 1.005, (draw.number, found)
+        assert found.ours.decode_tps >= found.fit.decode_tps * 0.99, (draw.number, found)
+        assert found.ours.prefill_tps >= found.fit.prefill_tps * 0.99, (draw.number, found)
+        gains.append(found.fit.session_s / found.ours.session_s)
+    assert len(gains) >= 6

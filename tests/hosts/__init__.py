@@ -1,0 +1,1 @@
+"""Clouds and servers that cannot be had here, as loopback servers that behave as their documentation says."""

@@ -1,0 +1,160 @@
+"""The shipped catalog, entry by entry: names, sizes, hashes, license, dimensions, plans on common cards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmstack.catalog.models import Catalog, Model, Reasoning, is_file, is_repo, quant_of, read_models, shards
+from llmstack.catalog.overlay import merge, parse
+from llmstack.catalog.quants import base_name
+from llmstack.catalog.shape import OVERHEAD, describe, parameters, synthesize
+from llmstack.errors import BadInput
+from llmstack.fetch.cards import CARDS, machine
+from llmstack.fetch.survey import look
+from llmstack.plan import read_facts
+
+FILE = Path(__file__).parents[3] / "models.toml"
+CATALOG: Catalog = read_models(merge(parse(FILE.read_bytes(), FILE.name)))
+MODELS = list(CATALOG.models.items())
+LICENSES = {"apache-2.0", "mit", "nvidia-nemotron-open-model-license"}
+WINDOWS = {"devstral-small-2": 262144}  # the maker promises less than the file carries
+PLAIN = {"Q4_K_M", "Q8_0", "Q6_K", "MXFP4", "Q4_0", "Q5_K_M"}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Plans are made once per test run."""
+    return tmp_path_factory.mktemp("survey")
+
+
+def named(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def test_there_are_at_least_fifteen_from_1b_to_120b_of_every_kind() -> None:
+    assert len(MODELS) >= 15
+    totals = [model.total or 0 for _, model in MODELS]
+    assert min(totals) < 2 and max(totals) > 115
+    kinds = {model.arch for _, model in MODELS}
+    assert {
+        "qwen3moe",
+        "qwen35",
+        "qwen35moe",
+        "gpt-oss",
+        "mistral3",
+        "glm4moe",
+        "gemma4",
+        "granitehybrid",
+        "nemotron_h_moe",
+    } <= kinds
+
+
+def test_quality_ranks_are_an_order() -> None:
+    ranks = sorted(model.quality or 0 for _, model in MODELS)
+    assert ranks == list(range(1, len(MODELS) + 1))
+
+
+@pytest.mark.parametrize(("name", "model"), MODELS, ids=named)
+def test_an_entry_is_complete(name: str, model: Model) -> None:
+    assert model.summary and model.license in LICENSES
+    assert model.tools is not None and model.reasoning is not None
+    assert model.sampling.flags(), "the maker's sampling settings are missing"
+    assert model.sources and all(source.startswith("https://") for source in model.sources)
+    assert any(model.repo in source for source in model.sources)
+    assert len(model.sizes()) >= 2
+    carried = model.shape["context_length"]
+    assert model.context == WINDOWS.get(name, carried) <= carried
+    assert next(iter(model.sizes())) == model.quant
+    if model.sampling_thinking.flags():
+        assert model.reasoning is Reasoning.TEMPLATE
+
+
+@pytest.mark.parametrize(("name", "model"), MODELS, ids=named)
+def test_files_are_named_as_their_size_says(name: str, model: Model) -> None:
+    for key, quant in model.sizes().items():
+        assert is_repo(quant.repo or model.repo)
+        for file in quant.names:
+            assert is_file(file)
+            assert base_name(quant_of(file)) == base_name(key)
+        if len(quant.names) > 1:
+            assert shards(quant.names[0]) == quant.names
+        assert len(quant.digests) in (0, len(quant.names))
+
+
+@pytest.mark.parametrize(("name", "model"), MODELS, ids=named)
+def test_dimensions_come_to_the_published_number_of_parameters(name: str, model: Model) -> None:
+    assert model.total is not None
+    assert parameters(model.arch, model.shape) / 1e9 == pytest.approx(model.total, rel=0.01)
+
+
+@pytest.mark.parametrize(("name", "model"), MODELS, ids=named)
+def test_a_plain_size_comes_to_the_published_bytes(name: str, model: Model) -> None:
+    """Independent of the published size: dimensions and llama.cpp's own mix give it within 3.5 %."""
+    for key, quant in model.sizes().items():
+        if key in PLAIN and quant.size:
+            computed = synthesize(name, model.arch, model.shape, key).file_bytes
+            assert computed == pytest.approx(quant.size, rel=0.035), key
+
+
+@pytest.mark.parametrize(("name", "model"), MODELS, ids=named)
+def test_with_a_published_size_the_tensors_sum_up_to_it(name: str, model: Model) -> None:
+    for key, quant in model.sizes().items():
+        if quant.bytes:
+            header = describe(name, model, key)
+            total = sum(tensor.size for tensor in header.tensors) + OVERHEAD
+            assert total == pytest.approx(quant.bytes, rel=0.02), key
+
+
+@pytest.mark.parametrize(("name", "model"), MODELS, ids=named)
+def test_every_size_is_a_model_to_the_planner(name: str, model: Model) -> None:
+    for key in model.sizes():
+        facts = read_facts(describe(name, model, key))
+        assert facts.arch == model.arch
+
+
+@pytest.mark.parametrize(("name", "model"), MODELS, ids=named)
+def test_the_recommended_size_plans_on_every_card(name: str, model: Model, kept: Path) -> None:
+    for gib in CARDS:
+        row = look(name, model, model.quant, machine(gib), kept)
+        assert row.fits or row.reason, gib
+        assert not row.fits or row.decode_tps > 0
+
+
+@pytest.mark.parametrize(("gib", "fast"), [(8, 5), (12, 8), (16, 8), (24, 12), (48, 15), (80, 20)])
+def test_a_card_has_models_that_answer_at_reading_speed(gib: int, fast: int, kept: Path) -> None:
+    rows = [look(name, model, model.quant, machine(gib), kept) for name, model in MODELS]
+    assert sum(row.decode_tps >= 20 for row in rows) >= fast
+
+
+def test_names_are_found_whatever_their_case_and_near_ones_are_suggested() -> None:
+    found = CATALOG.find("Qwen3.6-27B:q4_k_m")
+    assert found is not None and (found[0], found[2]) == ("qwen3.6-27b", "Q4_K_M")
+    assert CATALOG.find("nothing") is None
+    assert "qwen3.6-27b" in CATALOG.near("qwen3.6-27")
+    with pytest.raises(BadInput, match="has no size Q1"):
+        CATALOG.find("qwen3.6-27b:Q1")
+
+
+@pytest.mark.parametrize(
+    ("file", "quant"),
+    [
+        ("Qwen3.6-35B-A3B-UD-Q4_K_XL.gguf", "UD-Q4_K_XL"),
+        ("qwen2.5-coder-7b-instruct-q4_k_m.gguf", "Q4_K_M"),
+        ("Q4_K_M/GLM-4.5-Air-Q4_K_M-00001-of-00002.gguf", "Q4_K_M"),
+        ("gpt-oss-20b-MXFP4.gguf", "MXFP4"),
+        ("model.IQ3_XXS.gguf", "IQ3_XXS"),
+        ("x-BF16.gguf", "BF16"),
+        ("plain.gguf", ""),
+    ],
+)
+def test_the_size_is_read_from_a_files_name(file: str, quant: str) -> None:
+    assert quant_of(file) == quant
+
+
+def test_a_shape_that_lacks_a_value_says_which() -> None:
+    with pytest.raises(BadInput, match="the shape lacks block_count"):
+        synthesize("x", "qwen3", {"embedding_length": 1, "vocab_size": 1, "context_length": 1}, "Q4_K_M")
+    with pytest.raises(BadInput, match="cannot describe the architecture"):
+        synthesize("x", "nothing", {}, "Q4_K_M")

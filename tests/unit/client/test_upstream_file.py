@@ -1,0 +1,163 @@
+"""Upstreams in the user's models.toml: added, replaced, refused; everything else stays byte for byte."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from llmstack.client.upstream_add import Said, add
+from llmstack.client.upstream_file import Entry, check, set_offline
+from llmstack.client.upstream_file import add as write
+from llmstack.errors import BadInput
+from llmstack.paths import Home
+
+MINE = (
+    '# my own words\n[models.mine]\nrepo = "a/b"   # kept\n\n[[routes]]\nmatch = "claude-opus-*"\nupstream = "local"\n'
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "c", tmp_path / "s", tmp_path / "d", tmp_path / "k").make()
+
+
+def never(question: str, *, default: str | None = None, secret: bool = False) -> str:
+    raise AssertionError(f"it asked: {question}")
+
+
+def test_a_block_is_added_behind_what_is_there(home: Home) -> None:
+    home.catalog.write_text(MINE)
+    write(home, Entry("far", kind="openai", base_url="https://far.example/v1", model="m-1", route="claude-haiku-*"))
+    text = home.catalog.read_text()
+    assert text.startswith(MINE)
+    routing = check(home, text)
+    choice = routing.choose("claude-haiku-4-5")
+    assert choice is not None and (choice.targets[0].name, choice.targets[0].model) == ("far", "m-1")
+    named = routing.choose("far/any/model")
+    assert named is not None and named.targets[0].model == "any/model"
+
+
+def test_adding_again_replaces_the_block_alone(home: Home) -> None:
+    home.catalog.write_text(MINE)
+    write(home, Entry("far", kind="openai", base_url="https://far.example/v1"))
+    home.catalog.write_text(home.catalog.read_text() + "# the end\n")
+    write(home, Entry("far", kind="openai", base_url="https://further.example/v1"))
+    text = home.catalog.read_text()
+    assert text.startswith(MINE) and "# the end\n" in text
+    assert text.count("[upstreams.far]") == 1 and "https://far.example" not in text
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Entry("far", kind="openai", base_url="ftp://far"),
+        Entry("far", kind="openai"),
+        Entry("local", kind="openai", base_url="http://x"),
+        Entry("a b", kind="openai", base_url="http://x"),
+        Entry("../keys", kind="openai", base_url="http://x"),
+    ],
+)
+def test_what_would_not_be_valid_is_refused_and_the_file_untouched(home: Home, entry: Entry) -> None:
+    home.catalog.write_text(MINE)
+    with pytest.raises(BadInput):
+        write(home, entry)
+    assert home.catalog.read_text() == MINE
+
+
+def test_a_file_that_is_broken_already_is_left_alone_and_its_line_named(home: Home) -> None:
+    home.catalog.write_text("[upstreams.x\n")
+    with pytest.raises(BadInput, match=r"models\.toml:1"):
+        write(home, Entry("far", kind="openai", base_url="https://far.example/v1"))
+    assert home.catalog.read_text() == "[upstreams.x\n"
+
+
+def test_a_table_of_the_user_s_own_is_not_doubled(home: Home) -> None:
+    own = '[upstreams.far]\nkind = "openai"\nbase_url = "http://127.0.0.1:1"\n'
+    home.catalog.write_text(own)
+    with pytest.raises(BadInput, match=r":1 has a \[upstreams\.far\] of your own"):
+        write(home, Entry("far", kind="openai", base_url="https://far.example/v1"))
+    assert home.catalog.read_text() == own
+
+
+def test_values_are_quoted(home: Home) -> None:
+    odd = 'a"b\\c\u00e9'
+    write(home, Entry("far", kind="openai", base_url="https://far.example/v1", model=odd))
+    from llmstack.client.profile import files
+
+    assert files(home).table("profiles")["far"]["model"] == f"far/{odd}"
+
+
+def test_an_earlier_route_that_takes_its_names_is_told(home: Home) -> None:
+    home.catalog.write_text('[[routes]]\nmatch = "*"\nupstream = "local"\n')
+    added = write(home, Entry("far", kind="openai", base_url="https://far.example/v1", route="x-*"))
+    assert added.hidden_by == "*"
+
+
+def test_offline_is_switched_on_and_off_without_a_trace(home: Home) -> None:
+    home.catalog.write_text(MINE)
+    set_offline(home, True)
+    set_offline(home, True)
+    choice = check(home, home.catalog.read_text()).choose("cerebras/x")
+    assert choice is not None and not choice.targets and choice.refused == ("cerebras",)
+    here = check(home, home.catalog.read_text()).choose("ollama/x")
+    assert here is not None and here.targets
+    set_offline(home, False)
+    assert home.catalog.read_text() == MINE
+
+
+def test_offline_drops_the_cloud_from_a_chain_and_keeps_what_is_here(home: Home) -> None:
+    text = 'offline = true\n[[routes]]\nmatch = "big"\nupstream = "local"\nfallback = ["cerebras"]\n'
+    choice = check(home, text).choose("big")
+    assert choice is not None and [t.name for t in choice.targets] == ["local"]
+
+
+class TestAdd:
+    def test_a_shipped_one_asks_for_its_key_alone(self, home: Home) -> None:
+        asked: list[tuple[str, bool]] = []
+
+        def ask(question: str, *, default: str | None = None, secret: bool = False) -> str:
+            asked.append((question, secret))
+            return " csk-1234 \n"
+
+        outcome = add(home, "cerebras", Said(), ask)
+        assert [secret for _, secret in asked] == [True]
+        key = home.config / "keys" / "cerebras"
+        assert outcome.key_file == str(key) and key.read_text() == "csk-1234\n"
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+        assert "csk-1234" not in home.catalog.read_text()
+
+    def test_a_new_one_asks_for_address_key_and_model(self, home: Home) -> None:
+        answers = {"Name": "far", "Base": "https://far.example/v1", "Key": "sk-1", "Model": "m-1"}
+
+        def ask(question: str, *, default: str | None = None, secret: bool = False) -> str:
+            return answers[question.split()[0].rstrip(",")]
+
+        outcome = add(home, None, Said(), ask)
+        assert (outcome.name, outcome.model) == ("far", "m-1")
+        from llmstack.client.profile import routing
+
+        assert routing(home).upstreams["far"].base_url == "https://far.example/v1"
+
+    def test_one_on_this_machine_needs_no_key(self, home: Home) -> None:
+        outcome = add(home, "mine", Said(base_url="http://127.0.0.1:9/v1", model="m"), never)
+        assert outcome.key_file is None
+
+    def test_a_key_file_that_others_can_read_is_refused(self, home: Home, tmp_path: Path) -> None:
+        key = tmp_path / "key"
+        key.write_text("sk-1\n")
+        key.chmod(0o644)
+        with pytest.raises(BadInput, match="can be read by other users"):
+            add(home, "cerebras", Said(key_file=key), never)
+        assert not home.catalog.exists()
+
+    def test_a_key_comes_from_one_place(self, home: Home) -> None:
+        with pytest.raises(BadInput, match="one place"):
+            add(home, "cerebras", Said(key_env="X", no_key=True), never)
+
+    @pytest.mark.parametrize("key", ["", "  ", "two words", "a\x00b"])
+    def test_what_is_no_key_is_refused_before_anything_is_written(self, home: Home, key: str) -> None:
+        with pytest.raises(BadInput):
+            add(home, "cerebras", Said(), lambda question, **_: key)
+        assert not home.catalog.exists() and not (home.config / "keys").exists()

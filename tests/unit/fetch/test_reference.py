@@ -1,0 +1,55 @@
+"""What a person may write for a model."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmstack.errors import BadInput
+from llmstack.fetch.reference import Kind, parse
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "repo", "file", "quant", "revision"),
+    [
+        ("qwen3.6-27b", Kind.NAME, "", "", "", "main"),
+        ("qwen3.6-27b:UD-Q3_K_XL", Kind.NAME, "", "", "", "main"),
+        ("model.gguf", Kind.PATH, "", "", "", "main"),
+        ("./a/b.gguf", Kind.PATH, "", "", "", "main"),
+        ("~/m/b", Kind.PATH, "", "", "", "main"),
+        ("/abs/b.bin", Kind.PATH, "", "", "", "main"),
+        ("hf:own/repo/f-Q4_K_M.gguf", Kind.HUB, "own/repo", "f-Q4_K_M.gguf", "", "main"),
+        ("hf:own/repo/sub/f.gguf@v1", Kind.HUB, "own/repo", "sub/f.gguf", "", "v1"),
+        ("hf:own/repo:Q4_K_M", Kind.HUB, "own/repo", "", "Q4_K_M", "main"),
+        ("own/repo:Q4_K_M", Kind.HUB, "own/repo", "", "Q4_K_M", "main"),
+        ("https://huggingface.co/own/repo/resolve/main/f.gguf", Kind.HUB, "own/repo", "f.gguf", "", "main"),
+        ("https://huggingface.co/own/repo/blob/abc/s/f.gguf?x=1", Kind.HUB, "own/repo", "s/f.gguf", "", "abc"),
+        ("https://example.org/x/f.gguf", Kind.URL, "", "f.gguf", "", "main"),
+    ],
+)
+def test_the_form_decides_what_is_meant(text: str, kind: Kind, repo: str, file: str, quant: str, revision: str) -> None:
+    found = parse(text)
+    assert (found.kind, found.repo, found.file, found.quant, found.revision) == (kind, repo, file, quant, revision)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a\0b",
+        "hf:../../etc/passwd",
+        "hf:own/repo/../../x.gguf",
+        "hf:own/repo/x.bin",
+        "hf:own/repo/.hidden.gguf",
+        "hf:own/repo/x.gguf@../../y",
+        "hf:own",
+        "https://user:pw@example.org/f.gguf",
+        "https://example.org/",
+        "https://example.org/..%2f..%2fx.gguf",
+        "https://example.org/x.bin",
+        "ftp://example.org/x.gguf",
+        "file:///etc/x.gguf",
+    ],
+)
+def test_what_could_leave_a_folder_or_is_no_model_is_refused(text: str) -> None:
+    with pytest.raises(BadInput):
+        parse(text)

@@ -1,0 +1,101 @@
+"""`status` fits one screen, says what is so, and ends with the next command."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from llmstack.deploy.record import Health, ModelEntry, ProxyEntry, ServerEntry, Stack
+from llmstack.deploy.status import StackStatus, State, Warm
+from llmstack.deploy.usage import Used
+from llmstack.render.status import duration, screen
+from llmstack.supervisor import ServiceState, ServiceStatus
+
+PLAN = {
+    "decisions": [
+        {"flag": "-ctk", "value": "q4_0"},
+        {"flag": "-ctv", "value": "q4_0"},
+        {"flag": "-ngl", "value": "99"},
+        {"flag": "-ncmoe", "value": "21"},
+        {"flag": "-nkvo", "value": ""},
+    ],
+    "memory": {"devices": [{"total_mib": 11000}, {"total_mib": 1000}], "host": {"total_mib": 8000}},
+}
+STACK = Stack(
+    ModelEntry("qwen", "/m/q.gguf"),
+    ServerEntry("127.0.0.1", 8080, "cuda-11434", ()),
+    ProxyEntry("127.0.0.1", 5000),
+    n_ctx=65536,
+    n_ctx_slot=65536,
+    n_parallel=1,
+    n_predict=8192,
+    supervisor="systemd",
+    services=(),
+    plan=PLAN,
+)
+READY = StackStatus(
+    State.READY,
+    STACK,
+    {
+        "server": ServiceStatus("server", ServiceState.RUNNING, 41, 4000.0),
+        "proxy": ServiceStatus("proxy", ServiceState.RUNNING, 42, 59.0, 1, "killed (SIGKILL)"),
+    },
+    "systemd",
+    Warm("warm", 18700, "slot"),
+    used=Used(7900, 11500),
+    bench={"prefill_tps": 260.4, "decode_tps": 31.0},
+)
+
+
+def test_a_ready_stack_is_told_in_one_screen() -> None:
+    assert screen(READY, 100) == [
+        "ready  qwen on cuda-11434  http://127.0.0.1:5000  (systemd)",
+        "  server   running, pid 41, up 1 h",
+        "  proxy    running, pid 42, up 59 s, died 1 time, last: killed (SIGKILL)",
+        "  plan     context 65,536, 1 slot, KV q4_0, -ngl 99, -ncmoe 21, -nkvo",
+        "  memory   VRAM 11,500 of 12,000 MiB planned, RAM 7,900 of 8,000 MiB planned",
+        "  speed    prefill 260, decode 31 tokens/s at the last bench",
+        "  cache    warm: 18,700 tokens held",
+        "  next     llmstack claude",
+    ]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 140])
+def test_no_line_is_wider_than_the_terminal(columns: int) -> None:
+    cause, error = "server: it ran out of memory and was killed " * 3, "failed to load the model " * 8
+    failed = replace(READY, state=State.FAILED, cause=cause, last_error=error, next="llmstack up")
+    assert max(len(line) for line in screen(failed, columns)[1:]) <= columns
+
+
+def test_a_failure_names_its_cause_and_its_own_next_command() -> None:
+    failed = replace(READY, state=State.FAILED, cause="server: out of memory", next="llmstack up qwen --ctx 32768")
+    lines = screen(failed, 80)
+    assert "  cause    server: out of memory" in lines
+    assert lines[-1] == "  next     llmstack up qwen --ctx 32768"
+
+
+def test_an_up_that_was_cut_off_is_told_with_what_finishes_it() -> None:
+    lines = screen(replace(READY, state=State.DEGRADED, interrupted=True), 80)
+    assert any("cut off" in line for line in lines)
+    assert lines[-1] == "  next     llmstack up   finishes it"
+
+
+def test_nothing_deployed_says_how_to_begin() -> None:
+    nothing = StackStatus(State.STOPPED, None, {}, "process", Warm("cold", 0, None))
+    assert screen(nothing, 80) == [
+        "stopped: nothing is deployed",
+        "  next     llmstack up --demo   or   llmstack up MODEL",
+    ]
+
+
+def test_without_a_bench_the_health_check_gives_the_speed() -> None:
+    health = Health(100.0, 9.0, 10, 9, 0.99, 0.1, 0.01, "hello", 0.0)
+    told = screen(replace(READY, bench={}, stack=msgspec.structs.replace(STACK, health=health)), 80)
+    assert "  speed    prefill 100, decode 9 tokens/s at `up`" in told
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (60, "1 min"), (7199, "1 h"), (200_000, "2 d")])
+def test_durations_are_short(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
