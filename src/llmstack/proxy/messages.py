@@ -21,6 +21,7 @@ from llmstack.protocol.local import only_server_tools, unavailable_tool
 from llmstack.protocol.message import Assembler
 from llmstack.protocol.request import Dialect
 from llmstack.proxy.attempt import Asking
+from llmstack.proxy.documents import read_ahead
 from llmstack.proxy.gate import Policy, Receive, Scope, Send, header, read_body, refuse
 from llmstack.proxy.relay import Relay
 from llmstack.proxy.report import Capture, Exchange, place
@@ -60,6 +61,7 @@ class Messages:
         if tool is not None and choice.targets[0].server_tools == "explain":
             await self._local(scope, send, asked, tool)
             return
+        await read_ahead(asked)
         streaming = bool(asked.stream)
         key = self._key(scope, body)
         join = choice.targets[0].join
@@ -144,6 +146,7 @@ class Messages:
         if target.kind == "anthropic":
             await self.relay.messages(scope, receive, send, target, body, asked.model)
             return
+        await read_ahead(asked)
         tokens = await self._count(target, asked)
         data = msgspec.json.encode({"input_tokens": tokens})
         exchange.status, exchange.tokens_in = 200, tokens
