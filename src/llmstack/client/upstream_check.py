@@ -120,7 +120,7 @@ class _Examiner:
         self._say(f"asking {base}")
         name = self._target.name
         try:
-            answer = httpx.get(f"{base}/v1/models", headers=headers, timeout=20, trust_env=False)
+            answer = httpx.get(f"{base}/v1/models", headers=headers, timeout=20, trust_env=not self._target.stays_here)
         except httpx.HTTPError as error:
             start = {"ollama": "ollama serve", "local": "llmstack up"}.get(name, "start it, or correct base_url")
             self._add("address", Grade.FAIL, f"nothing answers at {base} ({type(error).__name__})", start)

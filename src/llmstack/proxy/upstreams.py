@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -18,6 +20,18 @@ from llmstack.proxy.live import Live
 # Below cpp-httplib's five seconds: a connection the server is about to close is not used again.
 POOL_IDLE_S = 3.0
 _ERROR_BODY = 64 * 1024
+
+
+def way_to(target: Target) -> str | None:
+    """The HTTP proxy that the environment names for an upstream elsewhere (HTTPS_PROXY, ALL_PROXY, NO_PROXY and their
+    lower-case twins); None for a direct way, which is always the one to an upstream on this machine."""
+    if target.stays_here or target.base_url is None:
+        return None
+    parts = urlsplit(target.base_url)
+    if urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    named = urllib.request.getproxies()
+    return named.get(parts.scheme) or named.get("all")
 
 
 @dataclass(slots=True)
@@ -77,11 +91,12 @@ class Upstreams:
             total=total_s, sock_connect=target.connect_timeout_s, sock_read=target.timeout_s
         )
         url = self.address(target) + path
+        way = way_to(target)
         again = True
         while True:
             try:
                 return await self.session().post(
-                    url, data=body, headers=headers, timeout=timeout, allow_redirects=False
+                    url, data=body, headers=headers, timeout=timeout, allow_redirects=False, proxy=way
                 )
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
                 if again and isinstance(error.__cause__, aiohttp.ClientConnectionResetError):
@@ -95,7 +110,8 @@ class Upstreams:
         try:
             url = self.address(target) + path
             timeout = aiohttp.ClientTimeout(total=timeout_s)
-            async with self.session().get(url, headers=self.headers(target), timeout=timeout) as response:
+            headers = self.headers(target)
+            async with self.session().get(url, headers=headers, timeout=timeout, proxy=way_to(target)) as response:
                 return response.status
         except (aiohttp.ClientError, OSError, TimeoutError, Refused):
             return 0

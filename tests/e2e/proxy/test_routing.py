@@ -60,6 +60,26 @@ def test_an_anthropic_upstream_gets_and_gives_every_byte(tmp_path: Path, upstrea
     assert TOKEN not in json.dumps(asked.headers)
 
 
+def test_the_environment_s_http_proxy_is_the_way_to_upstreams_elsewhere_and_never_to_this_machine(
+    tmp_path: Path, upstream: Upstream, other: Upstream
+) -> None:
+    """`other` stands for the company's HTTP proxy: it is asked for an address that nobody here could look up."""
+    models = (
+        '[upstreams.far]\nkind = "openai"\nbase_url = "http://models.far.example/v1"\n'
+        '[[routes]]\nmatch = "far"\nupstream = "far"\n'
+    )
+    stand = Stand(tmp_path / "h", upstream.port, models=models)
+    stand.start(HTTP_PROXY=other.url, http_proxy=other.url)
+    try:
+        assert stand.post(ask(model="far")).said == "from the other"
+        assert stand.post(ask(model="local")).said == "Hello"
+    finally:
+        stand.stop()
+    [asked] = other.asked
+    assert asked.path == "http://models.far.example/v1/chat/completions"
+    assert asked.headers["host"] == "models.far.example"
+
+
 def test_an_anthropic_upstream_s_error_is_passed_on(tmp_path: Path, upstream: Upstream, cloud: Upstream) -> None:
     error = {"type": "error", "error": {"type": "rate_limit_error", "message": "slow down"}}
 
