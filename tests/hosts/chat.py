@@ -2,7 +2,8 @@
 
 Cerebras: inference-docs.cerebras.ai (resources/openai, capabilities/tool-use). Ollama: docs.ollama.com
 (api/openai-compatibility, context-length, api/create, api/ps). OpenRouter: openrouter.ai/docs (api-reference/streaming,
-errors).
+errors). vLLM: docs.vllm.ai (serving/openai_compatible_server, features/tool_calling). LM Studio: lmstudio.ai/docs
+(developer/openai-compat), and lmstudio-bug-tracker#2256 and #2322 for how it says that a prompt is too long.
 """
 
 from __future__ import annotations
@@ -224,5 +225,67 @@ class OpenRouter:
         elif body.get("stream"):
             events = turn_events(brain.of_chat(body), "call_router_1", reasoning="reasoning")
             await wire.stream(b": OPENROUTER PROCESSING\n\n" * 2, events, usage(count(body), cost=0.0042), DONE)
+        else:
+            await wire.json(whole(brain.of_chat(body), body))
+
+
+class Vllm:
+    """Says how much it takes in max_model_len, refuses more with OpenAI's words, and thinks in `reasoning`."""
+
+    MODEL = "Qwen/Qwen3-Coder-30B-A3B-Instruct"
+
+    def __init__(self, context: int = 65536, tools: bool = True) -> None:
+        self.context = context
+        self.tools = tools
+
+    async def __call__(self, asked: Asked, wire: Wire) -> None:
+        if asked.path == "/v1/models":
+            card = {"id": self.MODEL, "object": "model", "owned_by": "vllm", "max_model_len": self.context}
+            await wire.json({"object": "list", "data": [card]})
+            return
+        body = asked.json
+        if body["model"] != self.MODEL:
+            await self._refuse(wire, f"The model `{body['model']}` does not exist.", 404, "NotFoundError")
+        elif count(body) > self.context:
+            said = f"This model's maximum context length is {self.context} tokens. However, your request has"
+            await self._refuse(wire, f"{said} {count(body)} input tokens. Please reduce the length of the input.")
+        elif body.get("tools") and body.get("tool_choice", "auto") == "auto" and not self.tools:
+            flags = "--enable-auto-tool-choice and --tool-call-parser to be set"
+            await self._refuse(wire, f'"auto" tool choice requires {flags}')
+        elif body.get("stream"):
+            await wire.stream(
+                turn_events(brain.of_chat(body), "chatcmpl-tool-1", reasoning="reasoning"), usage(count(body)), DONE
+            )
+        else:
+            await wire.json(whole(brain.of_chat(body), body))
+
+    async def _refuse(self, wire: Wire, message: str, status: int = 400, kind: str = "BadRequestError") -> None:
+        await wire.json({"error": {"message": message, "type": kind, "param": None, "code": status}}, status)
+
+
+class LmStudio:
+    """A prompt that is too long is an error inside a stream that began with 200; its errors are plain strings."""
+
+    MODEL = "qwen/qwen3-coder-30b"
+
+    def __init__(self, context: int = 65536) -> None:
+        self.context = context
+
+    async def __call__(self, asked: Asked, wire: Wire) -> None:
+        if asked.path == "/v1/models":
+            await wire.json({"object": "list", "data": [{"id": self.MODEL, "object": "model"}]})
+            return
+        body = asked.json
+        if count(body) > self.context:
+            said = (
+                "The number of tokens to keep from the initial prompt is greater than the context length "
+                f"(n_keep: {count(body)}>= n_ctx: {self.context})"
+            )
+            if body.get("stream"):
+                await wire.stream(b"event: error\n" + event({"error": said}))
+            else:
+                await wire.json({"error": said}, 400)
+        elif body.get("stream"):
+            await wire.stream(turn_events(brain.of_chat(body), "365174485"), usage(count(body)), DONE)
         else:
             await wire.json(whole(brain.of_chat(body), body))

@@ -81,6 +81,7 @@ class _Examiner:
         self._model = model
         self._say = say
         self._checks: list[Check] = []
+        self._contexts: dict[str, int] = {}
 
     def run(self) -> list[Check]:
         base = self._live.base_url(self._target)
@@ -136,6 +137,7 @@ class _Examiner:
             )
             return False
         self._listed = _ids(answer)
+        self._contexts = _contexts(answer)
         return True
 
     def _choose_model(self) -> bool:
@@ -246,9 +248,12 @@ class _Examiner:
             elif known is not None:
                 self._add("context", Grade.OK, f"{known} tokens")
         else:
+            told = self._contexts.get(self._asked)
             self._add(
-                "context", Grade.WARN, "not known: Claude Code will count on a million tokens",
-                f"llmstack upstream add {target.name} --context N",
+                "context", Grade.WARN,
+                f"it takes {told} tokens, but the proxy was not told so: Claude Code will count on a million"
+                if told else "not known: Claude Code will count on a million tokens",
+                f"llmstack upstream add {target.name} --model {self._asked} --context {told or 'N'}",
             )  # fmt: skip
         if target.stays_here and target.kind == "openai" and ollama.is_ollama(base):
             self._context_of_ollama(base)
@@ -291,6 +296,16 @@ def _ids(answer: httpx.Response) -> list[str]:
         return [str(model["id"]) for model in answer.json()["data"]] if answer.status_code == 200 else []
     except (ValueError, KeyError, TypeError):
         return []
+
+
+def _contexts(answer: httpx.Response) -> dict[str, int]:
+    """Tokens each listed model takes, where the host says so: vLLM in max_model_len, OpenRouter in context_length."""
+    try:
+        models = answer.json()["data"] if answer.status_code == 200 else []
+        told = {str(m["id"]): m.get("max_model_len") or m.get("context_length") for m in models}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return {name: tokens for name, tokens in told.items() if isinstance(tokens, int)}
 
 
 def _error(answer: httpx.Response) -> str:

@@ -129,6 +129,10 @@ _OVERFLOW = (
     ),
     # vLLM: "The decoder prompt (length 9001) is longer than the maximum model length of 8192"
     re.compile(r"prompt \(length (?P<tokens>\d+)\) is longer than the maximum model length of (?P<limit>\d+)"),
+    # LM Studio (lmstudio-bug-tracker#2256, #546): "... (n_keep: 13055>= n_ctx: 4096)", "Trying to keep the first 9001
+    # tokens when context the overflows. However, the model is loaded with context length of only 8192 tokens"
+    re.compile(r"n_keep: ?(?P<tokens>\d+) ?>= ?n_ctx: ?(?P<limit>\d+)"),
+    re.compile(r"keep the first (?P<tokens>\d+) tokens .*?context length of only (?P<limit>\d+)", re.DOTALL),
     # already Anthropic's words
     re.compile(r"prompt is too long: (?P<tokens>\d+) tokens > (?P<limit>\d+)"),
 )

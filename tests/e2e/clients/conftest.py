@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hosts.chat import Cerebras, Ollama, OpenRouter
+from hosts.chat import Cerebras, LmStudio, Ollama, OpenRouter, Vllm
 from hosts.clouds import Anthropic, Bedrock, Vertex
 from proxying.upstream import Upstream
 
@@ -28,15 +28,20 @@ class Hosts:
     cerebras: Upstream = field(default_factory=lambda: Upstream(Cerebras()))
     ollama: Upstream = field(default_factory=lambda: Upstream(Ollama()))
     openrouter: Upstream = field(default_factory=lambda: Upstream(OpenRouter()))
+    vllm: Upstream = field(default_factory=lambda: Upstream(Vllm()))
+    lmstudio: Upstream = field(default_factory=lambda: Upstream(LmStudio()))
     anthropic: Upstream = field(default_factory=lambda: Upstream(Anthropic()))
     bedrock: Upstream = field(default_factory=lambda: Upstream(Bedrock()))
     vertex: Upstream = field(default_factory=lambda: Upstream(Vertex()))
 
     def all(self) -> list[Upstream]:
-        return [self.cerebras, self.ollama, self.openrouter, self.anthropic, self.bedrock, self.vertex]
+        chat = [self.cerebras, self.ollama, self.openrouter, self.vllm, self.lmstudio]
+        return [*chat, self.anthropic, self.bedrock, self.vertex]
 
     def reset(self) -> None:
-        scripts = [Cerebras(), Ollama(), OpenRouter(), Anthropic(), Bedrock(), Vertex()]
+        scripts = [
+            Cerebras(), Ollama(), OpenRouter(), Vllm(), LmStudio(), Anthropic(), Bedrock(), Vertex(),
+        ]  # fmt: skip
         for host, script in zip(self.all(), scripts, strict=True):
             host.script = script
             host.asked.clear()
@@ -50,6 +55,10 @@ base_url = "{self.cerebras.url}/v1"
 base_url = "{self.openrouter.url}/api/v1"
 [upstreams.ollama]
 base_url = "{self.ollama.url}/v1"
+[upstreams.vllm]
+base_url = "{self.vllm.url}/v1"
+[upstreams.lmstudio]
+base_url = "{self.lmstudio.url}/v1"
 [upstreams.anthropic]
 base_url = "{self.anthropic.url}"
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from hosts.chat import Cerebras, Ollama, OpenRouter
+from hosts.chat import Cerebras, LmStudio, Ollama, OpenRouter, Vllm
 
 from ..conftest import StackHome
 from .conftest import Hosts, chats, store
@@ -53,6 +54,24 @@ class TestTest:
         found_grades = grades(stack, "openrouter", "--model", "openai/gpt-4o")
         assert found_grades.pop("context") == "warn"  # it does not say how much it takes
         assert len(found_grades) == 6 and set(found_grades.values()) == {"ok"}
+
+    @pytest.mark.parametrize("name", ["vllm", "lmstudio"])
+    def test_a_host_on_this_machine_passes_without_a_key(self, stack: StackHome, name: str) -> None:
+        found_grades = grades(stack, name)
+        assert found_grades.pop("context") == "warn"
+        assert set(found_grades.values()) == {"ok"} and {"address", "stream", "tools"} <= set(found_grades)
+
+    def test_the_context_that_vllm_names_is_in_the_remedy(self, stack: StackHome) -> None:
+        remedy = found(stack, "vllm")["context"]["remedy"].split()
+        assert remedy == f"llmstack upstream add vllm --model {Vllm.MODEL} --context 65536".split()
+        (stack.root / "config" / "models.toml").unlink()
+        host = stack.run(*remedy[1:], "--no-key", "--base-url", "http://127.0.0.1:9/v1")
+        assert host.status == 0, host.err
+
+    def test_vllm_without_its_tool_parser_names_its_flags(self, stack: StackHome, hosts: Hosts) -> None:
+        hosts.vllm.script = Vllm(tools=False)
+        tools = found(stack, "vllm")["tools"]
+        assert tools["status"] == "fail" and "--enable-auto-tool-choice" in tools["finding"]
 
     def test_official_anthropic_passes(self, stack: StackHome) -> None:
         assert set(grades(stack, "anthropic").values()) == {"ok"}
@@ -104,6 +123,18 @@ class TestTest:
     def test_an_unknown_name(self, stack: StackHome) -> None:
         ran = stack.run("upstream", "test", "nobody")
         assert ran.status == 2 and "known are" in ran.err
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("name", "model"), [("vllm", Vllm.MODEL), ("lmstudio", LmStudio.MODEL)])
+def test_a_prompt_too_long_for_a_local_host_makes_the_client_compact(
+    stack: StackHome, hosts: Hosts, name: str, model: str, stream: bool
+) -> None:
+    hosts.vllm.script, hosts.lmstudio.script = Vllm(context=100), LmStudio(context=100)
+    long = [{"role": "user", "content": "word " * 400}]
+    status, answer = ask(stack, model=f"{name}/{model}", messages=long, stream=stream)
+    assert status == 400
+    assert re.fullmatch(r"prompt is too long: \d+ tokens > 100 maximum", answer["error"]["message"])
 
 
 def test_list_shows_keys_by_state_only(stack: StackHome) -> None:

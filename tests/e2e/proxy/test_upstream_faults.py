@@ -220,8 +220,10 @@ def test_the_output_is_clamped_to_the_room_left(stand: Stand, upstream: Upstream
         {"error": {"code": 400, "message": "request (9001 tokens) exceeds the available context size (8192 tokens), try increasing it", "type": "exceed_context_size_error", "n_prompt_tokens": 9001, "n_ctx": 8192}},  # noqa: E501
         {"error": {"message": "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens.", "code": "context_length_exceeded"}},  # noqa: E501
         {"object": "error", "message": "The decoder prompt (length 9001) is longer than the maximum model length of 8192"},  # noqa: E501
+        {"error": "The number of tokens to keep from the initial prompt is greater than the context length (n_keep: 9001>= n_ctx: 8192). Try to load the model with a larger context length, or provide a shorter input."},  # noqa: E501
+        {"error": "Trying to keep the first 9001 tokens when context the overflows. However, the model is loaded with context length of only 8192 tokens, which is not enough."},  # noqa: E501
     ],
-    ids=["llama-server", "OpenAI", "vLLM"],
+    ids=["llama-server", "OpenAI", "vLLM", "LM Studio", "older LM Studio"],
 )  # fmt: skip
 def test_an_upstream_s_own_overflow_gets_the_words_that_compact(stand: Stand, upstream: Upstream, error: Any) -> None:
     async def overflow(asked: Asked, wire: Wire) -> None:
