@@ -231,7 +231,7 @@ class TestARunningDemoStack:
             assert set(decision) >= {"flag", "value", "reason", "cost"}
 
     def test_bench_measures_by_the_contract(self, demo_stack: StackHome) -> None:
-        ran = demo_stack.run("bench", "--json")
+        ran = demo_stack.run("bench", "--json", timeout_s=600)
         assert ran.status in (0, 1), ran.err
         result = json.loads(ran.out)
         for key in (

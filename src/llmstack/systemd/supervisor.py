@@ -108,8 +108,12 @@ class SystemdSupervisor:
             self._check_loaded(unit, properties)
         stale = {u for u in wanted if (u in desired and before.get(u) != desired[u]) or self._outdated(u, shown[u])}
         down = {unit for unit in wanted if not _is_up(shown[unit])}
-        if stale - down:
-            manager.systemctl("stop", *sorted(stale - down), timeout_s=_STOP_TIMEOUT_S)
+        # One that waits for its automatic restart is stopped too: a start would only join that restart, and the manager
+        # counts it as one more death (service_start, service_enter_restart in systemd's service.c).
+        idle = {unit for unit in wanted if shown[unit].get("ActiveState") in ("inactive", "failed")}
+        busy = sorted((stale | down) - idle)
+        if busy:
+            manager.systemctl("stop", *busy, timeout_s=_STOP_TIMEOUT_S)
         if wanted:
             manager.systemctl("enable", "--quiet", *wanted)
         self._start(sorted(stale | down))

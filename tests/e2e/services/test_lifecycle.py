@@ -135,6 +135,15 @@ def test_a_killed_service_comes_back_and_its_death_is_told(stack: Stack) -> None
     assert answers(stack)
 
 
+def test_an_up_while_a_dead_service_waits_for_its_restart_is_no_further_death(stack: Stack) -> None:
+    stack.up("--ctx", "8192")
+    os.kill(pids(stack)["server"], signal.SIGKILL)
+    shown = stack.run("up", str(stack.model), "--ctx", "16384", *stack.home.ports)
+    assert shown.status == 0, shown.err
+    assert status(stack)["services"]["server"]["restarts"] == 0
+    assert answers(stack)
+
+
 def test_a_model_that_cannot_load_leaves_the_old_stack_answering(stack: Stack, tmp_path: Path) -> None:
     stack.up("--ctx", "8192")
     before = pids(stack)
