@@ -284,7 +284,6 @@ class _Client:
         run, exchange = self._run, self._exchange
         self._started = True
         exchange.status = 200
-        exchange.first_byte = time.monotonic()
         sent = [
             *headers,
             (b"request-id", exchange.id.encode()),
@@ -347,6 +346,7 @@ def _record(exchange: Exchange, run: Run) -> None:
     exchange.fallback = run.fallback
     exchange.retries = run.retries
     exchange.queue_ms = run.queue_ms
+    exchange.first_token = run.first_token
     stream = run.stream
     failure = run.refused
     exchange.audit = run.audit

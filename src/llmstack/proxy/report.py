@@ -43,7 +43,7 @@ class Exchange:
     tools: int = 0
     stop_reason: str = ""
     cause: str = ""
-    first_byte: float | None = None
+    first_token: float | None = None
     queue_ms: float | None = None
     fallback: str = ""
     joined: bool = False
@@ -79,8 +79,8 @@ class Exchange:
             line["disconnected"] = True
         if self.queue_ms is not None:
             line["queue_ms"] = round(self.queue_ms, 1)
-        if self.first_byte is not None:
-            line["ttft_ms"] = round((self.first_byte - self.started) * 1000, 1)
+        if self.first_token is not None:
+            line["ttft_ms"] = round(max(self.first_token - self.started, 0.0) * 1000, 1)
         line["total_ms"] = round((now - self.started) * 1000, 1)
         return line
 
@@ -102,7 +102,7 @@ class Reporter:
         )
         self.ttft = Histogram(
             "llmstack_ttft_seconds",
-            "Time to the first byte of an answer",
+            "Time to the first block of an answer; keepalives do not count",
             ["upstream"],
             buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300),
             **made,
@@ -133,8 +133,8 @@ class Reporter:
             self.tokens.labels(upstream, "out").inc(exchange.tokens_out)
         if exchange.audit is not None:
             self.prefix.labels(exchange.audit.why).inc()
-        if exchange.first_byte is not None and exchange.upstream:
-            self.ttft.labels(upstream).observe(exchange.first_byte - exchange.started)
+        if exchange.first_token is not None and exchange.upstream:
+            self.ttft.labels(upstream).observe(max(exchange.first_token - exchange.started, 0.0))
         if exchange.joined:
             self.joined.inc()
         if exchange.disconnected:

@@ -14,11 +14,12 @@ The resend of a client that gave up arrives within the grace, so a long prefill 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Hashable
 
 from llmstack.catalog.routes import Target
 from llmstack.protocol import sse
-from llmstack.protocol.anthropic import Event
+from llmstack.protocol.anthropic import BlockStart, Event
 from llmstack.protocol.errors import Cause, Failure, Kind, Refused
 from llmstack.protocol.message import Assembler
 from llmstack.protocol.stream import MessageStream
@@ -74,7 +75,8 @@ class Run:
         self.upstream = ""
         self.fallback = ""
         self.retries = 0
-        self.first_byte: float | None = None
+        self.first_byte: float | None = None  # of the upstream's answer
+        self.first_token: float | None = None  # monotonic seconds; a keepalive is none
         self.queue_ms: float | None = None
         self.sent_body = b""
         self.audit: Audit | None = None
@@ -130,6 +132,8 @@ class Run:
     def emit(self, events: list[Event]) -> None:
         if not events or self.done:
             return
+        if self.first_token is None and any(isinstance(event, BlockStart) for event in events):
+            self.first_token = time.monotonic()
         if not self.streaming:
             self.assembler.receive(events)
             return

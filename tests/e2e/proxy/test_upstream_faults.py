@@ -141,6 +141,7 @@ def test_silence_is_filled_with_what_the_client_counts(tmp_path: Path, upstream:
     upstream.script = only(slow)
     with standing(tmp_path / "h", models=models) as stand:
         answer = stand.post(ask())
+    assert stand.requests()[-1]["ttft_ms"] >= 2400, "a keepalive is no first token"
     names = [name for name, _ in answer.events]
     assert names[0] == "message_start" and names[1] == "message_delta" and answer.said == "late"
     idle = [data for name, data in answer.events if name == "message_delta" and data["delta"]["stop_reason"] is None]
