@@ -49,14 +49,15 @@ def list_command(as_json: bool) -> int:
 @click.option("--model", metavar="NAME", help="The model to ask for (default: its profile's, else the first it lists).")
 @json_option
 def test_command(name: str, model: str | None, as_json: bool) -> int:
-    from llmstack.client.upstream_check import Grade, check_upstream
+    from llmstack.client.upstream_check import check_upstream
+    from llmstack.findings import Level
     from llmstack.paths import home
     from llmstack.render.output import Progress, show_json
     from llmstack.render.upstream import show_checks
 
     with Progress() as progress:
         checks = check_upstream(home(), name, model, progress)
-    ok = all(check.status is not Grade.FAIL for check in checks)
+    ok = all(check.status is not Level.FAIL for check in checks)
     if as_json:
         show_json({"upstream": name, "ok": ok, "checks": [check.to_json() for check in checks]})
     else:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-import enum
 import io
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -23,6 +21,7 @@ from llmstack.client import ollama
 from llmstack.client.profile import files, routing
 from llmstack.deploy import keys
 from llmstack.errors import BadInput, StackError
+from llmstack.findings import Finding, Level
 from llmstack.paths import Home
 from llmstack.proxy.app import Proxy
 from llmstack.proxy.gate import Policy
@@ -38,27 +37,10 @@ _TOOL = {
 _ASK_TOOL = "Read the file notes.txt with the read_file tool. Call the tool; do not answer yourself."
 
 
-class Grade(enum.StrEnum):
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    name: str
-    status: Grade
-    finding: str
-    remedy: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        return {"name": self.name, "status": self.status.value, "finding": self.finding, "remedy": self.remedy}
-
-
 Say = Callable[[str], None]
 
 
-def check_upstream(home: Home, name: str, model: str | None, say: Say) -> tuple[Check, ...]:
+def check_upstream(home: Home, name: str, model: str | None, say: Say) -> tuple[Finding, ...]:
     """The checks in their order, up to one that makes the rest pointless. Raises BadInput for an unknown name."""
     found = routing(home)
     if name not in found.upstreams:
@@ -69,7 +51,9 @@ def check_upstream(home: Home, name: str, model: str | None, say: Say) -> tuple[
     live = Live(home, lambda event, fields: None).start()
     examiner = _Examiner(home, live, target, model, say)
     if found.offline and not target.stays_here:
-        return (Check("offline", Grade.FAIL, f"{name} is not on this machine", "llmstack upstream offline off"),)
+        return (
+            Finding("offline", Level.FAIL, f"{name} is not on this machine", remedy="llmstack upstream offline off"),
+        )
     return tuple(examiner.run())
 
 
@@ -80,13 +64,13 @@ class _Examiner:
         self._target = target
         self._model = model
         self._say = say
-        self._checks: list[Check] = []
+        self._checks: list[Finding] = []
         self._contexts: dict[str, int] = {}
 
-    def run(self) -> list[Check]:
+    def run(self) -> list[Finding]:
         base = self._live.base_url(self._target)
         if base is None:
-            self._add("address", Grade.FAIL, "the stack is not deployed", "llmstack up")
+            self._add("address", Level.FAIL, "the stack is not deployed", "llmstack up")
             return self._checks
         headers = self._key()
         if headers is None or not self._address(base, headers) or not self._choose_model():
@@ -95,8 +79,8 @@ class _Examiner:
         self._context(base)
         return self._checks
 
-    def _add(self, name: str, grade: Grade, finding: str, remedy: str = "") -> None:
-        self._checks.append(Check(name, grade, finding, remedy))
+    def _add(self, name: str, level: Level, finding: str, remedy: str = "") -> None:
+        self._checks.append(Finding(name, level, finding, remedy=remedy))
 
     # ---- straight at the upstream ---------------------------------------------------------------------------
 
@@ -105,12 +89,12 @@ class _Examiner:
         try:
             key = self._live.key(target)
         except StackError as error:
-            self._add("key", Grade.FAIL, error.what, error.next or f"llmstack upstream add {target.name}")
+            self._add("key", Level.FAIL, error.what, error.next or f"llmstack upstream add {target.name}")
             return None
         if key is None:
-            self._add("key", Grade.OK, "none needed")
+            self._add("key", Level.OK, "none needed")
             return dict(target.extra_headers)
-        self._add("key", Grade.OK, "there is one, readable by you alone")
+        self._add("key", Level.OK, "there is one, readable by you alone")
         name = "x-api-key" if target.kind == "anthropic" else "authorization"
         value = key if target.kind == "anthropic" else f"Bearer {key}"
         version = {"anthropic-version": "2023-06-01"} if target.kind == "anthropic" else {}
@@ -124,14 +108,14 @@ class _Examiner:
             answer = httpx.get(f"{base}/v1/models", headers=headers, timeout=20, trust_env=not self._target.stays_here)
         except httpx.HTTPError as error:
             start = {"ollama": "ollama serve", "local": "llmstack up"}.get(name, "start it, or correct base_url")
-            self._add("address", Grade.FAIL, f"nothing answers at {base} ({type(error).__name__})", start)
+            self._add("address", Level.FAIL, f"nothing answers at {base} ({type(error).__name__})", start)
             return False
-        self._add("address", Grade.OK, f"{base} answers")
+        self._add("address", Level.OK, f"{base} answers")
         # LiteLLM without a database looks a wrong key up in it, and answers 400 because there is none.
         if answer.status_code in (401, 403) or "no_db_connection" in answer.text[:500]:
             self._add(
                 "key",
-                Grade.FAIL,
+                Level.FAIL,
                 f"{name} refuses the key (HTTP {answer.status_code})",
                 f"llmstack upstream add {name}",
             )
@@ -148,7 +132,7 @@ class _Examiner:
         if model is None:
             self._add(
                 "model",
-                Grade.FAIL,
+                Level.FAIL,
                 "it lists no models, and none was named",
                 f"llmstack upstream test {target.name} --model M",
             )
@@ -157,9 +141,9 @@ class _Examiner:
         if self._listed and model not in self._listed and target.name != "local":
             near = difflib.get_close_matches(model, self._listed, 3, 0.4) or self._listed[:3]
             remedy = f"ollama pull {model}" if target.name == "ollama" else f"--model {near[0]}"
-            self._add("model", Grade.FAIL, f"it has no {model}; it has {', '.join(near)}", remedy)
+            self._add("model", Level.FAIL, f"it has no {model}; it has {', '.join(near)}", remedy)
             return False
-        self._add("model", Grade.OK, model + ("" if self._listed else " (it lists none)"))
+        self._add("model", Level.OK, model + ("" if self._listed else " (it lists none)"))
         return True
 
     def _model_of_profile(self) -> str | None:
@@ -185,31 +169,31 @@ class _Examiner:
         system = [{"type": "text", "text": "Answer in one word."}]
         answer = await self._post(client, system=system, messages=[{"role": "user", "content": "Say yes."}])
         if answer.status_code != 200:
-            self._add("answer", Grade.FAIL, _error(answer), _REMEDY.get(answer.status_code, ""))
+            self._add("answer", Level.FAIL, _error(answer), _REMEDY.get(answer.status_code, ""))
             return False
         usage = answer.json()["usage"]
         tokens = usage["input_tokens"] + usage.get("cache_read_input_tokens", 0)
         if tokens < 2 or not usage["output_tokens"]:
-            self._add("answer", Grade.WARN, "it reports no usage: Claude Code cannot tell how full the context is")
+            self._add("answer", Level.WARN, "it reports no usage: Claude Code cannot tell how full the context is")
         else:
-            self._add("answer", Grade.OK, f"{tokens} tokens in, {usage['output_tokens']} out")
+            self._add("answer", Level.OK, f"{tokens} tokens in, {usage['output_tokens']} out")
         return True
 
     async def _stream(self, client: httpx.AsyncClient) -> bool:
         self._say("asking for a stream")
         answer = await self._post(client, stream=True, messages=[{"role": "user", "content": "Count from 1 to 5."}])
         if answer.status_code != 200:
-            self._add("stream", Grade.FAIL, _error(answer), "set stream = false for this upstream")
+            self._add("stream", Level.FAIL, _error(answer), "set stream = false for this upstream")
             return True
         events = _events(answer.text)
         kinds = [event["type"] for event in events]
         if kinds.count("message_stop") != 1:
             failed = next((event["error"]["message"] for event in events if event["type"] == "error"), "it ended early")
             self._add(
-                "stream", Grade.FAIL, f"the stream is not complete: {failed}", "set stream = false for this upstream"
+                "stream", Level.FAIL, f"the stream is not complete: {failed}", "set stream = false for this upstream"
             )
         else:
-            self._add("stream", Grade.OK, f"{kinds.count('content_block_delta')} pieces")
+            self._add("stream", Level.OK, f"{kinds.count('content_block_delta')} pieces")
         return True
 
     async def _tools(self, client: httpx.AsyncClient) -> bool:
@@ -217,7 +201,7 @@ class _Examiner:
         question = {"role": "user", "content": _ASK_TOOL}
         answer = await self._post(client, stream=True, tools=[_TOOL], messages=[question])
         if answer.status_code != 200:
-            self._add("tools", Grade.FAIL, _error(answer), "choose a model that can call tools")
+            self._add("tools", Level.FAIL, _error(answer), "choose a model that can call tools")
             return True
         content = _content(_events(answer.text))
         calls = [block for block in content if block["type"] == "tool_use"]
@@ -225,7 +209,7 @@ class _Examiner:
             said = "".join(block.get("text", "") for block in content)[:80]
             self._add(
                 "tools",
-                Grade.FAIL,
+                Level.FAIL,
                 f"no tool call came back, but: {said!r}",
                 "choose a model that can call tools; Claude Code is of no use without",
             )
@@ -234,9 +218,9 @@ class _Examiner:
         messages = [question, {"role": "assistant", "content": content}, {"role": "user", "content": [result]}]
         answer = await self._post(client, tools=[_TOOL], messages=messages)
         if answer.status_code != 200:
-            self._add("tools", Grade.FAIL, f"the tool's result was not taken: {_error(answer)}")
+            self._add("tools", Level.FAIL, f"the tool's result was not taken: {_error(answer)}")
         else:
-            self._add("tools", Grade.OK, f"called {calls[0]['name']}, and took the result")
+            self._add("tools", Level.OK, f"called {calls[0]['name']}, and took the result")
         return True
 
     def _context(self, base: str) -> None:
@@ -244,13 +228,13 @@ class _Examiner:
         if self._live.context(target) is not None or target.kind == "anthropic":
             known = self._live.context(target)
             if known is not None and known < ollama.ENOUGH_TOKENS:
-                self._add("context", Grade.WARN, f"{known} tokens are too few for Claude Code", "32768 or more")
+                self._add("context", Level.WARN, f"{known} tokens are too few for Claude Code", "32768 or more")
             elif known is not None:
-                self._add("context", Grade.OK, f"{known} tokens")
+                self._add("context", Level.OK, f"{known} tokens")
         else:
             told = self._contexts.get(self._asked)
             self._add(
-                "context", Grade.WARN,
+                "context", Level.WARN,
                 f"it takes {told} tokens, but the proxy was not told so: Claude Code will count on a million"
                 if told else "not known: Claude Code will count on a million tokens",
                 f"llmstack upstream add {target.name} --model {self._asked} --context {told or 'N'}",
@@ -265,12 +249,12 @@ class _Examiner:
             wanted = self._live.context(self._target) or ollama.ENOUGH_TOKENS
             if model.context < wanted:
                 self._add(
-                    "num_ctx", Grade.FAIL,
+                    "num_ctx", Level.FAIL,
                     f"Ollama runs {model.name} with {model.context} tokens, and cuts off what is longer without a word",
                     f"llmstack upstream add ollama --model {model.name} --context {max(wanted, 65536)}",
                 )  # fmt: skip
             else:
-                self._add("num_ctx", Grade.OK, f"Ollama runs it with {model.context} tokens")
+                self._add("num_ctx", Level.OK, f"Ollama runs it with {model.context} tokens")
 
 
 _REMEDY = {401: "llmstack upstream add NAME   with a key that is valid", 429: "wait, or ask for a higher rate"}

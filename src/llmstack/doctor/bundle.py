@@ -18,7 +18,7 @@ import msgspec
 from llmstack import __version__
 from llmstack.deploy import record
 from llmstack.deploy.supervisors import supervisor_for
-from llmstack.doctor.findings import Facts, Report
+from llmstack.doctor.facts import Facts, Report
 from llmstack.errors import BadInput, StackError
 from llmstack.paths import Home
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from llmstack.doctor.findings import Facts, Finding, Level
+from llmstack.doctor.facts import Facts
+from llmstack.findings import Finding, Level
 
 TESTED = (2, 1, 197)  # the release whose requests were observed
 OLDEST = (2, 0, 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llmstack.deploy.status import gather as gather_status
 from llmstack.doctor import gather_client, gather_machine, gather_stack
-from llmstack.doctor.findings import Facts
+from llmstack.doctor.facts import Facts
 from llmstack.paths import Home
 
 

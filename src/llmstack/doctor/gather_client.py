@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from llmstack.doctor.findings import ClientFacts
+from llmstack.doctor.facts import ClientFacts
 
 VERSION_TIMEOUT_S = 20.0
 # Settings (settings.json, "env") that win over the environment `llmstack claude` gives.

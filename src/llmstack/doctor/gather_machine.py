@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from llmstack.detect.hardware import detect
-from llmstack.doctor.findings import ClockFacts, DiskFacts, EngineFacts, GpuFacts, GpuHolder
+from llmstack.doctor.facts import ClockFacts, DiskFacts, EngineFacts, GpuFacts, GpuHolder
 from llmstack.errors import StackError
 from llmstack.hardware import Hardware
 from llmstack.paths import PACKAGE, Home

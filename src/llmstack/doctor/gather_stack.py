@@ -9,7 +9,7 @@ from typing import Any
 from llmstack.deploy import ports as port_owners
 from llmstack.deploy.record import Stack
 from llmstack.deploy.status import StackStatus
-from llmstack.doctor.findings import PortFacts, ProxyFacts, SecretFacts, ServiceFacts, StackFacts, SupervisorFacts
+from llmstack.doctor.facts import PortFacts, ProxyFacts, SecretFacts, ServiceFacts, StackFacts, SupervisorFacts
 from llmstack.doctor.gather_machine import descendants, user_id
 from llmstack.errors import StackError
 from llmstack.paths import Home, resource

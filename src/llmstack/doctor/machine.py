@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llmstack.doctor.findings import Facts, Finding, Level
+from llmstack.doctor.facts import Facts
+from llmstack.findings import Finding, Level
 
 LOW_DISK_MIB = 5 * 1024
 _REBOOT = "sudo reboot   (or: sudo modprobe -r nvidia_uvm nvidia && sudo modprobe nvidia)"

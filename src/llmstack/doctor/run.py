@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmstack.doctor import client, machine, stack
-from llmstack.doctor.findings import Check, Facts, Report
+from llmstack.doctor.facts import Check, Facts, Report
 
 CHECKS: tuple[Check, ...] = (*machine.CHECKS, *stack.CHECKS, *client.CHECKS)
 

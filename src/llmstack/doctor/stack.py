@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llmstack.doctor.findings import Facts, Finding, Level
+from llmstack.doctor.facts import Facts
+from llmstack.findings import Finding, Level
 
 
 def services(facts: Facts) -> Iterator[Finding]:

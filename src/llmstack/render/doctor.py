@@ -6,7 +6,8 @@ import shutil
 import textwrap
 from pathlib import Path
 
-from llmstack.doctor.findings import Finding, Level, Report
+from llmstack.doctor.facts import Report
+from llmstack.findings import Finding, Level
 from llmstack.render.output import show, style
 
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
@@ -17,7 +18,7 @@ def show_report(report: Report, *, show_all: bool) -> None:
     """Warnings and failures in full; what passed as one line each, or counted."""
     for finding in report.findings:
         if show_all or finding.status is not Level.OK or finding.name in ("engine", "gpu", "stack"):
-            _show(finding)
+            show_finding(finding)
     passed = sum(finding.status is Level.OK for finding in report.findings)
     warned = sum(finding.status is Level.WARN for finding in report.findings)
     failed = sum(finding.status is Level.FAIL for finding in report.findings)
@@ -31,7 +32,7 @@ def show_bundle(path: Path, names: tuple[str, ...]) -> None:
     show("Secrets, your home folder and this machine's name were taken out; look through it before you share it.")
 
 
-def _show(finding: Finding) -> None:
+def show_finding(finding: Finding) -> None:
     mark = style(f"{finding.status.value:<4}", _COLOURS[finding.status])
     indent = " " * (5 + _NAME + 1)
     width = max(shutil.get_terminal_size().columns - len(indent), 30)

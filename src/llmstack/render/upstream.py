@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llmstack.client.upstream_check import Check, Grade
-from llmstack.render.output import show, style
-
-_COLOURS = {Grade.OK: "green", Grade.WARN: "yellow", Grade.FAIL: "red"}
+from llmstack.findings import Finding, Level
+from llmstack.render.doctor import show_finding
+from llmstack.render.output import show
 
 
 def show_list(rows: Sequence[dict[str, Any]], offline: bool) -> None:
@@ -23,11 +22,8 @@ def show_list(rows: Sequence[dict[str, Any]], offline: bool) -> None:
         show("offline = true: none that is not on this machine is asked")
 
 
-def show_checks(name: str, checks: Sequence[Check]) -> None:
-    width = max(len(check.name) for check in checks)
+def show_checks(name: str, checks: Sequence[Finding]) -> None:
     for check in checks:
-        show(f"{style(f'{check.status.value:<4}', _COLOURS[check.status])}  {check.name:<{width}}  {check.finding}")
-        if check.remedy and check.status is not Grade.OK:
-            show(f"      {'':<{width}}  next: {check.remedy}")
-    if all(check.status is not Grade.FAIL for check in checks):
+        show_finding(check)
+    if all(check.status is not Level.FAIL for check in checks):
         show(f"{name} can be used: llmstack claude --profile {name}")

@@ -9,16 +9,14 @@ from typing import Any
 import pytest
 
 from llmstack.doctor.bundle import redact
-from llmstack.doctor.findings import (
+from llmstack.doctor.facts import (
     ClientFacts,
     ClockFacts,
     DiskFacts,
     EngineFacts,
     Facts,
-    Finding,
     GpuFacts,
     GpuHolder,
-    Level,
     PortFacts,
     ProxyFacts,
     SecretFacts,
@@ -29,6 +27,7 @@ from llmstack.doctor.findings import (
 from llmstack.doctor.gather_client import covers_loopback, fighting_keys
 from llmstack.doctor.gather_machine import kernel_driver, pci_cards
 from llmstack.doctor.run import judge
+from llmstack.findings import Finding, Level
 from llmstack.hardware import Cpu, Device, Hardware, Ram
 
 CARD = Device("NVIDIA GeForce RTX 4070", "CUDA", 12282, 11500)

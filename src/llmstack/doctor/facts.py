@@ -1,39 +1,13 @@
-"""What a check says, and what it looks at. Records only."""
+"""What the checks look at, and the report they make. Records only."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llmstack.findings import Finding, Level
 from llmstack.hardware import Hardware
-
-
-class Level(enum.StrEnum):
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """finding: what is so. cause: why that matters or where it comes from. remedy: a command."""
-
-    name: str
-    status: Level
-    finding: str
-    cause: str = ""
-    remedy: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        return {
-            "name": self.name,
-            "status": self.status.value,
-            "finding": self.finding,
-            "cause": self.cause,
-            "remedy": self.remedy,
-        }
 
 
 @dataclass(frozen=True, slots=True)
