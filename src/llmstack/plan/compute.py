@@ -22,11 +22,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmstack.plan.assignment import Assignment
-from llmstack.plan.facts import DELTA_NET, MAMBA, Block, Facts, Kind
+from llmstack.gguf import row_bytes
+from llmstack.plan import graph
+from llmstack.plan.allocator import Program, Size
+from llmstack.plan.assignment import KV_TYPES, Assignment
+from llmstack.plan.facts import DELTA_NET, MAMBA, UNGATED, Block, Facts, Kind
+from llmstack.plan.tensors import is_quantised
 
 MIB = 1 << 20
-UNGATED = frozenset({"nemotron_h", "nemotron_h_moe"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +46,13 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Cells per stream, streams, tokens in a ubatch; copy: bytes of one block's cache (what -nkvo moves)."""
+    """Cells per stream, streams, tokens in a ubatch, and sequences."""
 
     full: int
     window: int
     streams: int
     ubatch: int
-    copy: int
+    sequences: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,6 @@ class _Rows:
     host: int
     experts_host: int  # when only its experts are on the host
     experts_gpu: int  # the GPU's side of that
-    query: int
 
 
 class Compute:
@@ -71,6 +73,10 @@ class Compute:
         self._uniform = {b.kind for b in facts.blocks} == {Kind.FULL}
         self._seen: dict[tuple[int, int], tuple[bool, bool]] = {}
         self._rows = [_rows(facts, block) for block in facts.blocks]
+        self._programs: dict[tuple[object, ...], Program] = {}
+        self._peaks: dict[tuple[object, ...], int] = {}
+        self._spans: dict[tuple[int, int], tuple[tuple[Block, ...], tuple[int, ...]]] = {}
+        self._sorts = [hash(graph.signature(block)) for block in facts.blocks]
         self._state = 4 * facts.state_s if facts.recurrent and facts.arch not in DELTA_NET else 0
 
     def masks(self, shape: Shape, low: int = 0, high: int = 1 << 20) -> int:
@@ -109,17 +115,54 @@ class Compute:
             # op-offload: blocks in RAM run on the first GPU in large batches, one matrix at a time
             rows = max(rows, max(r.host for r in self._rows[: layout.start]))
             total += self._staged(Layout(0, layout.start, False, 0, 0, 1), layout.start)
+        copied = total
         masks = self.masks(shape, layout.low, layout.high)
         total += 4 * shape.ubatch * rows + masks + self._state * shape.streams
-        if a.nkvo:
-            total += shape.copy + 4 * shape.ubatch * (max((r.query for r in mine), default=0) + 2 * self.facts.n_embd)
         if layout.has_output:
             total += 4 * self.facts.n_vocab * a.parallel
+        if a.nkvo and mine:
+            apart = self._cache_in_ram(a, shape, layout)
+            moved = a.ncmoe > layout.low or a.ncffn > layout.low or (staged and layout.start > 0)
+            total = max(total, apart + copied) if moved else apart
         if pipelines(a, layout.start, layout.devices):
             total += 3 * masks + 4 * shape.ubatch * (12 if layout.low == 0 else 9) * self.facts.n_embd
         if a.draft_max and layout.has_output:
             total += self._draft(shape)
         return total
+
+    def _cache_in_ram(self, a: Assignment, shape: Shape, layout: Layout) -> int:
+        """-nkvo: the allocator replayed over the blocks with their caches' copies (plan.graph, plan.allocator)."""
+        trunk = layout.high - (0 if a.draft_max else sum(b.draft for b in self.facts.blocks[layout.low : layout.high]))
+        first = layout.low == 0 and layout.start == 0
+        span, sorts = self._span(layout.low, trunk)
+        if not span:
+            return 8 * shape.ubatch * self.facts.n_embd
+        turned = self._turned(a)
+        key = (sorts, first, turned)
+        again = (key, shape, a.type_k, a.type_v)
+        peak = self._peaks.get(again)
+        if peak is None:
+            program = self._programs.get(key)
+            if program is None:
+                program = self._programs[key] = graph.Walk(self.facts, turned=turned).program(span, first=first)
+            peak = program.peak([_bytes(size, a, shape) for size in program.table])
+            if not self.facts.known:  # the order of its tensors is a guess: nothing fits a hole
+                peak += max(_bytes(size, a, shape) for size in program.table)
+            self._peaks[again] = peak
+        return peak
+
+    def _span(self, low: int, high: int) -> tuple[tuple[Block, ...], tuple[int, ...]]:
+        found = self._spans.get((low, high))
+        if found is None:
+            span = graph.representative(self.facts.arch, self.facts.blocks[low:high])
+            found = self._spans[low, high] = span, tuple(self._sorts[low : low + len(span)])
+        return found
+
+    def _turned(self, a: Assignment) -> tuple[bool, bool]:
+        """llama_kv_cache: K and V are rotated before they are quantised when heads are a multiple of 64."""
+        if self.facts.mla or any(b.head_dim % 64 for b in self.facts.blocks if b.k_width):
+            return False, False
+        return is_quantised(KV_TYPES[a.type_k]), is_quantised(KV_TYPES[a.type_v])
 
     def _draft(self, shape: Shape) -> int:
         """The prediction block's own context: one block and a mask over the whole context."""
@@ -165,6 +208,26 @@ class Compute:
         if a.draft_max:
             total += shape.ubatch * (4 * 2 * d + 2 * shape.full)
         return total
+
+
+def _bytes(size: Size, a: Assignment, shape: Shape) -> int:
+    units = {
+        graph.ROW: 4 * shape.ubatch,
+        graph.SEQUENCE: 4 * shape.sequences,
+        graph.OTHERS: 4 * (shape.sequences - 1),
+        graph.BYTES: 1,
+        graph.MASK[Kind.FULL]: 2 * shape.ubatch * shape.full,
+        graph.MASK[Kind.WINDOW]: 2 * shape.ubatch * shape.window,
+    }
+    total = 0
+    for unit, amount in size:
+        if unit in units:
+            total += amount * units[unit]
+            continue
+        kind = KV_TYPES[a.type_k if unit in graph.KEYS.values() else a.type_v]
+        cells = shape.window if unit in (graph.KEYS[Kind.WINDOW], graph.VALUES[Kind.WINDOW]) else shape.full
+        total += row_bytes(kind, -(-amount // 32) * 32) * cells * shape.streams
+    return -(-total // 32) * 32
 
 
 def pipelines(a: Assignment, start: int, devices: int) -> bool:
@@ -215,7 +278,7 @@ def _rows(facts: Facts, block: Block) -> _Rows:
     if facts.mla:
         latent = block.heads * facts.latent_row + d
         whole, part, host = max(whole, latent + 2 * d), max(part, latent), max(host, latent + 3 * d)
-    return _Rows(whole, part, host, outside, inside, query)
+    return _Rows(whole, part, host, outside, inside)
 
 
 def _expert_rows(facts: Facts, block: Block) -> tuple[int, bool]:

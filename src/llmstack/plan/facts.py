@@ -23,6 +23,7 @@ KNOWN = frozenset(
 )  # fmt: skip
 DELTA_NET = frozenset({"qwen3next", "qwen35", "qwen35moe"})
 MAMBA = frozenset({"granitehybrid", "nemotron_h", "nemotron_h_moe"})
+UNGATED = frozenset({"nemotron_h", "nemotron_h_moe"})  # relu squared, no gate
 _SWA_PATTERN = {"gpt-oss": 2, "gemma3": 6}  # load_swa_pattern(ml, N) of each model
 
 
@@ -95,7 +96,7 @@ class Facts:
     known: bool
     has_template: bool
     template_ignores_switch: bool  # it makes the model think and never reads enable_thinking
-    latent_row: int = 0  # MLA: values per head that are alive at once
+    latent: tuple[int, int, int, int] = (0, 0, 0, 0)  # MLA per head: latent, rotated, key and value widths
     path: str = ""
     moe: bool = field(init=False)
     recurrent: bool = field(init=False)
@@ -119,6 +120,12 @@ class Facts:
     @property
     def n_draft(self) -> int:
         return sum(block.draft for block in self.blocks)
+
+    @property
+    def latent_row(self) -> int:
+        """Values per head alive at once: the absorbed query, the latent result, its projection, the plain query."""
+        lora, rope, k_mla, v_mla = self.latent
+        return (lora + rope) + lora + v_mla + max(k_mla - rope, 0)
 
     @property
     def expert_share(self) -> float:
@@ -248,16 +255,18 @@ def read_facts(header: GgufHeader, *, path: str = "") -> Facts:
         known=arch in KNOWN,
         has_template=bool(template),
         template_ignores_switch="<think>" in template and "enable_thinking" not in template,
-        latent_row=_latent_row(keys) if mla else 0,
+        latent=_latent(keys) if mla else (0, 0, 0, 0),
         path=path,
     )
 
 
-def _latent_row(keys: _Keys) -> int:
-    """src/models/deepseek2.cpp: the absorbed query, the latent result, its projection, and the plain query part."""
-    lora, rope = keys.get("attention.kv_lora_rank", 0), keys.get("rope.dimension_count", 64)
-    k_mla, v_mla = keys.get("attention.key_length_mla", 0), keys.get("attention.value_length_mla", 0)
-    return (lora + rope) + lora + v_mla + max(k_mla - rope, 0)
+def _latent(keys: _Keys) -> tuple[int, int, int, int]:
+    return (
+        keys.get("attention.kv_lora_rank", 0),
+        keys.get("rope.dimension_count", 64),
+        keys.get("attention.key_length_mla", 0),
+        keys.get("attention.value_length_mla", 0),
+    )
 
 
 def _kinds(

@@ -210,13 +210,13 @@ class Estimator:
             layout = Layout(
                 low, min(high, n), low < high == n + 1, start, number, sum(low < high for low, high in ranges)
             )
-            shape = Shape(size.full, size.window, size.streams, size.ubatch, self._layer_copy(a, size))
+            shape = Shape(size.full, size.window, size.streams, size.ubatch, a.parallel)
             compute = self.compute.device(a, shape, layout, staged=backend.pinned)
             other = self._other(a, size, backend) if low < high else 0
             if number == 0 and self.mmproj_bytes:
                 other += int(self.mmproj_bytes * 1.15) + 256 * MIB
             devices.append(Use(used / MIB, context / MIB, compute / MIB, other / MIB))
-        shape = Shape(size.full, size.window, size.streams, size.ubatch, 0)
+        shape = Shape(size.full, size.window, size.streams, size.ubatch, a.parallel)
         compute = self.compute.host(a, shape, start, used_devices)
         each = self.checkpoint_bytes(a)
         kept = each * a.checkpoints * a.parallel if (facts.recurrent or facts.has_window) else 0
@@ -251,19 +251,6 @@ class Estimator:
         recurrent = _between(self._recurrent, low, high)
         per_sequence = 4 * (self.facts.state_r + self.facts.state_s)
         return total + recurrent * per_sequence * a.parallel * (1 + a.draft_max)
-
-    def _layer_copy(self, a: Assignment, size: Cells) -> int:
-        """One block's whole K and V, which -nkvo copies to the GPU for each block in turn."""
-        if not a.nkvo:
-            return 0
-        kind_k, kind_v, worst = KV_TYPES[a.type_k], KV_TYPES[a.type_v], 0
-        for kind, k_width, v_width in self._caches:
-            count = size.window if kind is Kind.WINDOW else size.full
-            width = _row(kind_k, k_width) + _row(kind_v, v_width)
-            if self.facts.mla:  # V is a view of K, copied once more
-                width *= 2
-            worst = max(worst, count * size.streams * width)
-        return worst * 5 // 4 if self.facts.has_window else worst  # two sizes of blocks leave holes
 
     def _other(self, a: Assignment, size: Cells, backend: Backend) -> int:
         """Driver context, run-time growth, and CUDA's f16 copy of one layer's quantised cache.

@@ -1,0 +1,114 @@
+"""What ggml's graph allocator does with a list of tensors, replayed on sizes alone.
+
+ggml_gallocr_alloc_graph_impl and ggml_dyn_tallocr (ggml/src/ggml-alloc.c, build 11434): a tensor takes the
+smallest hole that holds it, else the end; it is freed after its last reader; an operation that can work in
+place takes over its first source of the same size that nothing else reads afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+Size = tuple[tuple[str, int], ...]  # (unit, amount) pairs; a unit's bytes are known only when replayed
+_END = 1 << 62
+
+
+@dataclass(slots=True)
+class Tape:
+    """Tensors of one device in the order of the graph, and who reads them."""
+
+    _nodes: list[tuple[Size, bool, tuple[int, ...]]] = field(default_factory=list)
+
+    def new(self, size: Size, *reads: int) -> int:
+        """A tensor with memory of its own."""
+        self._nodes.append((size, False, reads))
+        return len(self._nodes) - 1
+
+    def over(self, size: Size, *reads: int) -> int:
+        """The result of an operation that may work in place (ggml_op_can_inplace)."""
+        self._nodes.append((size, True, reads))
+        return len(self._nodes) - 1
+
+    def read(self, *reads: int) -> None:
+        """A reader without memory on this device: a copy to another one, or a result too small to count."""
+        self._nodes.append(((), False, reads))
+
+    def program(self) -> Program:
+        readers = [0] * len(self._nodes)
+        for _, _, reads in self._nodes:
+            for tensor in reads:
+                readers[tensor] += 1
+        table: dict[Size, int] = {}
+        sizes: list[int] = []
+        steps: list[int] = []
+        slot: dict[int, int] = {}
+        for number, (size, inplace, reads) in enumerate(self._nodes):
+            if size:
+                reused = inplace and next(
+                    (s for s in reads if s in slot and readers[s] == 1 and self._nodes[s][0] == size), None
+                )
+                if reused is not None and reused is not False:
+                    slot[number] = slot.pop(reused)
+                else:
+                    slot[number] = len(sizes)
+                    steps.append(len(sizes))
+                    sizes.append(table.setdefault(size, len(table)))
+            for tensor in reads:
+                readers[tensor] -= 1
+                if not readers[tensor] and tensor in slot:
+                    steps.append(~slot.pop(tensor))
+        return Program(tuple(table), tuple(sizes), tuple(steps))
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """sizes: each slot's place in the table; steps: a slot is allocated, ~slot is freed."""
+
+    table: tuple[Size, ...]
+    sizes: tuple[int, ...]
+    steps: tuple[int, ...]
+
+    def peak(self, table: Sequence[int]) -> int:
+        """The most bytes in use, holes included. table: the bytes of each entry of `self.table`."""
+        offsets, lengths = [0], [_END]  # the holes by address; the last one is the end
+        where = [0] * len(self.sizes)
+        top = 0
+        for step in self.steps:
+            if step >= 0:
+                size = table[self.sizes[step]]
+                best, least = len(lengths) - 1, _END
+                for hole in range(len(lengths) - 1):
+                    if size <= lengths[hole] <= least:
+                        best, least = hole, lengths[hole]
+                where[step] = offsets[best]
+                offsets[best] += size
+                lengths[best] -= size
+                if best == len(lengths) - 1:
+                    top = max(top, offsets[best])
+                elif not lengths[best]:
+                    del offsets[best], lengths[best]
+            else:
+                _free(offsets, lengths, where[~step], table[self.sizes[~step]])
+        return top
+
+
+def _free(offsets: list[int], lengths: list[int], at: int, size: int) -> None:
+    """ggml_dyn_tallocr_free_bytes: joins the first hole it touches, and that hole's other neighbour."""
+    for hole, offset in enumerate(offsets):
+        if offset + lengths[hole] == at:
+            lengths[hole] += size
+            if hole + 1 < len(offsets) and offset + lengths[hole] == offsets[hole + 1]:
+                lengths[hole] += lengths.pop(hole + 1)
+                del offsets[hole + 1]
+            return
+        if at + size == offset:
+            offsets[hole] = at
+            lengths[hole] += size
+            if hole and offsets[hole - 1] + lengths[hole - 1] == at:
+                lengths[hole - 1] += lengths.pop(hole)
+                del offsets[hole]
+            return
+    hole = next(number for number, offset in enumerate(offsets) if offset > at or offset == at)
+    offsets.insert(hole, at)
+    lengths.insert(hole, size)
