@@ -109,6 +109,8 @@ def _free(offsets: list[int], lengths: list[int], at: int, size: int) -> None:
                 lengths[hole - 1] += lengths.pop(hole)
                 del offsets[hole]
             return
-    hole = next(number for number, offset in enumerate(offsets) if offset > at or offset == at)
+    hole = next((number for number, offset in enumerate(offsets) if offset > at), len(offsets))
+    if hole == len(offsets):  # an empty tensor inside the end
+        return
     offsets.insert(hole, at)
     lengths.insert(hole, size)

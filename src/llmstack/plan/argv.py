@@ -12,9 +12,9 @@ FLAGS = (
     "-m", "-a", "-c", "-np", "-ngl", "-ncmoe", "-ncffn", "-nkvo", "-ctk", "-ctv", "-fa", "-b", "-ub", "-lm",
     "-cram", "-ctxcp", "--swa-full", "-ts", "-t", "-n", "-rea", "--jinja", "--fit", "--spec-type",
     "--spec-draft-n-max", "-mm", "-dev", "--reasoning-budget",
-    "--no-repack",
+    "--no-repack", "-kvu",
 )  # fmt: skip
-FLAGS_WITHOUT_VALUE = frozenset({"-nkvo", "--swa-full", "--jinja", "--no-repack"})
+FLAGS_WITHOUT_VALUE = frozenset({"-nkvo", "-kvu", "--swa-full", "--jinja", "--no-repack"})
 
 
 def argv(plan: Plan) -> tuple[str, ...]:
@@ -27,6 +27,8 @@ def flags(facts: Facts, a: Assignment, goal: Goal) -> tuple[str, ...]:
     if goal.alias:
         parts += ["-a", goal.alias]
     parts += ["-c", str(a.ctx), "-np", str(a.parallel)]
+    if a.kv_unified:
+        parts += ["-kvu"]
     parts += ["-ngl", str(a.ngl)] if a.ngl or not a.has_gpu else ["-ngl", "0", "-dev", "none"]
     if a.ncmoe:
         parts += ["-ncmoe", str(a.ncmoe)]

@@ -54,7 +54,8 @@ class Reported(Protocol):
 def fit_flags_wanted(plan: Plan) -> tuple[str, ...]:
     """What `llama-fit-params` is asked: the plan's context and cache, its placement left open."""
     a = plan.assignment
-    return ("-c", str(a.ctx), "-np", str(a.parallel), "-ctk", a.type_k, "-ctv", a.type_v, "-fa", "on")
+    wanted = ("-c", str(a.ctx), "-np", str(a.parallel), "-ctk", a.type_k, "-ctv", a.type_v, "-fa", "on")
+    return (*wanted, "-kvu") if a.kv_unified else wanted
 
 
 def read_fit(facts: Facts, flags: Sequence[str], base: Assignment) -> Assignment:

@@ -16,6 +16,8 @@ ABOUT = {
     "-c": "Tokens of context, prompt and answer together, for all slots. The cache grows with it; it is never "
     "shortened silently.",
     "-np": "Slots: conversations answered at the same time. Each gets an equal part of -c.",
+    "-kvu": "One cache for all slots. Sliding windows then share one batch of spare cells, but every conversation's "
+    "attention passes over the others' cells, and the mask grows with -np.",
     "-ngl": "How many layers are on the GPU. llama.cpp counts the output first and then the blocks from the last "
     "one, so N means the output and the last N-1 blocks. A block in RAM is read whole for every token.",
     "-ncmoe": "Keeps the experts of the first N blocks in RAM; attention, cache and shared experts stay on the GPU. "

@@ -109,6 +109,11 @@ def cells(facts: Facts, a: Assignment) -> Cells:
     return Cells(per_stream, per_stream if a.swa_full else window, streams, ubatch)
 
 
+def sharing(a: Assignment) -> int:
+    """Conversations whose cells one token's attention passes over (get_n_kv: up to the last used cell)."""
+    return a.parallel if a.kv_unified else 1
+
+
 class Estimator:
     """Sums over blocks, prepared once for a model and a set of devices; `estimate` is called per candidate."""
 
@@ -279,10 +284,11 @@ class Estimator:
     def live_cache_bytes(self, a: Assignment, depth: int) -> int:
         """Bytes of cache that attention reads for one token at `depth`, all blocks."""
         facts, n, size = self.facts, self.facts.n_layer_all, cells(self.facts, a)
-        total = 0
-        for kind, limit in ((Kind.FULL, size.full), (Kind.WINDOW, min(size.window, facts.window or size.window))):
+        total, shared = 0, sharing(a)
+        window = min(size.window, facts.window * shared or size.window)
+        for kind, limit in ((Kind.FULL, size.full), (Kind.WINDOW, window)):
             k, v = (_between(sums, 0, n) for sums in self._widths[kind])
-            total += min(depth, limit) * (_row(KV_TYPES[a.type_k], k) + _row(KV_TYPES[a.type_v], v))
+            total += min(depth * shared, limit) * (_row(KV_TYPES[a.type_k], k) + _row(KV_TYPES[a.type_v], v))
         return total
 
 

@@ -76,6 +76,7 @@ class Pin:
 _PINS: dict[tuple[str, ...], Pin] = {
     ("c", "ctx-size"): Pin("-c", "ctx", _positive, "a number of tokens"),
     ("np", "parallel"): Pin("-np", "parallel", _positive, "a number of slots"),
+    ("kvu", "kv-unified"): Pin("-kvu", "kv_unified", _yes, "on or off"),
     ("ngl", "gpu-layers", "n-gpu-layers"): Pin("-ngl", "ngl", _count, "a number of layers, or all"),
     ("ncmoe", "n-cpu-moe"): Pin("-ncmoe", "ncmoe", _count, "a number of blocks"),
     ("ncffn", "n-cpu-ffn"): Pin("-ncffn", "ncffn", _count, "a number of blocks"),

@@ -39,6 +39,7 @@ def decisions(search: Search, found: Found, wanted: int) -> tuple[Decision, ...]
         *_ram(search, found),
         *_drafting(search, found),
         Decision("-np", str(a.parallel), _slots(a)),
+        *_unified(search, found),
         Decision("-fa", "on", "flash attention: a quantised cache needs it, and its buffers are small"),
         Decision("-n", str(search.goal.n_predict), "an answer ends here at the latest"),
         _thinking(search),
@@ -181,6 +182,14 @@ def _slots(a: Assignment) -> str:
     if a.parallel == 1:
         return "one conversation at a time gets the whole context and all the speed"
     return f"{a.parallel} conversations at a time, {a.ctx // a.parallel} tokens each"
+
+
+def _unified(search: Search, found: Found) -> list[Decision]:
+    if not found.assignment.kv_unified:
+        return []
+    apart = search.estimator.estimate(replace(found.assignment, kv_unified=False))
+    less = sum(use.total for use in apart.devices) - sum(use.total for use in found.memory.devices)
+    return [Decision("-kvu", "", "the slots' sliding windows share their spare cells", f"{less:.0f} MiB less")]
 
 
 def _thinking(search: Search) -> Decision:

@@ -6,6 +6,7 @@ the first expert block), so the smallest number that fits is found by bisection;
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -137,7 +138,10 @@ class Search:
         swa = (fixed["swa_full"],) if "swa_full" in fixed else (False, True) if self.facts.has_window else (False,)
         drafts = (fixed["draft_max"],) if "draft_max" in fixed else DRAFTS if self.facts.n_draft else (0,)
         offload = (fixed["nkvo"],) if "nkvo" in fixed else (False, True) if self.hardware.devices else (False,)
-        for ubatch in ubatches:
+        # one cache for all slots saves cells of sliding windows only; elsewhere it is larger and slower
+        shared = (False, True) if self.facts.has_window and fixed.get("parallel", 1) > 1 else (False,)
+        unified = (fixed["kv_unified"],) if "kv_unified" in fixed else shared
+        for ubatch, kv_unified in itertools.product(ubatches, unified):
             if ubatch > ctx and ubatch != ubatches[0]:
                 continue
             for swa_full in swa:
@@ -147,6 +151,7 @@ class Search:
                         yield replace(
                             base,
                             ubatch=ubatch,
+                            kv_unified=kv_unified,
                             batch=fixed.get("batch", max(2048, ubatch)),
                             swa_full=swa_full,
                             draft_max=draft_max,

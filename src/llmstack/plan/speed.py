@@ -15,7 +15,7 @@ from llmstack.plan.assignment import Assignment
 from llmstack.plan.cards import Card, card_of
 from llmstack.plan.facts import Facts, Kind
 from llmstack.plan.goal import Workload
-from llmstack.plan.memory import Estimator
+from llmstack.plan.memory import Estimator, sharing
 
 GPU_READ = 0.85  # share of the published bandwidth that matrix-vector kernels reach
 LAYER_S = 20e-6  # launch and synchronisation of one block on a GPU
@@ -225,7 +225,7 @@ class Speed:
             compute += flops / (_matrix_tflops(card, block.experts > 0) * 1e12)
             if block.k_width:
                 seen = min(middle, facts.window) if block.kind is Kind.WINDOW else middle
-                attention = 4.0 * seen * block.heads * (block.head_dim or 1)
+                attention = 4.0 * seen * sharing(a) * block.heads * (block.head_dim or 1)
                 compute += attention / (card.compute_tflops * ATTENTION_RATE * 1e12)
             moved = 0.0
             if il < start:
@@ -257,7 +257,7 @@ class Speed:
             experts += block.experts * share * self._flops_per_byte
             if block.k_width:
                 seen = min(middle, self.facts.window) if block.kind is Kind.WINDOW else middle
-                attention += 4.0 * seen * block.heads * (block.head_dim or 1)
+                attention += 4.0 * seen * sharing(a) * block.heads * (block.head_dim or 1)
         rates = self.rates
         each = dense / rates.dense + experts / rates.expert + attention / rates.attention
         passes = -(-tokens // max(min(a.ubatch, a.batch), 1))

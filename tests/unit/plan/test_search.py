@@ -158,6 +158,37 @@ def test_each_conversation_gets_the_context_that_was_asked_for() -> None:
     assert make_plan(facts("llama-8b"), machine(48, 64), Goal(parallel=2)).assignment.ctx == 131072
 
 
+@pytest.mark.parametrize("slots", [2, 4])
+def test_one_cache_for_all_slots_never_gains_without_a_sliding_window(slots: int) -> None:
+    """So it is not searched there: the mask grows with -np, and attention passes over the others' cells."""
+    for draw in draws(24, seed=23):
+        if draw.facts.has_window or not draw.hardware.devices:
+            continue
+        search = Search(draw.facts, draw.hardware, Goal(), {})
+        top = search.top
+        for ngl, ubatch, nkvo in itertools.product((0, top // 2, top), (512, 2048), (False, True)):
+            apart = Assignment(draw.ctx * slots, ngl, nkvo=nkvo, ubatch=ubatch, parallel=slots, has_gpu=True)
+            shared = replace(apart, kv_unified=True)
+            before, after = search.score(apart), search.score(shared)
+            assert after.cost >= before.cost, (draw.number, apart)
+            if nkvo:
+                continue  # the copy of one block's cache is the same, the holes it leaves are not
+            for one, other in zip(before.memory.devices, after.memory.devices, strict=True):
+                assert other.total >= one.total - 1, (draw.number, apart)
+            assert after.memory.host.total >= before.memory.host.total - 1, (draw.number, apart)
+
+
+def test_slots_share_one_cache_where_that_leaves_room_for_more_layers() -> None:
+    goal, small = Goal(ctx=4096, kv_type="f16", parallel=2), machine(9, 64)
+    plan = make_plan(facts("gemma3-12b"), small, goal)
+    apart = make_plan(facts("gemma3-12b"), small, replace(goal, pins={"kvu": "off"}))
+    assert plan.assignment.kv_unified
+    assert "-kvu" in argv(plan)
+    assert "-kvu" not in argv(apart)
+    assert next(d for d in plan.decisions if d.flag == "-kvu").cost.endswith("less")
+    assert plan.predicted.session_s < apart.predicted.session_s / 1.03
+
+
 def test_a_short_trained_context_caps_the_default_and_says_so() -> None:
     model = replace(facts("llama-8b"), n_ctx_train=16384)
     plan = make_plan(model, machine(24, 64), Goal())
