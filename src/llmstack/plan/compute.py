@@ -133,18 +133,18 @@ class Compute:
     def _cache_in_ram(self, a: Assignment, shape: Shape, layout: Layout) -> int:
         """-nkvo: the allocator replayed over the blocks with their caches' copies (plan.graph, plan.allocator)."""
         trunk = layout.high - (0 if a.draft_max else sum(b.draft for b in self.facts.blocks[layout.low : layout.high]))
-        first = layout.low == 0 and layout.start == 0
+        before = self.facts.blocks[layout.low - 1] if layout.low else None
         span, sorts = self._span(layout.low, trunk)
         if not span:
             return 8 * shape.ubatch * self.facts.n_embd
         turned = self._turned(a)
-        key = (sorts, first, turned)
+        key = (sorts, self._sorts[layout.low - 1] if before else None, turned)
         again = (key, shape, a.type_k, a.type_v)
         peak = self._peaks.get(again)
         if peak is None:
             program = self._programs.get(key)
             if program is None:
-                program = self._programs[key] = graph.Walk(self.facts, turned=turned).program(span, first=first)
+                program = self._programs[key] = graph.Walk(self.facts, turned=turned).program(span, before)
             peak = program.peak([_bytes(size, a, shape) for size in program.table])
             if not self.facts.known:  # the order of its tensors is a guess: nothing fits a hole
                 peak += max(_bytes(size, a, shape) for size in program.table)

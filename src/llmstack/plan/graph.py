@@ -45,18 +45,30 @@ class Walk:
         self._rest: tuple[Block, ...] = ()
         self._state_r: int | None = None
 
-    def program(self, blocks: tuple[Block, ...], *, first: bool) -> Program:
-        """first: the device gets the embedded input, else the last block's output from the host."""
-        if first:
-            residual = self._input(blocks[0])
-        else:
-            residual = self.tape.new(self._d)
-            self._turn(blocks[0])
+    def program(self, blocks: tuple[Block, ...], before: Block | None) -> Program:
+        """before: the last block on the host, None on the device that gets the embedded input."""
+        residual = self._input(blocks[0]) if before is None else self._entry(before, blocks[0])
         for number, block in enumerate(blocks):
             self._rest = blocks[number + 1 :]
             residual = self._block(block, residual)
         self.tape.read(residual)
         return self.tape.program()
+
+    def _entry(self, before: Block, block: Block) -> int:
+        """What follows the host's last matrix needs no weights, so it runs on the device already (expand gpu up)."""
+        tape, d, facts = self.tape, self._d, self.facts
+        if not before.experts or facts.arch == "gemma4":
+            parts = tape.new(d), tape.new(d)
+            self._turn(block)
+            return tape.over(d, *parts)
+        if before.shared_ff:
+            shared, routed, residual = tape.new(d), tape.new(d), tape.new(d)
+            self._turn(block)
+            return tape.over(d, tape.over(d, routed, shared), residual)
+        wide = _row(facts.n_expert_used * facts.n_embd)
+        result, weights, residual = tape.new(wide), tape.new(_row(facts.n_expert_used)), tape.new(d)
+        self._turn(block)
+        return tape.over(d, self._sum(tape.over(wide, result, weights)), residual)
 
     def _input(self, first: Block) -> int:
         """Embeddings of tokens and of mixed inputs; what set_rows writes them to is a view that nothing frees."""
@@ -288,7 +300,7 @@ class Walk:
         return tape.new(self._d, tape.new(ff, tape.new(ff, normed), tape.new(ff, normed)))
 
     def _experts(self, block: Block, routed: int, normed: int, later: Callable[[], int] | None = None) -> int:
-        tape, facts, d = self.tape, self.facts, self._d
+        tape, facts = self.tape, self.facts
         k = facts.n_expert_used
         every, inner, wide = _row(facts.n_expert), _row(k * block.ffe), _row(k * facts.n_embd)
         scores = tape.over(every, tape.new(every, routed))
@@ -305,10 +317,13 @@ class Walk:
             product = tape.new(inner, both)
         else:
             product = tape.new(inner, tape.new(inner, normed, order), tape.new(inner, normed, order))
-        weighted = tape.over(wide, tape.new(wide, product, order), weights)
-        total = tape.new(d, weighted, weighted)
-        for _ in range(k - 2):
-            total = tape.over(d, total, weighted)
+        return self._sum(tape.over(wide, tape.new(wide, product, order), weights))
+
+    def _sum(self, weighted: int) -> int:
+        """One row from k rows, by k - 1 additions."""
+        total = self.tape.new(self._d, weighted, weighted)
+        for _ in range(self.facts.n_expert_used - 2):
+            total = self.tape.over(self._d, total, weighted)
         return total
 
 
