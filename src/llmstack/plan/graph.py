@@ -86,7 +86,7 @@ class Walk:
 
     def _block(self, block: Block, residual: int) -> int:
         tape, d = self.tape, self._d
-        if block.kind is Kind.RECURRENT and self.facts.arch in MAMBA and self._state_r is None:
+        if block.kind is Kind.RECURRENT and self.facts.arch not in DELTA_NET and self._state_r is None:
             self._state_r = tape.new(((SEQUENCE, self.facts.state_r),))
         normed = tape.over(d, residual)
         if block.kind is Kind.RECURRENT:

@@ -182,6 +182,16 @@ class Estimator:
 
     def estimate(self, a: Assignment) -> Memory:
         """Memory of one assignment. Blocks below the first GPU block and all inputs are on the host."""
+        memory = self._estimate(a, None)
+        assert memory is not None
+        return memory
+
+    def fits_devices(self, a: Assignment, limits: Sequence[float]) -> bool:
+        """Whether each device's use is within its limit, MiB; compute is left out where it is more without it."""
+        memory = self._estimate(a, limits)
+        return memory is not None and all(u.total <= mib for u, mib in zip(memory.devices, limits, strict=True))
+
+    def _estimate(self, a: Assignment, limits: Sequence[float] | None) -> Memory | None:
         facts, n = self.facts, self.facts.n_layer_all
         weights = self._all if a.draft_max else self._trunk
         start, ranges = self.ranges(a)
@@ -216,10 +226,12 @@ class Estimator:
                 low, min(high, n), low < high == n + 1, start, number, sum(low < high for low, high in ranges)
             )
             shape = Shape(size.full, size.window, size.streams, size.ubatch, a.parallel)
-            compute = self.compute.device(a, shape, layout, staged=backend.pinned)
             other = self._other(a, size, backend) if low < high else 0
             if number == 0 and self.mmproj_bytes:
                 other += int(self.mmproj_bytes * 1.15) + 256 * MIB
+            if limits is not None and used + context + other > limits[number] * MIB:
+                return None
+            compute = self.compute.device(a, shape, layout, staged=backend.pinned)
             devices.append(Use(used / MIB, context / MIB, compute / MIB, other / MIB))
         shape = Shape(size.full, size.window, size.streams, size.ubatch, a.parallel)
         compute = self.compute.host(a, shape, start, used_devices)

@@ -100,21 +100,34 @@ class Search:
         )
 
     def all(self, ctx: int, type_k: str, type_v: str) -> Iterator[Found]:
+        """What could be best: placements that another one beats in every figure may be missing."""
         seen: set[Assignment] = set()
-        for base in self._bases(ctx, type_k, type_v):
+        made: list[Predicted] = []
+        for base in sorted(self._bases(ctx, type_k, type_v), key=lambda base: base.nkvo):
+            if base.nkvo and "nkvo" not in self.fixed and self._beaten(base, made):
+                continue
             for placed in self._places(base):
                 done = self.finish(placed)
                 if done is None or done in seen:
                     continue
                 seen.add(done)
-                yield self.score(done)
+                found = self.score(done)
+                made.append(found.predicted)
+                yield found
+
+    def _beaten(self, base: Assignment, made: list[Predicted]) -> bool:
+        """Whether -nkvo could not gain even if all weights fitted the GPU."""
+        best = self.speed.predict(replace(base, ngl=self.top), self.goal.workload)
+        return any(
+            p.session_s <= best.session_s and p.decode_tps >= best.decode_tps and p.prefill_tps >= best.prefill_tps
+            for p in made
+        )
 
     def score(self, a: Assignment) -> Found:
         return Found(a, self.estimator.estimate(a), self.speed.predict(a, self.goal.workload))
 
     def fits_devices(self, a: Assignment) -> bool:
-        memory = self.estimator.estimate(a)
-        return all(use.total <= mib for use, mib in zip(memory.devices, self.budget.devices, strict=True))
+        return self.estimator.fits_devices(a, self.budget.devices)
 
     def fits(self, a: Assignment) -> bool:
         memory = self.estimator.estimate(a)

@@ -19,7 +19,7 @@ from llmstack.plan.compare import read_fit
 from llmstack.plan.facts import Kind, read_facts
 from llmstack.plan.memory import Estimator, cells
 from planning import shapes
-from planning.draws import facts
+from planning.draws import NAMES, facts, machine
 
 RPC = (Device("RPC0", "RPC", 24000, 24000),)
 FLAGS = ("amx_int8", "avx2", "avx512f")  # of the machine that reported
@@ -112,6 +112,18 @@ def test_an_unknown_architecture_is_planned_from_its_tensors_and_says_so() -> No
     known, unknown = (Estimator(f, RPC).estimate(Assignment(ctx=8192, ngl=33)) for f in (facts("llama-8b"), found))
     assert unknown.devices[0].weights == known.devices[0].weights
     assert unknown.devices[0].context == known.devices[0].context
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_architecture_of_any_kind_is_planned_with_its_cache_in_ram(name: str) -> None:
+    known = facts(name)
+    model = replace(known, arch="other", known=False)
+    hardware = machine(24, 64)
+    for ngl in (known.n_layer_all // 2, known.n_layer_all + 1):
+        a = Assignment(ctx=65536, ngl=ngl, nkvo=True)
+        use = Estimator(model, hardware.devices).estimate(a).devices[0]
+        assert use.context == 0
+        assert use.compute > Estimator(model, hardware.devices).estimate(replace(a, ctx=8192)).devices[0].compute
 
 
 @pytest.mark.parametrize("key", ["llama.block_count", "llama.embedding_length"])
