@@ -1,1 +1,1 @@
-"""Clouds and servers that cannot be had here, as loopback servers that behave as their documentation says."""
+"""Clouds, the hub and servers that cannot be had here, as loopback servers that behave as their documentation says."""

@@ -169,10 +169,13 @@ _QUANT = re.compile(r"(?:^|[-_.])((?:UD-)?(?:I?Q\d(?:_\w+)*|MXFP4(?:_MOE)?|NVFP4
 
 def quant_of(file: str) -> str:
     """The quantisation named in a file's name (`…-Q4_K_M-00001-of-00002.gguf` → Q4_K_M), or an empty string."""
-    stem = file.rpartition("/")[2].removesuffix(".gguf")
-    stem = re.sub(r"-\d{5}-of-\d{5}$", "", stem)
-    found = _QUANT.findall(stem)
+    found = _QUANT.findall(stem_of(file))
     return str(found[-1]).upper() if found else ""
+
+
+def stem_of(file: str) -> str:
+    """A file's name without folder, ending and shard number: what all shards of a model have in common."""
+    return re.sub(r"-\d{5}-of-\d{5}$", "", file.rpartition("/")[2].removesuffix(".gguf"))
 
 
 def shards(file: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`llmstack bench`, `bench history`, `bench compare A B`."""
+"""`llmstack bench [MODEL]`, `bench history`, `bench compare A B`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from llmstack.errors import BadInput, Interrupted
 
 if TYPE_CHECKING:
     from llmstack.bench.record import Run
+    from llmstack.paths import Home
+    from llmstack.render.output import Progress
 
 HELP = """Measure the running stack: prefill and decode by depth, the first token cold and warm, the prompt cache,
 the proxy's own cost. Kept, and compared with the plan and the runs before.
 
+With MODEL (as `up` takes it) that model is measured: `up` starts it first where another one runs, and it stays.
 `bench history` lists the runs, `bench compare A B` compares two (an id, the start of one, `last`, or `last~1`).
 Exit status 1 when something is slower than before, or misses its plan by more than the plan's stated error. Ctrl-C
 keeps what was measured."""
 
 
 @click.command(help=HELP)
-@click.argument("action", required=False, type=click.Choice(["history", "compare"]))
+@click.argument("what", required=False, metavar="[MODEL|history|compare]")
 @click.argument("runs", nargs=-1)
 @click.option("--quick", "mode", flag_value="quick", help="Under a minute, two depths.")
 @click.option("--full", "mode", flag_value="full", help="To the context's end, and after a restart; minutes to hours.")
@@ -35,7 +38,7 @@ keeps what was measured."""
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with charts to FILE.")
 @json_option
 def command(
-    action: str | None,
+    what: str | None,
     runs: tuple[str, ...],
     mode: str | None,
     with_restart: bool | None,
@@ -43,10 +46,12 @@ def command(
     report: Path | None,
     as_json: bool,
 ) -> int:
-    if action == "history":
+    if what == "history":
         return _history(runs, report, as_json)
-    if action == "compare":
+    if what == "compare":
         return _compare(runs, as_json)
+    if runs:
+        raise BadInput("bench measures one model at a time", next="llmstack bench MODEL")
     from llmstack.bench.run import Mode, bench
     from llmstack.paths import home
     from llmstack.render.bench import bar, show_bench, show_calibration
@@ -54,6 +59,8 @@ def command(
 
     place = home()
     with Progress() as progress:
+        if what is not None:
+            _bring_up(place, what, progress)
         if calibrate:
             from llmstack.bench.calibrate import calibrate as measure
 
@@ -71,6 +78,24 @@ def command(
     if not run.complete:
         raise Interrupted("stopped early; what was measured is kept", next="llmstack bench history")
     return 0 if run.verdict.ok else 1
+
+
+def _bring_up(place: Home, model: str, progress: Progress) -> None:
+    """`llmstack up MODEL`, unless that model is the one that is deployed: then its plan, pins and all, stays."""
+    from llmstack.deploy import record
+    from llmstack.deploy.apply import up
+    from llmstack.deploy.prepare import Ask, prepare
+    from llmstack.fetch import locate
+    from llmstack.render.output import warn
+
+    deployed = record.read(place)
+    if deployed is not None and str(locate(place, model).path) == deployed.model.path:
+        return
+    prepared = prepare(place, Ask(model), progress, progress.download)
+    for sentence in prepared.warnings:
+        progress.done()
+        warn(sentence)
+    up(place, prepared.desired, progress)
 
 
 def _history(names: tuple[str, ...], report: Path | None, as_json: bool) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmstack.catalog.models import Catalog, Model, Quant, quant_of, read_models, shards
+from llmstack.catalog.models import Catalog, Model, Quant, quant_of, read_models, shards, stem_of
 from llmstack.catalog.overlay import merge, parse
 from llmstack.errors import BadInput, MissingPart, NotSo
 from llmstack.fetch import hub, library, stores
@@ -137,9 +137,7 @@ def _path(reference: Reference) -> ResolvedModel:
         raise BadInput(f"there is no file {path}", next="llmstack models list   shows names that can be downloaded")
     names = shards(path.name)
     paths = tuple(path.with_name(name) for name in names)
-    return ResolvedModel(
-        path.name.removesuffix(".gguf"), paths[0], paths=paths, quant=quant_of(path.name), store="path"
-    )
+    return ResolvedModel(stem_of(path.name), paths[0], paths=paths, quant=quant_of(path.name), store="path")
 
 
 def _entry(home: Home, name: str, model: Model, quant: str, others: stores.Stores) -> ResolvedModel:
@@ -189,8 +187,9 @@ def _hub(home: Home, reference: Reference, models: Catalog, others: stores.Store
     if reference.file:
         files = shards(reference.file)
         sources = tuple(Source(file.rpartition("/")[2], reference.repo, file, reference.revision) for file in files)
-        name = files[0].rpartition("/")[2].removesuffix(".gguf")
-        return _gather(home, name, _listed(models, reference.repo), quant_of(files[0]), sources, None, others)
+        return _gather(
+            home, stem_of(files[0]), _listed(models, reference.repo), quant_of(files[0]), sources, None, others
+        )
     listed = _entry_of(models, reference)
     if listed is not None:
         return _entry(home, *listed, others)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from llmstack.catalog.models import stem_of
 from llmstack.errors import MissingPart
 from llmstack.fetch import hub, library
 from llmstack.fetch.locate import ResolvedModel, Source, not_here, own_place
@@ -85,7 +86,7 @@ def listing(model: ResolvedModel) -> ResolvedModel:
     asked = model.missing[0]
     files = hub.choose(asked.repo, [name for name, _ in hub.gguf_files(asked.repo, asked.revision)], model.quant)
     sources = tuple(Source(file.rpartition("/")[2], asked.repo, file, asked.revision) for file in files)
-    return replace(model, name=files[0].rpartition("/")[2].removesuffix(".gguf"), sources=sources, missing=sources)
+    return replace(model, name=stem_of(files[0]), sources=sources, missing=sources)
 
 
 def remote_of(source: Source, allow_hosts: Sequence[str]) -> Remote:

@@ -12,8 +12,9 @@ from llmstack.paths import Home
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from hub_server import HubServer, hub_server
 from model_bytes import model_bytes
+
+from hosts.hub import HubServer, hub_server
 
 
 @pytest.fixture

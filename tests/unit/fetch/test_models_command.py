@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_server import HubServer
 from test_pull import CATALOG
 
+from hosts.hub import HubServer
 from llmstack.cli.main import run
 from llmstack.demo import build_model
 from llmstack.fetch import resolve

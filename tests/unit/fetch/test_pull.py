@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from hub_server import COMMIT, HubServer
 from model_bytes import model_bytes
 
+from hosts.hub import COMMIT, HubServer
 from llmstack.errors import BadInput, MissingPart, NotSo
 from llmstack.fetch import library, locate, resolve
 from llmstack.fetch.progress import Progress

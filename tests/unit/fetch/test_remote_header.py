@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hub_server import HubServer
 
+from hosts.hub import HubServer
 from llmstack.errors import MissingPart
 from llmstack.fetch import locate
 from llmstack.fetch.remote import remote_header

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
-from hub_server import HubServer
 from model_bytes import model_bytes
 
+from hosts.hub import HubServer
 from llmstack.errors import MissingPart, NotSo
 from llmstack.fetch import transfer
 from llmstack.fetch.progress import Progress, Stage

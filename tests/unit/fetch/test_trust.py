@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from hub_server import HubServer, hub_server
 from model_bytes import model_bytes
 
+from hosts.hub import HubServer, hub_server
 from llmstack.errors import NotSo
 from llmstack.fetch import resolve
 from llmstack.fetch.transfer import Remote, fetch
