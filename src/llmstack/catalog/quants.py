@@ -71,6 +71,8 @@ def _mixed(quant: str, kind: GgmlType, name: str, layers: int, experts: int, tie
         return T.IQ3_S if quant in ("IQ2_M", "IQ3_XXS") else kind
     match = re.match(r"blk\.(\d+)\.(\w+)\.", name)
     layer, part = (int(match[1]), match[2]) if match else (0, "")
+    if quant == "Q8_K_XL" and part and not part.endswith("_exps") and experts:
+        return T.BF16  # what the published sizes come to: the experts in Q8_0, the rest of a block whole
     if quant.endswith("_XL") and not part.endswith("_exps") and kind not in (T.Q8_0, T.Q6_K) and experts:
         return T.Q6_K if kind is T.Q5_K else T.Q5_K  # dynamic mixes keep all but the experts higher
     if part in ("attn_v", "attn_v_b"):

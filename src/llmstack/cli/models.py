@@ -252,12 +252,15 @@ def disk_command(as_json: bool) -> int:
 
 
 @command.command("cards", help="Print, as Markdown, what each model does on common cards (docs/models.md holds it).")
+@click.option(
+    "--into", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Replace the table in this page."
+)
 @json_option
-def cards_command(as_json: bool) -> int:
+def cards_command(into: Path | None, as_json: bool) -> int:
     from llmstack.fetch import read_catalog
     from llmstack.fetch.cards import CARDS, cards
     from llmstack.paths import home
-    from llmstack.render.models import cards_markdown, show_text
+    from llmstack.render.models import cards_markdown, show_text, with_table
     from llmstack.render.output import show_json
 
     where = home()
@@ -265,8 +268,12 @@ def cards_command(as_json: bool) -> int:
     table = cards(catalog, where.cache)
     if as_json:
         show_json({"cards": {name: {str(gib): _row(row) for gib, row in rows.items()} for name, rows in table.items()}})
+        return 0
+    text = cards_markdown(table, catalog.models, {gib: card.name for gib, card in CARDS.items()})
+    if into is not None:
+        into.write_text(with_table(into.read_text("utf-8"), text), "utf-8")
     else:
-        show_text(cards_markdown(table, catalog.models, {gib: card.name for gib, card in CARDS.items()}))
+        show_text(text)
     return 0
 
 

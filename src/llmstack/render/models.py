@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmstack.catalog.models import Model
+from llmstack.errors import BadInput
 from llmstack.fetch.library import Stored, Verdict
 from llmstack.fetch.progress import Progress, Stage
 from llmstack.fetch.survey import Row, recommended
@@ -142,6 +143,17 @@ def cards_markdown(
             cells.append(f"{row.quant}, {row.context // 1024}k, {row.decode_tps:,.0f}" if row.fits else "does not fit")
         lines.append(f"| {models[name].quality} | {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def with_table(page: str, table: str) -> str:
+    """The page with its table of cards (the one that starts with the same columns) replaced."""
+    lines = page.split("\n")
+    columns = table.partition("(")[0]
+    first = next((number for number, line in enumerate(lines) if line.startswith(columns)), None)
+    if first is None:
+        raise BadInput(f"the page has no table that starts with {columns.strip()}", next="llmstack models cards")
+    last = next((number for number in range(first, len(lines)) if not lines[number].startswith("|")), len(lines))
+    return "\n".join([*lines[:first], *table.split("\n"), *lines[last:]])
 
 
 def show_text(text: str) -> None:

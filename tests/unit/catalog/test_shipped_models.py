@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from llmstack.catalog.overlay import merge, parse
 from llmstack.catalog.quants import base_name
 from llmstack.catalog.shape import OVERHEAD, describe, parameters, synthesize
 from llmstack.errors import BadInput
-from llmstack.fetch.cards import CARDS, machine
+from llmstack.fetch.cards import CARDS, cards, machine
 from llmstack.fetch.survey import look
 from llmstack.plan import read_facts
+from llmstack.render.models import cards_markdown, with_table
 
 FILE = Path(__file__).parents[3] / "models.toml"
 CATALOG: Catalog = read_models(merge(parse(FILE.read_bytes(), FILE.name)))
@@ -81,6 +83,19 @@ def test_files_are_named_as_their_size_says(name: str, model: Model) -> None:
         if len(quant.names) > 1:
             assert shards(quant.names[0]) == quant.names
         assert len(quant.digests) in (0, len(quant.names))
+        assert not (quant.size and quant.about_gb), "an exact size needs no rounded one"
+
+
+def test_no_two_files_claim_the_same_digest_and_most_sizes_are_exact() -> None:
+    sizes = [quant for _, model in MODELS for quant in model.sizes().values()]
+    digests = [digest for quant in sizes for digest in quant.digests]
+    assert len(digests) == len(set(digests))
+    assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in digests)
+    exact = [quant for quant in sizes if quant.size and quant.digests]
+    assert len(exact) >= 0.7 * len(sizes)
+    for _, model in MODELS:
+        quant = model.sizes()[model.quant]
+        assert quant.size, "the recommended size is exact"
 
 
 @pytest.mark.parametrize(("name", "model"), MODELS, ids=named)
@@ -118,8 +133,25 @@ def test_every_size_is_a_model_to_the_planner(name: str, model: Model) -> None:
 def test_the_recommended_size_plans_on_every_card(name: str, model: Model, kept: Path) -> None:
     for gib in CARDS:
         row = look(name, model, model.quant, machine(gib), kept)
-        assert row.fits or row.reason, gib
-        assert not row.fits or row.decode_tps > 0
+        assert row.size_bytes > 0, row.reason  # 0: the planner could not even read it
+        assert (row.decode_tps > 0 and row.context > 0) if row.fits else row.reason, gib
+    assert look(name, model, model.quant, machine(80), kept).fits
+
+
+@pytest.mark.parametrize(("name", "model"), MODELS, ids=named)
+def test_every_other_size_plans_too(name: str, model: Model, kept: Path) -> None:
+    for quant in model.sizes():
+        row = look(name, model, quant, machine(24), kept)
+        assert row.size_bytes > 0, row.reason
+        assert row.decode_tps > 0 if row.fits else row.reason, quant
+
+
+def test_the_table_in_the_documentation_is_what_the_command_prints(kept: Path) -> None:
+    """After a change of the catalog or the planner: llmstack models cards --into docs/models.md"""
+    table = cards_markdown(cards(CATALOG, kept), CATALOG.models, {gib: card.name for gib, card in CARDS.items()})
+    page = FILE.with_name("docs").joinpath("models.md").read_text()
+    assert table in page
+    assert with_table(page, table) == page
 
 
 @pytest.mark.parametrize(("gib", "fast"), [(8, 5), (12, 8), (16, 8), (24, 12), (48, 15), (80, 20)])
