@@ -31,7 +31,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "set CUDAHOSTCXX to an older one, for example CUDAHOSTCXX=g++-13 llmstack engine install --cuda",
     ),
     (
-        r"Could NOT find Vulkan.*|glslc.*(?:not found|NOT_?FOUND)",
+        r"Could NOT find Vulkan.*|glslc.*(?:not found|NOT_?FOUND)|configuration file provided by \"SPIRV-Headers\"",
         "the Vulkan development files are missing",
         "sudo apt install glslc libvulkan-dev spirv-headers",
     ),
@@ -39,6 +39,11 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         r"Failed to find nvcc|No CMAKE_CUDA_COMPILER could be found|Could not find nvcc|CUDA Toolkit not found",
         "the CUDA compiler (nvcc) was not found",
         "install the CUDA toolkit, or: llmstack engine install --vulkan",
+    ),
+    (
+        r"^[ \t]*CUDA::\w+\s*\n\s*but the target was not found",
+        "the CUDA toolkit is not complete",
+        "install the whole toolkit (developer.nvidia.com/cuda-downloads), or: llmstack engine install --vulkan",
     ),
     (
         r"No CMAKE_CXX_COMPILER could be found|No CMAKE_C_COMPILER could be found"
@@ -67,7 +72,8 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "this Python cannot make an environment for the build",
         "sudo apt install python3-venv",
     ),
-    (r"\berror: (?P<detail>.*)", "the compiler stopped at an error", "read the log"),
+    (r"\berror: (?!subprocess-exited|metadata-generation).*", "the compiler stopped at an error", "read the log"),
+    (r"CMake Error.*\n\s*\S.*", "CMake stopped at an error", "read the log"),
 )
 
 
@@ -76,7 +82,7 @@ def explain(text: str, log: Path, backend: str) -> MissingPart:
     for pattern, meaning, remedy in _CAUSES:
         match = re.search(pattern, text, re.M)
         if match:
-            line = next((line.strip() for line in text.splitlines() if match[0].splitlines()[0] in line), match[0])
+            line = next((line.strip() for line in text.splitlines() if match[0] in line), " ".join(match[0].split()))
             return MissingPart(f"the build failed: {meaning}", why=f"{line[:300]} (log: {log})", next=remedy)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return MissingPart(

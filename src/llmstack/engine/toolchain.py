@@ -38,10 +38,13 @@ _DROPPED_IN_13 = (7, 5)
 """CUDA 13 compiles for compute capability 7.5 and newer only (its release notes: Maxwell, Pascal, Volta removed)."""
 
 
+_PREFIXES = (Path("/usr"), Path("/usr/local"))
+
+
 @dataclass(frozen=True, slots=True)
 class Toolchain:
     """compiler: what `c++ --version` says first. jobs: how many compilers at once. cuda_architectures: of the
-    cards here, in CMake's form; empty without one, then llama.cpp's own list is built (slow)."""
+    cards here, or those of CUDAARCHS, in CMake's form."""
 
     compiler: str
     jobs: int
@@ -140,7 +143,43 @@ def _check_cuda() -> tuple[str, ...]:
                 problem,
                 next="install that CUDA toolkit and put its nvcc first on PATH, or: llmstack engine install --vulkan",
             )
-    return tuple(sorted({f"{major}{minor}-real" for major, minor in cards}))
+    _check_cuda_toolkit(nvcc)
+    named = tuple(part for part in os.environ.get("CUDAARCHS", "").split(";") if part)
+    if not cards and not named:
+        raise MissingPart(
+            "no NVIDIA card can be seen here, so there is nothing to compile for",
+            why="nvidia-smi names none: its driver is missing, or this container was not given the card",
+            next="install the driver; or name the architecture: CUDAARCHS=86-real llmstack engine install --cuda",
+        )
+    return named or tuple(sorted({f"{major}{minor}-real" for major, minor in cards}))
+
+
+def _check_cuda_toolkit(nvcc: str) -> None:
+    """Compiles one line that needs cuBLAS. Some packages hold nvcc alone, and not every C++ compiler will do."""
+    with tempfile.TemporaryDirectory(prefix="llmstack-") as folder:
+        source = Path(folder) / "check.cu"
+        source.write_text("#include <cublas_v2.h>\nint main() { return 0; }\n")
+        host = os.environ.get("CUDAHOSTCXX", "")
+        chosen = ["-ccbin", host] if host else []
+        status, said = _run([nvcc, *chosen, "-std=c++17", "-c", str(source), "-o", str(Path(folder) / "check.o")])
+    if status == 0:
+        return
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    why = next((line for line in lines if "error" in line), lines[0] if lines else f"exit status {status}")
+    if "cublas_v2.h" in why:
+        raise MissingPart(
+            "the CUDA toolkit is not complete: cuBLAS is missing",
+            why=why,
+            next="install all of it (developer.nvidia.com/cuda-downloads), or: llmstack engine install --vulkan",
+        )
+    if "unsupported GNU version" in said or "host compiler" in said:
+        why = next((line for line in lines if "unsupported" in line), why)
+        raise MissingPart(
+            "nvcc does not accept this C++ compiler",
+            why=why,
+            next="name an older one: CUDAHOSTCXX=g++-13 llmstack engine install --cuda",
+        )
+    raise MissingPart(f"the CUDA compiler {nvcc} does not work", why=why, next="reinstall the CUDA toolkit")
 
 
 def cuda_cards() -> tuple[tuple[int, int], ...]:
@@ -152,13 +191,20 @@ def cuda_cards() -> tuple[tuple[int, int], ...]:
 
 
 def _check_vulkan() -> None:
+    """What ggml-vulkan's CMakeLists.txt asks for: glslc, headers and loader, SPIRV-Headers with its CMake file."""
+    sdk = os.environ.get("VULKAN_SDK")
+    roots = [*([Path(sdk)] if sdk else []), *_PREFIXES]
     missing = [] if shutil.which("glslc") else ["glslc (the shader compiler)"]
-    headers = [Path(os.environ.get("VULKAN_SDK", "/usr")) / "include", Path("/usr/include"), Path("/usr/local/include")]
-    if not any((folder / "vulkan" / "vulkan.h").is_file() for folder in headers):
+    if not any((root / "include" / "vulkan" / "vulkan.h").is_file() for root in roots):
         missing.append("the Vulkan headers")
+    if not any(found for root in roots for part in ("lib*", "lib*/*") for found in root.glob(f"{part}/libvulkan.so")):
+        missing.append("the Vulkan loader (libvulkan.so)")
+    config = "cmake/SPIRV-Headers/SPIRV-HeadersConfig.cmake"
+    if not any(found for root in roots for part in ("share", "lib*") for found in root.glob(f"{part}/{config}")):
+        missing.append("SPIRV-Headers")
     if missing:
         raise MissingPart(
-            f"a Vulkan build needs {' and '.join(missing)}",
+            f"a Vulkan build needs {', '.join(missing[:-1])}{' and ' if missing[1:] else ''}{missing[-1]}",
             next="sudo apt install glslc libvulkan-dev spirv-headers   (Debian, Ubuntu), or lunarg.com's Vulkan SDK",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -14,6 +15,15 @@ from llmstack.engine.install import BuildSpec, install, unpack
 from llmstack.engine.toolchain import check, jobs, too_old
 from llmstack.errors import MissingPart
 from llmstack.paths import Home
+
+CMAKE_WITHOUT_CUBLAS = """CMake Error at ggml/src/ggml-cuda/CMakeLists.txt:175 (target_link_libraries):
+  Target "ggml-cuda" links to:
+
+    CUDA::cublas
+
+  but the target was not found.  Possible reasons include:
+error: subprocess-exited-with-error
+"""
 
 
 @pytest.mark.parametrize(
@@ -33,7 +43,12 @@ from llmstack.paths import Home
         ("ERROR: No matching distribution found for cmake==4.4.4", "does not have what the build needs"),
         ("Temporary failure in name resolution", "cannot be reached"),
         ("The virtual environment was not created because ensurepip is not available", "cannot make an environment"),
-        ("llama.cpp:12:3: error: expected ';'", "stopped at an error"),
+        ("llama.cpp:12:3: error: expected ';'", "the compiler stopped at an error"),
+        (CMAKE_WITHOUT_CUBLAS, "the CUDA toolkit is not complete"),
+        (
+            "CMake Error at x/CMakeLists.txt:7 (message):\n  no such thing\n  error: subprocess-exited",
+            "CMake stopped at",
+        ),
         ("something else entirely", "the build failed$"),
     ],
 )
@@ -90,11 +105,121 @@ def test_a_full_disk_is_named_before_the_build_and_the_old_engine_stays(
     assert find(home).name == before
 
 
-def test_a_cuda_build_without_nvcc_says_so(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+NVCC = """#!/bin/sh
+case $* in
+*--version*) echo "Cuda compilation tools, release {release}, V{release}.88" ;;
+*) {compile} ;;
+esac
+"""
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH with the real C++ compiler and what a test puts beside it, and no nvcc or card of this machine."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    for name in ("c++", "g++", "as", "ld", "sh", "cat", "echo"):
+        found = shutil.which(name)
+        if found:
+            (folder / name).symlink_to(found)
+    monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setattr(toolchain, "_usual_nvcc", lambda: None)
-    monkeypatch.delenv("CUDACXX", raising=False)
-    with pytest.raises(MissingPart, match="no CUDA compiler"):
+    for name in ("CUDACXX", "CUDAARCHS", "CUDAHOSTCXX", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+def program(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(text)
+    (folder / name).chmod(0o755)
+
+
+def card(folder: Path, capability: str) -> None:
+    program(folder, "nvidia-smi", f"#!/bin/sh\necho {capability}\n")
+
+
+def test_a_cuda_build_without_nvcc_says_so(home: Home, tools: Path) -> None:
+    with pytest.raises(MissingPart, match="no CUDA compiler") as caught:
         check("cuda", home.cache)
+    assert "toolkit" in caught.value.why and "--vulkan" in caught.value.next
+
+
+@pytest.mark.parametrize(
+    ("release", "capability", "words"),
+    [
+        ("12.4", "12.0", r"nvcc is 12\.4, and the card \(compute capability 12\.0\) needs 12\.8"),
+        ("13.0", "6.1", r"CUDA 13\.0 no longer compiles for compute capability 6\.1; CUDA 12 does"),
+    ],
+)
+def test_an_nvcc_that_cannot_compile_for_the_card_is_refused(
+    home: Home, tools: Path, release: str, capability: str, words: str
+) -> None:
+    program(tools, "nvcc", NVCC.format(release=release, compile=":"))
+    card(tools, capability)
+    with pytest.raises(MissingPart, match=words):
+        check("cuda", home.cache)
+
+
+def test_a_cuda_build_is_for_the_cards_that_are_here(home: Home, tools: Path) -> None:
+    program(tools, "nvcc", NVCC.format(release="12.8", compile=":"))
+    card(tools, "8.6")
+    assert check("cuda", home.cache).cuda_architectures == ("86-real",)
+
+
+def test_without_a_card_the_architecture_must_be_named(
+    home: Home, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tools, "nvcc", NVCC.format(release="12.8", compile=":"))
+    with pytest.raises(MissingPart, match="no NVIDIA card can be seen here") as caught:
+        check("cuda", home.cache)
+    assert "CUDAARCHS=" in caught.value.next
+    monkeypatch.setenv("CUDAARCHS", "86-real;89-real")
+    assert check("cuda", home.cache).cuda_architectures == ("86-real", "89-real")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("check.cu:1:10: fatal error: cublas_v2.h: No such file or directory", "cuBLAS is missing"),
+        (
+            "host_config.h:134: fatal error: #error -- unsupported GNU version! gcc later than 14",
+            "does not accept this",
+        ),
+        ("nvcc fatal   : Could not open cicc", "does not work"),
+    ],
+)
+def test_a_cuda_toolkit_that_does_not_compile_is_told_before_the_build(
+    home: Home, tools: Path, said: str, words: str
+) -> None:
+    program(tools, "nvcc", NVCC.format(release="12.8", compile=f"echo '{said}' >&2; exit 1"))
+    card(tools, "8.6")
+    with pytest.raises(MissingPart, match=words):
+        check("cuda", home.cache)
+
+
+def test_what_a_vulkan_build_lacks_is_named_all_at_once(
+    home: Home, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdk = tmp_path / "sdk"
+    monkeypatch.setenv("VULKAN_SDK", str(sdk))
+    monkeypatch.setattr(toolchain, "_PREFIXES", ())
+    with pytest.raises(MissingPart) as caught:
+        check("vulkan", home.cache)
+    assert caught.value.what == (
+        "a Vulkan build needs glslc (the shader compiler), the Vulkan headers, "
+        "the Vulkan loader (libvulkan.so) and SPIRV-Headers"
+    )
+    assert "libvulkan-dev" in caught.value.next
+    program(tools, "glslc", "#!/bin/sh\n")
+    for file in ("include/vulkan/vulkan.h", "lib/x86_64-linux-gnu/libvulkan.so"):
+        (sdk / file).parent.mkdir(parents=True)
+        (sdk / file).touch()
+    with pytest.raises(MissingPart, match=r"a Vulkan build needs SPIRV-Headers$"):
+        check("vulkan", home.cache)
+    config = sdk / "share/cmake/SPIRV-Headers/SPIRV-HeadersConfig.cmake"
+    config.parent.mkdir(parents=True)
+    config.touch()
+    assert check("vulkan", home.cache).cuda_architectures == ()
 
 
 def test_the_number_of_compilers_fits_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
