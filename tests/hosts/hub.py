@@ -6,10 +6,12 @@ X-Repo-Commit), GET /api/models/OWNER/REPO/revision/REV, GET /content/FILE with 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +24,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Faults:
-    """cut: for the nth content request (from 0), after how many body bytes the socket is closed; None: not."""
+    """cut: for the nth content request (from 0), after how many body bytes the socket is closed; None: not.
+
+    pace: bytes per second of a content response, 0 for as fast as it goes.
+    """
 
     cut: Callable[[int], int | None] = lambda number: None
     ignore_range: bool = False
@@ -34,6 +39,7 @@ class Faults:
     etag: str | None = None
     no_length: bool = False
     gate: threading.Event | None = None
+    pace: int = 0
 
 
 class _Server(ThreadingHTTPServer):
@@ -92,6 +98,13 @@ def hub_server(files: dict[str, bytes]) -> Iterator[HubServer]:
                 self.content("/".join(parts[1:]), body)
             else:
                 self.empty(404)
+
+        def slowly(self, data: bytes, pace: int) -> None:
+            slice_size = max(pace // 20, 1)
+            with contextlib.suppress(ConnectionError):
+                for start in range(0, len(data), slice_size):
+                    self.wfile.write(data[start : start + slice_size])
+                    time.sleep(0.05)
 
         def listing(self, repo: str) -> None:
             siblings = [
@@ -159,6 +172,9 @@ def hub_server(files: dict[str, bytes]) -> Iterator[HubServer]:
             if not body:
                 return
             cut = faults.cut(number)
+            if faults.pace:
+                self.slowly(rest, faults.pace)
+                return
             if cut is None:
                 self.wfile.write(rest)
                 return

@@ -37,8 +37,19 @@ class Terminal:
         self._tmux("send-keys", f"clear; {'' if colours else 'NO_COLOR=1 '}{command}; tmux wait-for -S done", "Enter")
         self._tmux("wait-for", "done", timeout=seconds)
         time.sleep(0.2)
-        flags = ("-e",) if colours else ()
-        lines = self._tmux("capture-pane", "-p", *flags).rstrip().split("\n")
+        return self._captured(colours)
+
+    def running(self, command: str, *, colours: bool, seconds: float) -> str:
+        """What is on the screen some seconds into a command, which is then stopped."""
+        self._tmux("send-keys", f"clear; {'' if colours else 'NO_COLOR=1 '}{command}", "Enter")
+        time.sleep(seconds)
+        shot = self._captured(colours)
+        self._tmux("send-keys", "C-c")
+        time.sleep(2.0)
+        return shot
+
+    def _captured(self, colours: bool) -> str:
+        lines = self._tmux("capture-pane", "-p", *(("-e",) if colours else ())).rstrip().split("\n")
         return "\n".join(line.rstrip() for line in lines if not line.startswith("$")).rstrip() + "\n"
 
     def close(self) -> None:

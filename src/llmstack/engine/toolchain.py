@@ -38,6 +38,10 @@ _DROPPED_IN_13 = (7, 5)
 """CUDA 13 compiles for compute capability 7.5 and newer only (its release notes: Maxwell, Pascal, Volta removed)."""
 
 
+VULKAN_NEEDS = "VK_EXT_layer_settings"
+"""The youngest extension that ggml-vulkan.cpp of build 11434 names: Debian 12's headers (1.3.239) lack it, and the
+build then stops after a third of its files."""
+
 _PREFIXES = (Path("/usr"), Path("/usr/local"))
 
 
@@ -195,7 +199,8 @@ def _check_vulkan() -> None:
     sdk = os.environ.get("VULKAN_SDK")
     roots = [*([Path(sdk)] if sdk else []), *_PREFIXES]
     missing = [] if shutil.which("glslc") else ["glslc (the shader compiler)"]
-    if not any((root / "include" / "vulkan" / "vulkan.h").is_file() for root in roots):
+    header = next((found for root in roots if (found := root / "include/vulkan/vulkan_core.h").is_file()), None)
+    if header is None:
         missing.append("the Vulkan headers")
     if not any(found for root in roots for part in ("lib*", "lib*/*") for found in root.glob(f"{part}/libvulkan.so")):
         missing.append("the Vulkan loader (libvulkan.so)")
@@ -206,6 +211,14 @@ def _check_vulkan() -> None:
         raise MissingPart(
             f"a Vulkan build needs {', '.join(missing[:-1])}{' and ' if missing[1:] else ''}{missing[-1]}",
             next="sudo apt install glslc libvulkan-dev spirv-headers   (Debian, Ubuntu), or lunarg.com's Vulkan SDK",
+        )
+    text = header.read_text("utf-8", "replace") if header else ""
+    if VULKAN_NEEDS not in text:
+        version = re.search(r"define VK_HEADER_VERSION (\d+)", text)
+        raise MissingPart(
+            "the Vulkan headers are too old for this llama.cpp",
+            why=f"{header} (header version {version[1] if version else 'unknown'}) has no {VULKAN_NEEDS}",
+            next="unpack lunarg.com's Vulkan SDK and set VULKAN_SDK to its x86_64 folder, or use Debian 13's headers",
         )
 
 
@@ -223,9 +236,13 @@ def _run(argv: Sequence[str]) -> tuple[int, str]:
 
 
 def suggest() -> str:
-    """The backend that suits this machine: `cuda`, `vulkan` or `cpu`."""
+    """The backend that suits this machine; `vulkan` for a graphics card and all that the build asks for."""
     if cuda_cards() and (shutil.which("nvcc") or _usual_nvcc()):
         return "cuda"
-    if shutil.which("glslc") and (Path("/usr/share/vulkan/icd.d").is_dir() or Path("/etc/vulkan/icd.d").is_dir()):
-        return "vulkan"
+    try:
+        if any(Path("/dev/dri").glob("renderD*")):
+            _check_vulkan()
+            return "vulkan"
+    except MissingPart:
+        pass
     return "cpu"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from llmstack.engine.find import Engine
 from llmstack.engine.install import Installed, Progress
-from llmstack.render.output import show, style
+from llmstack.render.output import overwrite, show, style
 
 
 def show_engines(engines: Sequence[Engine], in_use: str) -> None:
@@ -64,7 +64,10 @@ class BuildProgress:
             share = progress.done / progress.total
             bar = ("━" * round(share * 20)).ljust(20, "─")
             text = f"[{minutes}:{seconds:02}] {progress.stage}  {bar} {progress.done} of {progress.total} files"
-        sys.stderr.write(f"\r\x1b[K{text}" if self._terminal else text + "\n")
+        if self._terminal:
+            overwrite(text)
+        else:
+            sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
     def close(self) -> None:

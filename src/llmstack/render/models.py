@@ -14,7 +14,8 @@ from llmstack.fetch.library import Stored, Verdict
 from llmstack.fetch.progress import Progress, Stage
 from llmstack.fetch.survey import Row, recommended
 from llmstack.gguf import printable
-from llmstack.render.output import show, style
+from llmstack.render.fitted import fitted
+from llmstack.render.output import clip, columns, overwrite, show, style
 
 _GIB = 1 << 30
 
@@ -27,35 +28,40 @@ def size(count: int) -> str:
 
 
 def show_list(rows: Sequence[Row], models: Mapping[str, Model], here: Mapping[str, str], machine: str) -> None:
-    """What fits this machine, the best coder first; the rest below, with the reason."""
+    """What fits this machine, the best coder first; the rest below, with the reason. 80 columns are enough."""
     width = max((len(row.name) for row in rows), default=4)
     fitting = sorted((row for row in rows if row.fits), key=lambda row: models[row.name].quality or 99)
     show(f"on {machine}:")
     show("")
     choice = recommended(rows, models)
-    head = f"  {'rank':>4}  {'model':<{width}}  {'size':<11} {'file':>9}  {'context':>7}"
-    show(f"{head}  {'decode':>10}  {'prefill':>11}  here")
+    head = f"  {'rank':>4}  {'model':<{width}}  {'size':<11} {'file':>9}  {'context':>7}  {'decode':>6}  {'prefill':>7}"
+    show(f"{head}  here" if any(row.name in here for row in fitting) else head)
+    wide = columns(sys.stdout)
     for row in fitting:
         rank = str(models[row.name].quality or "")
-        speed = f"{row.decode_tps:,.0f} tok/s"
         colour = "green" if row.decode_tps >= 20 else "yellow" if row.decode_tps >= 8 else "red"
         mark = style("→", "green") if row.name == choice else " "
         place = f"{row.quant:<11} {size(row.size_bytes):>9}  {row.context // 1024:>6}k"
-        show(
-            f"{mark} {rank:>4}  {row.name:<{width}}  {place}  "
-            f"{style(f'{speed:>10}', colour)}  {f'{row.prefill_tps:,.0f} tok/s':>11}  {here.get(row.name, '')}"
-        )
+        line = f"{row.name:<{width}}  {place}  {style(f'{row.decode_tps:>6,.0f}', colour)}  {row.prefill_tps:>7,.0f}"
+        mine = here.get(row.name, "")
+        if wide and len(head) + 2 + len(mine) > wide:
+            mine = "yes"
+        show(f"{mark} {rank:>4}  {line}  {mine}".rstrip())
     missing = [row for row in rows if not row.fits]
     if missing:
         show("")
         show("does not fit:")
         for row in missing:
-            short = row.reason.rpartition("; ")[2]
-            show(f"        {row.name:<{width}}  {row.quant:<11} {size(row.size_bytes):>9}  {short}")
+            start = f"        {row.name:<{width}}  {row.quant:<11} {size(row.size_bytes):>9}  "
+            first, *rest = fitted(row.reason.rpartition("; ")[2], len(start), first=len(start))
+            show(start + first)
+            for line in rest:
+                show(line)
     show("")
     if choice:
-        show(f"→ the best coder that answers at reading speed here: llmstack up {choice}")
-    show("speeds are predicted, at 30,000 tokens of context; llmstack plan MODEL   says how each comes about")
+        show(f"→ the best coder at reading speed here: llmstack up {choice}")
+    show("decode, prefill: tokens/s, predicted, 30,000 tokens deep")
+    show("how each comes about: llmstack plan MODEL")
 
 
 def show_names(models: Mapping[str, Model], here: Mapping[str, str]) -> None:
@@ -192,7 +198,7 @@ class PullProgress:
             return
         self._last = now
         if self._terminal:
-            sys.stderr.write(f"\r\x1b[K{self._line(progress, now)}")
+            overwrite(self._line(progress, now))
             if progress.stage is Stage.READY:
                 sys.stderr.write("\n")
         elif progress.stage is not Stage.CHECKING or progress.done == progress.total:
@@ -205,7 +211,7 @@ class PullProgress:
             sys.stderr.flush()
 
     def _line(self, progress: Progress, now: float) -> str:
-        name = printable(progress.file, 44)
+        name = printable(progress.file, 200)
         if progress.stage is Stage.READY:
             return f"{name}  {size(progress.total)}  checked"
         if progress.note:
@@ -216,12 +222,14 @@ class PullProgress:
         passed = now - self._began
         speed = (progress.done - self._from) / passed if passed > 0.5 else 0.0
         left = (progress.total - progress.done) / speed if speed else 0.0
-        bar = ("━" * round(share * 20)).ljust(20, "─")
         rate = f"{speed / 1e6:,.0f} MB/s" if speed else ""
         verb = "" if progress.stage is Stage.DOWNLOADING else f"  {progress.stage.value}"
         time_left = f"{_duration(left)} left" if left else ""
         amount = f"{size(progress.done) or '0 MiB'} of {size(progress.total)}"
-        return f"{name}  {bar} {share:>4.0%}  {amount}  {rate}  {time_left}{verb}".rstrip()
+        figures = f"{share:>4.0%}  {amount}  {rate}  {time_left}{verb}".rstrip()
+        room = (columns(sys.stderr) or 200) - 1 - len(figures) - 3
+        bar = max(min(20, room - len(name)), 8)
+        return f"{clip(name, max(room - bar, 8))}  {('━' * round(share * bar)).ljust(bar, '─')} {figures}"
 
 
 def _duration(seconds: float) -> str:

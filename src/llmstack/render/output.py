@@ -68,6 +68,27 @@ def style(text: str, colour: str, stream: TextIO | None = None) -> str:
     return click.style(text, fg=colour) if has_colour(stream or sys.stdout) else text
 
 
+def columns(stream: TextIO) -> int:
+    """Width of the terminal behind a stream; 0 where there is none, and nothing needs to fit."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
+    except (OSError, ValueError):
+        return 80
+
+
+def clip(text: str, width: int) -> str:
+    """At most `width` characters: what is too long loses its middle, since names differ at their ends."""
+    if len(text) <= width:
+        return text
+    tail = max((width - 1) // 2, 0)
+    return text[: max(width - 1 - tail, 0)] + "…" + text[len(text) - tail :]
+
+
+def overwrite(text: str) -> None:
+    """One line of stderr's terminal in place of the one before. A line that wrapped could not be overwritten."""
+    sys.stderr.write(f"\r\x1b[K{clip(text, max(columns(sys.stderr) - 1, 20))}")
+
+
 class Progress:
     """Steps of a long command on stderr: one line that is overwritten on a terminal, a line each elsewhere."""
 
@@ -78,7 +99,7 @@ class Progress:
 
     def __call__(self, step: str) -> None:
         if self._terminal:
-            sys.stderr.write(f"\r\x1b[K… {step}")
+            overwrite(f"… {step}")
         else:
             sys.stderr.write(f"[{time.monotonic() - self._began:5.1f} s] {step}\n")
         sys.stderr.flush()

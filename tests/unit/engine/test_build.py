@@ -211,7 +211,7 @@ def test_what_a_vulkan_build_lacks_is_named_all_at_once(
     )
     assert "libvulkan-dev" in caught.value.next
     program(tools, "glslc", "#!/bin/sh\n")
-    for file in ("include/vulkan/vulkan.h", "lib/x86_64-linux-gnu/libvulkan.so"):
+    for file in ("include/vulkan/vulkan_core.h", "lib/x86_64-linux-gnu/libvulkan.so"):
         (sdk / file).parent.mkdir(parents=True)
         (sdk / file).touch()
     with pytest.raises(MissingPart, match=r"a Vulkan build needs SPIRV-Headers$"):
@@ -219,6 +219,12 @@ def test_what_a_vulkan_build_lacks_is_named_all_at_once(
     config = sdk / "share/cmake/SPIRV-Headers/SPIRV-HeadersConfig.cmake"
     config.parent.mkdir(parents=True)
     config.touch()
+    core = sdk / "include/vulkan/vulkan_core.h"
+    core.write_text("#define VK_HEADER_VERSION 239\n")
+    with pytest.raises(MissingPart, match="headers are too old") as caught:
+        check("vulkan", home.cache)
+    assert "239" in caught.value.why and "VULKAN_SDK" in caught.value.next
+    core.write_text("#define VK_EXT_layer_settings 1\n")
     assert check("vulkan", home.cache).cuda_architectures == ()
 
 

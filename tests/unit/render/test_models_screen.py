@@ -1,0 +1,57 @@
+"""`models list` and a pull's line fit a terminal of 80 columns, and say the same on a wide one."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from llmstack.catalog.models import Model
+from llmstack.fetch.progress import Progress, Stage
+from llmstack.fetch.survey import Row
+from llmstack.render import models
+from llmstack.render.models import PullProgress, show_list
+from llmstack.render.output import clip
+
+NAME = "Qwen3-Coder-30B-A3B-Instruct-UD-Q4_K_XL-00001-of-00003.gguf"
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("name", ["a.gguf", NAME])
+@pytest.mark.parametrize("stage", [Stage.DOWNLOADING, Stage.CHECKING])
+def test_the_line_of_a_pull_is_never_wider_than_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, width: int, name: str, stage: Stage
+) -> None:
+    monkeypatch.setattr(models, "columns", lambda stream: width)
+    bar = PullProgress()
+    bar(Progress(stage, name, 0, 17 * GIB))
+    bar._began -= 60
+    line = bar._line(Progress(stage, name, 5 * GIB, 17 * GIB), bar._began + 60)
+    assert len(line) < width
+    assert "29%  5.0 GiB of 17.0 GiB  89 MB/s  2:24 left" in line
+    assert line.startswith(name[:4]) and "gguf" in line
+
+
+def test_what_is_too_long_loses_its_middle() -> None:
+    assert clip("0123456789", 7) == "012…789"
+    assert clip("0123456789", 10) == "0123456789"
+
+
+@pytest.mark.parametrize("here", [{}, {"qwen2.5-coder-14b": "Q4_K_M (Hugging Face cache)"}])
+def test_the_list_fits_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: dict[str, str]
+) -> None:
+    rows = [
+        Row("qwen2.5-coder-14b", "UD-IQ3_XXS", True, 112 * GIB, 65536, 1234.0, 12345.0),
+        Row("gpt-oss-120b", "UD-Q4_K_XL", False, 58 * GIB, reason="x; all of it in RAM needs 61605 MiB of 26624 MiB"),
+    ]
+    monkeypatch.setattr(models, "columns", lambda stream: 80)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    show_list(rows, {row.name: Model() for row in rows}, here, "this processor")
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.endswith("yes") for line in lines) == bool(here)
+    assert "61605" in " ".join(lines)
