@@ -234,12 +234,19 @@ class _Log:
 
     def __init__(self, stream: object, path: Path, progress: Callable[[Progress], None]) -> None:
         self.stream, self.path, self.progress = stream, path, progress
+        self.most = 0
 
     def line(self, text: str, stage: str) -> None:
         self.stream.write(text)  # type: ignore[attr-defined]
         match = self._COUNT.match(text)
-        if match:
-            self.progress(Progress(stage, int(match[1]), int(match[2])))
+        if match is None:
+            return
+        done, total = int(match[1]), int(match[2])
+        if total >= max(self.most, 3):
+            self.most = total
+            self.progress(Progress(stage, done, total))
+        elif self.most == 0:  # a build within the build (Vulkan's shader generator: two files, some minutes)
+            self.progress(Progress(stage))
 
 
 def _wheel(work: Path, tools: Path, spec: BuildSpec, cmake_args: tuple[str, ...], jobs: int, log: _Log) -> Path:
