@@ -5,6 +5,8 @@ Real engine, real message, and a hub on loopback; the model is the demo's, whose
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,3 +139,35 @@ def test_a_name_of_ones_own_is_pulled_in_shards_started_and_measured_by_bench_it
     ran = stack_home.run("up", "mine", "--json")
     assert ran.status == 0, ran.err
     assert "--top-k" in (stack_home.root / "state" / "stack.json").read_text()
+
+
+SWAPPED = """
+import os, shutil, sys
+from llmstack.deploy.apply import up
+from llmstack.deploy.prepare import Ask, prepare
+from llmstack.errors import BadInput
+from llmstack.paths import home
+
+path, proxy, server = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+prepared = prepare(home(), Ask(path, proxy_port=proxy, server_port=server), lambda step: None)
+shutil.copy(path, path + ".new")
+os.replace(path + ".new", path)
+try:
+    up(home(), prepared.desired, lambda step: None)
+except BadInput as error:
+    print("refused:", error.what, error.next)
+"""
+
+
+def test_fault_10_a_file_swapped_between_the_plan_and_the_start_is_refused_before_anything_is_written(
+    stack_home: StackHome, tmp_path: Path
+) -> None:
+    path = tmp_path / "Demo-F16.gguf"
+    path.write_bytes(b"".join(build_model(TEXT)))
+    done = subprocess.run(
+        [sys.executable, "-c", SWAPPED, str(path), str(stack_home.proxy_port), str(stack_home.server_port)],
+        env=stack_home.environment, capture_output=True, text=True, timeout=170,
+    )  # fmt: skip
+    assert "changed after it was planned llmstack plan" in done.stdout, done.stdout + done.stderr
+    assert not (stack_home.root / "state" / "stack.json").exists()
+    assert stack_home.run("status", "--json").json["state"] == "stopped"

@@ -21,6 +21,7 @@ from llmstack.deploy.record import ModelEntry, ProxyEntry, ServerEntry, Stack
 from llmstack.deploy.services import proxy_service, ram_limit, server_service
 from llmstack.deploy.supervisors import chosen, notices, of_kind, others, preview, put_back, supervisor_for
 from llmstack.deploy.transaction import Previous
+from llmstack.detect.model_file import ModelFile
 from llmstack.engine.find import Engine
 from llmstack.errors import NotSo
 from llmstack.paths import Home
@@ -35,7 +36,10 @@ LOCK_WAIT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """A plan and where to run it. plan_argv and plan come from the one plan that was shown to the user."""
+    """A plan and where to run it. plan_argv and plan come from the one plan that was shown to the user.
+
+    model: the files as they were planned; `up` refuses when they are others by then.
+    """
 
     model_name: str
     model_path: Path
@@ -53,6 +57,7 @@ class Desired:
     proxy_port: int = 5000
     server_host: str = "127.0.0.1"
     server_port: int = 8080
+    model: ModelFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,8 @@ def up(home: Home, desired: Desired, progress: Progress, *, force: bool = False)
         stack = _stack(home, desired, supervisor)
         _check_ports(home, desired, supervisor)
         preview(supervisor, stack.services)
+        if desired.model is not None:
+            desired.model.check_unchanged()
         home.make()
         keys.ensure(home)
         previous = transaction.begin(home)

@@ -96,6 +96,7 @@ def prepare(home: Home, ask: Ask, progress: Progress, report: Report = quiet) ->
         proxy_host=ask.proxy_host or (deployed.proxy.host if deployed else "127.0.0.1"),
         proxy_port=ask.proxy_port or ports[0],
         server_port=ask.server_port or ports[1],
+        model=model,
     )
     return Prepared(desired, plan, detected.warnings)
 
