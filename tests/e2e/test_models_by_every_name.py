@@ -69,7 +69,7 @@ def test_a_split_file_is_planned_started_and_measured_by_any_of_its_shards(
         paths.append(tmp_path / name)
         paths[-1].write_bytes(data)
     first, second, third = (str(path) for path in paths)
-    plans = [stack_home.run("plan", path, "--json").json for path in (first, second)]
+    plans = [stack_home.run("plan", path, "--ram", "16GiB", "--json").json for path in (first, second)]
     assert plans[0]["argv"] == plans[1]["argv"]
     assert plans[0]["model"]["size_bytes"] == sum(path.stat().st_size for path in paths)
 
