@@ -25,13 +25,17 @@ def rules(topic: str, lines: int = 150) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """text: all text blocks. total and cached: tokens of the prompt. first_s: seconds to the first piece of text."""
+    """text: all text blocks. total and cached: tokens of the prompt; output: of the answer.
+
+    first_s: seconds to the first piece of text.
+    """
 
     text: str
     total: int
     cached: int
     first_s: float
     content: list[dict[str, Any]] = field(default_factory=list)
+    output: int = 0
 
     @property
     def computed(self) -> int:
@@ -87,7 +91,9 @@ class Talker:
                     blocks[event["index"]]["json"] += delta["partial_json"]
         cached = usage.get("cache_read_input_tokens", 0)
         content = [_block(block, "".join(text)) for _, block in sorted(blocks.items())]
-        return Answer("".join(text), usage["input_tokens"] + cached, cached, first or 0.0, content)
+        return Answer(
+            "".join(text), usage["input_tokens"] + cached, cached, first or 0.0, content, usage["output_tokens"]
+        )
 
 
 def _block(block: dict[str, Any], text: str) -> dict[str, Any]:

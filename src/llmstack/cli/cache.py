@@ -18,20 +18,24 @@ def list_(as_json: bool) -> int:
     from llmstack.paths import home
     from llmstack.render.cache import entries_json, show_entries
     from llmstack.render.output import show_json
-    from llmstack.snapshots import Store, served
+    from llmstack.snapshots import CallLog, Store, served
 
     place = home()
     store = Store(place.slots)
     now = served(place.stack)
     folder = str(now.folder) if now is not None else ""
+    try:
+        calls = CallLog(place.slots).read()
+    except OSError:
+        calls = []
     if as_json:
-        show_json(entries_json(store.entries(), folder, store.budget))
+        show_json(entries_json(store.entries(), folder, store.budget, calls))
     else:
-        show_entries(store.entries(), folder, store.budget)
+        show_entries(store.entries(), folder, store.budget, calls)
     return 0
 
 
-@command.command("clear", help="Remove all saved states. The next first message is computed in full.")
+@command.command("clear", help="Remove all that is saved. The next first message is computed in full.")
 @json_option
 def clear(as_json: bool) -> int:
     from llmstack.paths import home
@@ -42,5 +46,6 @@ def clear(as_json: bool) -> int:
     if as_json:
         show_json({"removed": number, "bytes": size})
     else:
-        show(f"removed {number} saved states, {size / 1e6:,.1f} MB" if number else "nothing was saved")
+        removed = f"removed {number} saved states and what belongs to them, {size / 1e6:,.1f} MB"
+        show(removed if size else "nothing was saved")
     return 0

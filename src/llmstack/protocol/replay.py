@@ -8,9 +8,13 @@ The client does not send back what it was sent: Claude Code reorders the keys of
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
+
+MOST = 8192  # calls
+MOST_BYTES = 8 * 1024 * 1024  # of arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +28,12 @@ class Generated:
 class Replay:
     """The last calls, bounded in number and in bytes of arguments; the least recently used go first."""
 
-    def __init__(self, most: int = 8192, most_bytes: int = 8 * 1024 * 1024) -> None:
+    def __init__(self, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
         self._kept: OrderedDict[str, Generated] = OrderedDict()
         self._most = most
         self._most_bytes = most_bytes
         self._bytes = 0
+        self._unsaved: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -45,6 +50,24 @@ class Replay:
             self._bytes -= len(old.arguments)
         self._kept[tool_use_id] = generated
         self._bytes += len(generated.arguments)
+        self._unsaved[tool_use_id] = None
+        self._bound()
+
+    def recall(self, calls: Iterable[tuple[str, Generated]]) -> None:
+        """Calls of an earlier life, the oldest first: all of them older than what is here."""
+        for tool_use_id, generated in reversed(list(calls)):
+            if tool_use_id not in self._kept:
+                self._kept[tool_use_id] = generated
+                self._kept.move_to_end(tool_use_id, last=False)
+                self._bytes += len(generated.arguments)
+        self._bound()
+
+    def unsaved(self) -> list[tuple[str, Generated]]:
+        """What was remembered since this was last asked, and is still here."""
+        names, self._unsaved = self._unsaved, {}
+        return [(name, self._kept[name]) for name in names if name in self._kept]
+
+    def _bound(self) -> None:
         while self._kept and (len(self._kept) > self._most or self._bytes > self._most_bytes):
             _, gone = self._kept.popitem(last=False)
             self._bytes -= len(gone.arguments)

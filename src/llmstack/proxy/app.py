@@ -20,10 +20,12 @@ from llmstack.proxy.keeper import Keeper
 from llmstack.proxy.live import Live
 from llmstack.proxy.messages import Messages
 from llmstack.proxy.preflight import Preflight
+from llmstack.proxy.recall import Recall
 from llmstack.proxy.relay import Relay
 from llmstack.proxy.report import Capture, Exchange, Reporter, place
 from llmstack.proxy.run import Runs
 from llmstack.proxy.upstreams import Upstreams
+from llmstack.snapshots.calls import CallLog
 from llmstack.warm.audit import Auditor
 
 REFRESH_S = 0.5
@@ -40,9 +42,13 @@ class Proxy:
         self.runs = Runs()
         preflight = Preflight(self.upstreams)
         self.keeper = Keeper(live, self.upstreams, reporter.event)
+        translator = Translator()
+        calls = CallLog(live.home.slots, say=reporter.event)
+        self.recall = Recall(translator.replay, calls, reporter.event)
         self.asking = Asking(
-            live, self.upstreams, Translator(), preflight, ToolIds(), self.keeper, Auditor(), reporter.event
-        )
+            live, self.upstreams, translator, preflight, ToolIds(translator.replay.knows), self.keeper, self.recall,
+            Auditor(), reporter.event,
+        )  # fmt: skip
         self.relay = Relay(live, self.upstreams, policy, reporter.event)
         self.messages = Messages(self.asking, self.runs, policy, self.relay, capture)
         self.started = time.time()
@@ -71,12 +77,14 @@ class Proxy:
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
-        tasks = [loop.create_task(self._refresh()), loop.create_task(self.keeper.watch())]
+        beside = (self._refresh(), self.keeper.watch(), self.recall.watch())
+        tasks = [loop.create_task(work) for work in beside]
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
+            await self.recall.write()
             with suppress(Exception):  # the server may be gone before us; what it held is lost then, no more
                 async with asyncio.timeout(SAVE_S):
                     await self.keeper.save_all()

@@ -35,6 +35,7 @@ from llmstack.protocol.stream import MessageStream, State, StreamSettings
 from llmstack.proxy.keeper import Keeper
 from llmstack.proxy.live import Live
 from llmstack.proxy.preflight import Counted, Preflight
+from llmstack.proxy.recall import Recall
 from llmstack.proxy.run import Run
 from llmstack.proxy.upstreams import Upstreams
 from llmstack.warm.audit import Auditor
@@ -62,13 +63,15 @@ _UNKNOWN_FIELD = re.compile(
 class ToolIds:
     """Ids of tool calls: the upstream's own where it is new and fit, so that templates that print it see it again."""
 
-    def __init__(self, most: int = 65536) -> None:
+    def __init__(self, known: Callable[[str], bool], most: int = 65536) -> None:
+        """known: whether an earlier life of the proxy gave this id away."""
         self._seen: OrderedDict[str, None] = OrderedDict()
+        self._known = known
         self._most = most
 
     def new(self, upstream_id: str, used: frozenset[str]) -> str:
         found = upstream_id
-        if not _ID.match(found) or found in self._seen or found in used:
+        if not _ID.match(found) or found in self._seen or found in used or self._known(found):
             found = "toolu_" + "".join(secrets.choice(_ALPHABET) for _ in range(24))
         self._seen[found] = None
         if len(self._seen) > self._most:
@@ -86,6 +89,7 @@ class Asking:
     preflight: Preflight
     ids: ToolIds
     keeper: Keeper
+    recall: Recall
     auditor: Auditor
     say: Callable[[str, dict[str, Any]], None]
 
@@ -154,6 +158,7 @@ class Attempt:
     async def _prepare(self) -> tuple[ChatRequest, bytes]:
         a, target = self._a, self._target
         dialect = self._dialect()
+        await a.recall.ready()
         request = a.translator.to_chat(self._request, dialect)
         body = request.body
         body["model"] = target.model or self._request.model

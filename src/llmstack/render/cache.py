@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 from llmstack.render.output import show
-from llmstack.snapshots import Entry
+from llmstack.snapshots import Call, Entry
 
 
-def entries_json(entries: list[Entry], folder: str, budget: int) -> dict[str, Any]:
+def entries_json(entries: list[Entry], folder: str, budget: int, calls: list[Call]) -> dict[str, Any]:
     listed = [
         {
             "name": entry.name,
@@ -22,10 +22,18 @@ def entries_json(entries: list[Entry], folder: str, budget: int) -> dict[str, An
         }
         for entry in entries
     ]
-    return {"states": listed, "bytes": sum(entry.size for entry in entries), "budget_bytes": budget}
+    remembered = {"calls": len(calls), "bytes": _bytes_of(calls)}
+    return {
+        "states": listed,
+        "bytes": sum(entry.size for entry in entries),
+        "budget_bytes": budget,
+        "tool_calls": remembered,
+    }
 
 
-def show_entries(entries: list[Entry], folder: str, budget: int) -> None:
+def show_entries(entries: list[Entry], folder: str, budget: int, calls: list[Call]) -> None:
+    if calls:
+        show(f"{len(calls):,} tool calls as the model wrote them, {_bytes_of(calls) / 1e6:,.1f} MB")
     if not entries:
         show("nothing is saved; the first message of a client is computed in full, then kept")
         return
@@ -35,6 +43,10 @@ def show_entries(entries: list[Entry], folder: str, budget: int) -> None:
         size = f"{entry.size / 1e6:,.1f} MB"
         show(f"{entry.kind:<13} {entry.model[:24]:<24} {entry.tokens:>9,} {size:>10}  {_ago(entry.used):<10} {whose}")
     show(f"{sum(e.size for e in entries) / 1e9:.2f} of {budget / 1e9:.1f} GB; the least recently used go first")
+
+
+def _bytes_of(calls: list[Call]) -> int:
+    return sum(len(call.arguments.encode()) for call in calls)
 
 
 def _ago(when: float) -> str:

@@ -20,12 +20,14 @@ from typing import Any, Literal
 import msgspec
 
 from llmstack.paths import write_private
+from llmstack.snapshots.calls import NAME
 from llmstack.snapshots.statefile import read_tokens
 
 Kind = Literal["prefix", "conversation"]
 BUDGET_BYTES = 8 << 30
 _UNFINISHED = "new-"
 _PREFIXES_KEPT = 4
+ABANDONED_S = 60.0
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -186,7 +188,10 @@ class Store:
         self.say("snapshot", {"result": "ignored", "kind": entry.kind, "tokens": entry.tokens, "why": why})
 
     def sweep(self) -> int:
-        """Removes what no complete pair explains; returns how many files that were. Call while nothing is saving."""
+        """Removes what no complete pair explains; returns how many files that were. Call while nothing is saving.
+
+        Of files written under another name (paths.write_private) only those that nobody still writes.
+        """
         kept = {path for entry in self.entries() for path in (entry.path, self._description(entry))}
         gone = 0
         for path in self.root.glob("*/*"):
@@ -196,17 +201,24 @@ class Store:
                     gone += 1
                 if path.suffix == ".kv":
                     self.say("snapshot", {"result": "ignored", "file": path.name, "why": "it was not saved to its end"})
+        for path in (*self.root.glob(".*"), *self.root.glob("*/.*")):
+            with suppress(OSError):
+                if path.is_file() and time.time() - path.stat().st_mtime > ABANDONED_S:
+                    path.unlink()
+                    gone += 1
         self._enforce()
         return gone
 
     def clear(self) -> tuple[int, int]:
-        """Removes all states and remembered prefixes; returns their number and bytes."""
+        """Removes all states, remembered prefixes and tool calls; returns the number of states, and all bytes."""
         entries = self.entries()
+        size = sum(entry.size for entry in entries)
         for entry in entries:
             self._remove(entry)
-        for path in self.root.glob("*.prefix"):
+        for path in (*self.root.glob("*.prefix"), self.root / NAME):
+            size += max(self._size(path), 0)
             path.unlink(missing_ok=True)
-        return len(entries), sum(entry.size for entry in entries)
+        return len(entries), size
 
     # ---- prefixes as requests ------------------------------------------------------------------------------
 
