@@ -20,7 +20,7 @@ import time
 from array import array
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,7 +124,9 @@ class Keeper:
             self._say("warm", {"result": "off", "why": f"{error.filename}: {error.strerror}"})
             return
         self._leave()
-        self._states = States(marker, found, template, sealed, calls, self.store, self._say)
+        deployed = self._live.deployed
+        places = asyncio.Semaphore(deployed.n_parallel if deployed is not None else 1)
+        self._states = States(marker, found, template, sealed, calls, self.store, self._say, places)
         await self._arrived(self._states, overwrite=False)
 
     def _leave(self) -> None:
@@ -179,18 +181,27 @@ class Keeper:
             return
         self._flying += 1
         try:
-            try:
-                await self._before(body, conversation)
-            except Exception as error:  # a fault here must not become a fault of the request
-                self._failed(error)
-            yield
+            async with self._places():
+                try:
+                    await self._before(body, conversation)
+                except Exception as error:  # a fault here must not become a fault of the request
+                    self._failed(error)
+                yield
         finally:
             self._flying -= 1
             self._quiet_since = time.monotonic()
 
+    def _places(self) -> AbstractAsyncContextManager[Any]:
+        """Without a cache of the server's own, a request that waits for a slot waits here: what is brought back for
+        it would be gone before it is sent, because another one takes the slot first."""
+        if self._states is None or self._states.served.cache_ram_mib != 0:
+            return nullcontext()
+        return self._states.places
+
     async def _before(self, body: Body, conversation: str) -> None:
         if prefix.size_of(body) < MIN_BYTES:
             self._stop_warming()
+            await self._make_room()
             return
         key = prefix.key_of(body)
         if self._warming is not None and self._warming_key == key:
@@ -212,6 +223,15 @@ class Keeper:
         if self._states is None:
             return True
         return name in self._conversations and (self._states.served.cache_ram_mib != 0 or self._last == name)
+
+    async def _make_room(self) -> None:
+        """A side call may take any slot. A server without a cache of its own keeps nothing of what was there."""
+        states = self._states
+        if states is None or states.served.cache_ram_mib != 0 or states.served.window:
+            return
+        async with self._lock:
+            await states.learn(await states.idle(), self._last)
+        self._last = ""
 
     async def _provide(self, states: States, body: Body, key: str, name: str) -> None:
         """What the server itself still knows is left to it."""

@@ -29,7 +29,10 @@ class Held:
 
 @dataclass(slots=True)
 class States:
-    """marker: what the server calls this life of its own. seal: what its states belong to (snapshots/seal.py)."""
+    """marker: what the server calls this life of its own. seal: what its states belong to (snapshots/seal.py).
+
+    places: as many as it has slots.
+    """
 
     marker: str
     served: Served
@@ -38,6 +41,7 @@ class States:
     calls: SlotCalls
     store: Store
     say: Callable[[str, dict[str, Any]], None]
+    places: asyncio.Semaphore
     held: dict[int, Held] = field(default_factory=dict)
 
     async def idle(self) -> list[Slot]:
