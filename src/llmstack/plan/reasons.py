@@ -25,6 +25,14 @@ def _change(search: Search, found: Found, **fields: object) -> str:
     return f"{abs(part):.0%} {'slower' if part > 0 else 'faster'}" if abs(part) >= 0.005 else ""
 
 
+def _window_history_mib(search: Search, a: Assignment) -> float:
+    """What --swa-full costs on all devices together: the cells of window blocks for the whole context."""
+    with_it, without = (search.estimator.estimate(replace(a, swa_full=full)) for full in (True, False))
+    return sum(use.context for use in (*with_it.devices, with_it.host)) - sum(
+        use.context for use in (*without.devices, without.host)
+    )
+
+
 def decisions(search: Search, found: Found, wanted: int) -> tuple[Decision, ...]:
     a = found.assignment
     pinned = {pin.flag for name in search.goal.pins if (pin := find_pin(name)) is not None}
@@ -124,7 +132,8 @@ def _cache(search: Search, found: Found) -> list[Decision]:
     made = [Decision("-ctk", a.type_k, reason), Decision("-ctv", a.type_v, "as -ctk: mixed pairs have no fast kernel")]
     if a.swa_full:
         change = _change(search, found, swa_full=False)
-        reason = "keeps the whole window history, so that a snapshot still answers warm after a restart"
+        mib = _window_history_mib(search, a)
+        reason = f"{mib:,.0f} MiB more cache, so that a snapshot still answers warm after a restart"
         made.append(Decision("--swa-full", "", reason, f"without it: {change}" if change else ""))
     return made
 
@@ -213,8 +222,15 @@ def alternatives(search: Search, found: Found) -> tuple[Alternative, ...]:
         add(f"twice the context ({2 * a.ctx})", search.best(2 * a.ctx, a.type_k, a.type_v))
     if "type_k" not in search.fixed and a.type_k == DEFAULT_KV:
         add("a finer cache (q8_0)", search.best(a.ctx, "q8_0", "q8_0"))
-    if a.swa_full and "swa_full" not in search.fixed:
-        add("without --swa-full: a restart reads the prompt again", search.score(replace(a, swa_full=False)))
+    if search.facts.has_window and "swa_full" not in search.fixed:
+        mib = f"{_window_history_mib(search, a):,.0f} MiB"
+        if a.swa_full:
+            shorter = search.score(replace(a, swa_full=False))
+            add(f"without --swa-full ({mib} less cache): a restart reads the prompt again", shorter)
+        else:
+            fixed = {**search.fixed, "swa_full": True}
+            fitted = Search(search.facts, search.hardware, search.goal, fixed).best(a.ctx, a.type_k, a.type_v)
+            add(f"with --swa-full ({mib} more cache): no restart reads the prompt again", fitted)
     if search.facts.moe and a.ncmoe and "ngl" not in search.fixed and "nkvo" not in search.fixed:
         fixed = {**search.fixed, "nkvo": True, "ncmoe": 0}
         other = Search(search.facts, search.hardware, search.goal, fixed)

@@ -7,61 +7,19 @@ import signal
 import time
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from warming.talk import Answer, Talker, events
+from warming.session import Session, new_tokens
+from warming.talk import Talker, events
 
 from ..conftest import StackHome
-
-SHELL = {
-    "name": "Bash",
-    "description": "Runs a command.",
-    "input_schema": {
-        "type": "object",
-        "properties": {
-            "command": {"type": "string", "enum": ["make", "make check"]},
-            "timeout": {"type": "string", "enum": ["5000", "60000"]},
-            "description": {"type": "string", "enum": ["builds it", "checks it"]},
-        },
-        "required": ["command", "timeout", "description"],
-    },
-}
-
-
-def rewritten(call: dict[str, Any]) -> dict[str, Any]:
-    """As Claude Code does: the keys in another order, a number instead of its digits."""
-    keys = sorted(call["input"], reverse=True)
-    return {**call, "input": {k: int(v) if (v := call["input"][k]).isdigit() else v for k in keys}}
-
-
-class Session:
-    def __init__(self, home: StackHome) -> None:
-        self.talker = Talker(home.url, home.token, session="tools")
-        self.turns: list[Any] = ["build it"]
-
-    def turn(self) -> Answer:
-        forced = {"type": "any", "disable_parallel_tool_use": True}
-        answer = self.talker.ask(*self.turns, max_tokens=120, tools=[SHELL], tool_choice=forced)
-        [call] = [block for block in answer.content if block["type"] == "tool_use"]
-        sent = rewritten(call)
-        assert list(sent["input"]) != list(call["input"]) and sent["input"] != call["input"]
-        result = {"type": "tool_result", "tool_use_id": call["id"], "content": f"done {len(self.turns)}"}
-        said = [sent if block is call else block for block in answer.content]
-        self.turns += [{"role": "assistant", "content": said}, {"role": "user", "content": [result]}]
-        return answer
-
-
-def new_tokens(answer: Answer, before: Answer) -> int:
-    """Of the prompt: what neither the last prompt nor the last answer held."""
-    return answer.total - before.total - before.output
 
 
 @pytest.fixture
 def session(stack_home: StackHome) -> Session:
     stack_home.up_demo()
-    return Session(stack_home)
+    return Session(Talker(stack_home.url, stack_home.token, session="tools"))
 
 
 def test_after_a_restart_the_next_turn_reads_only_what_is_new(session: Session, stack_home: StackHome) -> None:

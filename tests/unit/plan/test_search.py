@@ -261,3 +261,14 @@ def test_every_departure_is_explained_and_the_command_line_is_explicit() -> None
         assert flag in said
     assert line[line.index("--fit") + 1] == "off"
     assert all(d.reason for d in plan.decisions)
+
+
+@pytest.mark.parametrize(("vram", "chosen"), [(8, False), (24, True)])
+def test_a_sliding_window_s_whole_history_is_a_trade_that_is_told_with_its_memory(vram: float, chosen: bool) -> None:
+    plan = make_plan(facts("gemma3-12b"), machine(vram, 32), Goal())
+    assert ("--swa-full" in argv(plan)) is chosen
+    other = next(other for other in plan.alternatives[:3] if "--swa-full" in other.why)
+    assert ("--swa-full" in other.argv) is not chosen
+    # 40 of 48 blocks have a window of 1,024 cells, and a micro-batch more; q4_0 takes 18 bytes for 32 values.
+    more = 40 * 2 * 2048 * 18 // 32 * (65536 - 1024 - plan.assignment.ubatch) / 2**20
+    assert f"({more:,.0f} MiB {'less' if chosen else 'more'} cache)" in other.why

@@ -1,0 +1,53 @@
+"""First-token time, cold, warm and after a restart of the whole stack, on three kinds of made-up models.
+
+    .venv/bin/python tests/bench/warm/model_kinds.py [LINES]
+
+LINES of system text: about 27 tokens each. The clock runs from the request to the first piece of text. Each question is
+a new one. Cold is the first request of a new home; warm the third.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from warming.models import write_model
+from warming.stack import Stack, running
+from warming.talk import Answer, Talker
+
+KINDS = {
+    "dense": ("dense", ()),
+    "hybrid": ("hybrid", ()),
+    "window, --swa-full": ("window", ("--set", "swa-full=on")),
+    "window": ("window", ("--set", "swa-full=off")),
+}
+
+
+def main(lines: int) -> None:
+    print(f"{'model':<20}{'tokens':>8}{'cold s':>9}{'warm s':>9}{'restart s':>11}{'computed':>10}", end="")
+    print(f"{'x warm':>8}{'x faster than cold':>20}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="llmstack-bench-") as folder:
+        for name, (kind, flags) in KINDS.items():
+            model = write_model(kind, Path(folder) / f"{kind}.gguf")
+            with running(str(model), "--ctx", "32768", *flags) as stack:
+                cold = _ask(stack, lines)
+                _ask(stack, lines)
+                warm = _ask(stack, lines)
+                stack.run("restart")
+                restarted = _ask(stack, lines)
+            told = f"{cold.first_s:>9.2f}{warm.first_s:>9.3f}{restarted.first_s:>11.3f}{restarted.computed:>10,}"
+            rates = f"{restarted.first_s / warm.first_s:>8.2f}{cold.first_s / restarted.first_s:>20.1f}"
+            print(f"{name:<20}{cold.total:>8,}{told}{rates}", flush=True)
+
+
+def _ask(stack: Stack, lines: int) -> Answer:
+    words = os.urandom(3).hex()
+    return Talker(stack.url, stack.token, session=words, lines=lines).ask(f"a question about {words}", max_tokens=8)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 600)
