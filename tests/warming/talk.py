@@ -79,6 +79,7 @@ class Talker:
                     continue
                 event = json.loads(line.removeprefix("data: "))
                 assert event["type"] != "error", event
+                usage |= event.get("message", {}).get("usage") or {}  # where llama-server counts the prompt
                 usage |= event.get("usage") or {}
                 if event["type"] == "content_block_start":
                     blocks[event["index"]] = {**event["content_block"], "json": ""}
