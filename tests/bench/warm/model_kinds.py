@@ -1,6 +1,6 @@
 """First-token time, cold, warm and after a restart of the whole stack, on three kinds of made-up models.
 
-    .venv/bin/python tests/bench/warm/model_kinds.py [LINES]
+    .venv/bin/python tests/bench/warm/model_kinds.py [LINES [CONTEXT [KIND...]]]
 
 LINES of system text: about 27 tokens each. The clock runs from the request to the first piece of text. Each question is
 a new one. Cold is the first request of a new home; warm the third.
@@ -27,13 +27,14 @@ KINDS = {
 }
 
 
-def main(lines: int) -> None:
+def main(lines: int = 600, context: int = 32768, *kinds: str) -> None:
     print(f"{'model':<20}{'tokens':>8}{'cold s':>9}{'warm s':>9}{'restart s':>11}{'computed':>10}", end="")
     print(f"{'x warm':>8}{'x faster than cold':>20}", flush=True)
     with tempfile.TemporaryDirectory(prefix="llmstack-bench-") as folder:
-        for name, (kind, flags) in KINDS.items():
+        for name in kinds or KINDS:
+            kind, flags = KINDS[name]
             model = write_model(kind, Path(folder) / f"{kind}.gguf")
-            with running(str(model), "--ctx", "32768", *flags) as stack:
+            with running(str(model), "--ctx", str(context), *flags) as stack:
                 cold = _ask(stack, lines)
                 _ask(stack, lines)
                 warm = _ask(stack, lines)
@@ -50,4 +51,4 @@ def _ask(stack: Stack, lines: int) -> Answer:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 600)
+    main(*map(int, sys.argv[1:3]), *sys.argv[3:])

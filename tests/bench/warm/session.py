@@ -1,10 +1,11 @@
-"""Ten turns of tool calls through the proxy, and straight against llama-server's own /v1/messages: tokens read again.
+"""Ten turns of tool calls and a restart, through the proxy and straight against llama-server's own /v1/messages.
 
     .venv/bin/python tests/bench/warm/session.py [MODEL]
 
-Each of the four sessions has a stack in a home of its own (the demo model unless MODEL is given). A turn's figure is
-what was computed of its prompt beyond what was new in it: neither in the last prompt nor in the last answer. "as sent"
-is a client that echoes what it got; "rewritten" sends inputs back as Claude Code does (other order, "5000" as 5000).
+Each session has a stack in a home of its own (the demo model unless MODEL is given). The client sends inputs back as
+Claude Code does: keys in another order, 5000 for "5000". Before the sixth turn everything is stopped and started
+again; for the session without the proxy what the stack had saved is removed then. Shown are the tokens of each turn's
+prompt that were computed. They do not depend on the machine's load.
 """
 
 from __future__ import annotations
@@ -15,31 +16,36 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from warming.session import Session, new_tokens
+from warming.session import Session
 from warming.stack import running
 from warming.talk import Answer, Talker
 
 TURNS = 10
+RESTART = 5  # turns before it
 
 
 def main(model: str | None) -> None:
-    columns: dict[str, list[Answer]] = {}
-    for way in ("proxy", "llama-server"):
-        for rewrites in (False, True):
-            with running(model or "--demo") as stack:
-                url, token = (stack.url, stack.token) if way == "proxy" else (stack.server_url, stack.server_key)
-                session = Session(Talker(url, token, session="tools"), rewrites=rewrites)
-                name = f"{way}, {'rewritten' if rewrites else 'as sent'}"
-                columns[name] = [session.turn() for _ in range(TURNS)]
-    again = {
-        name: [after.computed - new_tokens(after, before) for before, after in pairwise(answers)]
-        for name, answers in columns.items()
-    }
-    print(f"{'turn':<6}{'prompt':>8}" + "".join(f"{name:>26}" for name in columns))
-    prompts = next(iter(columns.values()))
-    for turn in range(1, TURNS):
-        print(f"{turn + 1:<6}{prompts[turn].total:>8,}" + "".join(f"{again[name][turn - 1]:>26,}" for name in columns))
-    print(f"{'sum':<14}" + "".join(f"{sum(found):>26,}" for found in again.values()))
+    columns = {way: _session(way, model) for way in ("proxy", "llama-server")}
+    [first, *_] = columns.values()
+    print(f"{'turn':<6}{'prompt':>8}{'grew by':>9}" + "".join(f"{name:>15}" for name in columns))
+    for turn, (before, answer) in enumerate(pairwise(first), start=1):
+        computed = "".join(f"{answers[turn].computed:>15,}" for answers in columns.values())
+        restarted = "   after the restart" if turn == RESTART else ""
+        print(f"{turn + 1:<6}{answer.total:>8,}{answer.total - before.total:>9,}{computed}{restarted}")
+    print(f"{'sum':<23}" + "".join(f"{sum(a.computed for a in found[1:]):>15,}" for found in columns.values()))
+
+
+def _session(way: str, model: str | None) -> list[Answer]:
+    with running(model or "--demo") as stack:
+        proxy = way == "proxy"
+        url, token = (stack.url, stack.token) if proxy else (stack.server_url, stack.server_key)
+        session = Session(Talker(url, token, session="tools"))
+        answers = [session.turn() for _ in range(RESTART)]
+        stack.run("down")
+        if not proxy:
+            stack.run("cache", "clear")
+        stack.run("up")
+        return answers + [session.turn() for _ in range(TURNS - RESTART)]
 
 
 if __name__ == "__main__":
