@@ -17,7 +17,6 @@ import msgspec
 
 from llmstack.errors import BadInput, NotSo
 from llmstack.fetch.progress import Progress, Report, Stage, quiet
-from llmstack.fetch.transfer import only_one
 from llmstack.paths import Home
 
 
@@ -146,6 +145,8 @@ def remove(home: Home, paths: tuple[Path, ...], *, report: Callable[[str], None]
                 f"{path} is not in the stack's own store, so it is left alone",
                 next="remove it with the program that downloaded it",
             )
+    from llmstack.fetch.transfer import only_one  # it loads an HTTP client, which a look-up does not need
+
     for path in paths:
         if not path.parent.is_dir():
             continue

@@ -12,7 +12,7 @@ from pathlib import Path
 from llmstack.catalog.models import Catalog, Model, Quant, quant_of, read_models, shards, stem_of
 from llmstack.catalog.overlay import merge, parse
 from llmstack.errors import BadInput, MissingPart, NotSo
-from llmstack.fetch import hub, library, stores
+from llmstack.fetch import library, stores
 from llmstack.fetch.progress import Report, quiet
 from llmstack.fetch.reference import Kind, Reference
 from llmstack.fetch.reference import parse as parse_reference
@@ -71,10 +71,10 @@ def locate(
     Raises BadInput for a name that is unknown or a form that is none.
     """
     reference = parse_reference(what)
-    others = stores.known() if known is None else known
-    models = catalog or read_catalog(home)
     if reference.kind is Kind.PATH:
         return _path(reference)
+    others = stores.known() if known is None else known
+    models = catalog or read_catalog(home)
     if reference.kind is Kind.NAME:
         found = models.find(what)
         if found is None:
@@ -196,6 +196,8 @@ def _hub(home: Home, reference: Reference, models: Catalog, others: stores.Store
     here = [item.path.relative_to(home.models / reference.repo).as_posix() for item in library.contents(home)
             if not item.partial and item.path.is_relative_to(home.models / reference.repo)]  # fmt: skip
     if here:
+        from llmstack.fetch import hub
+
         try:
             files = hub.choose(reference.repo, here, reference.quant)
         except NotSo:
