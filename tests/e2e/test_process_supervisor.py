@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from llmstack.deploy.ready import wait_ready
 from llmstack.errors import NotSo
 from llmstack.paths import Home
 from llmstack.process import ProcessSupervisor
@@ -66,6 +67,14 @@ def test_applied_services_run_in_sessions_of_their_own(supervisor: ProcessSuperv
     for name in ("server", "proxy"):
         pid = pid_of(supervisor, name)
         assert os.getsid(pid) == pid != os.getsid(0)
+
+
+def test_a_server_that_this_processor_cannot_run_is_told_apart_from_other_deaths(supervisor: ProcessSupervisor) -> None:
+    supervisor.apply([service("server", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")])
+    with pytest.raises(NotSo) as caught:
+        wait_ready(supervisor, "server", "http://127.0.0.1:9", deadline_s=20)
+    assert "SIGILL" in str(caught.value) and "this processor does not execute" in caught.value.why
+    assert "llmstack engine use embedded" in caught.value.next
 
 
 def test_a_killed_service_comes_back_and_says_how_it_died(supervisor: ProcessSupervisor) -> None:

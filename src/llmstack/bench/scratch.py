@@ -11,12 +11,14 @@ import time
 from collections.abc import Iterator, Sequence
 
 from llmstack.deploy import keys
+from llmstack.deploy.causes import of_exit
 from llmstack.engine import embedded
 from llmstack.engine.control import EngineClient, Readiness
 from llmstack.engine.find import Engine
 from llmstack.engine.flags import fit, parse_help
 from llmstack.errors import NotSo
 from llmstack.paths import Home
+from llmstack.process.daemon import how_it_ended
 
 START_S = 20.0
 LOAD_MIB_PER_S = 60.0
@@ -54,8 +56,12 @@ def _wait(process: subprocess.Popen[bytes], client: EngineClient, limit_s: float
     deadline = time.monotonic() + limit_s
     while client.readiness(1.0) is not Readiness.READY:
         if process.poll() is not None:
+            how = how_it_ended(process.returncode, out_of_memory=False)
+            cause = of_exit(how)
             raise NotSo(
-                f"the engine ended with status {process.returncode} while it loaded the model", why=f"its log: {log}"
+                f"the engine did not load the model: {how}",
+                why=f"{cause.what}; its log: {log}" if cause is not None else f"its log: {log}",
+                next=cause.next if cause is not None else "",
             )
         if time.monotonic() > deadline:
             raise NotSo(f"the engine did not load the model in {limit_s:.0f} s", why=f"its log: {log}")

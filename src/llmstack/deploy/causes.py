@@ -17,6 +17,12 @@ class Cause:
     line: str = ""
 
 
+# A build for the processor it was made on: other processors, and virtual machines that announce instructions such as
+# AMX and do not run them, end it by SIGILL, some only at the first matrix of a quantised model.
+_REFUSED = Cause(
+    "it uses an instruction that this processor does not execute (SIGILL): its build was made for another one",
+    "llmstack engine use embedded   or, to build one for this processor: llmstack engine install",
+)
 _SMALLER = "{smaller}"
 _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
@@ -62,6 +68,11 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
 )
 
 
+def of_exit(last_exit: str | None) -> Cause | None:
+    """What the exit alone proves, whatever the log says; both supervisors name signals as signal(7) does."""
+    return _REFUSED if last_exit and re.search(r"\bSIGILL\b", last_exit) else None
+
+
 def explain(lines: Sequence[str], last_exit: str | None, *, smaller: str) -> Cause | None:
     """The first cause that the log names, else what the exit itself says; None when neither is known.
 
@@ -69,6 +80,8 @@ def explain(lines: Sequence[str], last_exit: str | None, *, smaller: str) -> Cau
     """
     if last_exit and "out of memory" in last_exit and "kill -9" not in last_exit:
         return Cause("it ran out of memory and was killed", smaller)
+    if (proven := of_exit(last_exit)) is not None:
+        return proven
     for pattern, what, remedy in _CAUSES:
         line = next((line for line in lines if re.search(pattern, line)), None)
         if line is not None:

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable
 
+from llmstack.deploy.causes import of_exit
 from llmstack.engine.control import EngineClient, Readiness
 from llmstack.errors import NotSo
 from llmstack.supervisor import ServiceState, Supervisor
@@ -49,10 +50,11 @@ def wait_ready(
                 or (status.restarts > deaths_before)
             ):
                 how = status.last_exit if status and status.last_exit else "it is not running"
+                cause = of_exit(how)
                 raise NotSo(
                     f"the {service} died while it was starting: {how}",
-                    why=excerpt(supervisor, service, began_at),
-                    next=_NEXT[service],
+                    why=cause.what if cause is not None else excerpt(supervisor, service, began_at),
+                    next=cause.next if cause is not None else _NEXT[service],
                 )
             if spent > deadline_s:
                 raise NotSo(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from llmstack.deploy.causes import of_exit
 from llmstack.doctor.facts import Facts
 from llmstack.findings import Finding, Level
 
@@ -23,12 +24,12 @@ def services(facts: Facts) -> Iterator[Finding]:
             continue
         dead = service.state == "failed"
         died = f"{service.name} died {service.restarts} time(s), last: {service.last_exit}"
-        memory = "out of memory" in service.last_exit
-        yield Finding(
-            "stack", Level.FAIL if dead else Level.WARN, died,
-            "the plan is too large for what is free now" if memory else "",
-            stack.smaller_plan if memory and stack.smaller_plan else f"llmstack logs {service.name} -n 50",
-        )  # fmt: skip
+        why, remedy = "", f"llmstack logs {service.name} -n 50"
+        if (proven := of_exit(service.last_exit)) is not None:
+            why, remedy = proven.what, proven.next
+        elif "out of memory" in service.last_exit:
+            why, remedy = "the plan is too large for what is free now", stack.smaller_plan or remedy
+        yield Finding("stack", Level.FAIL if dead else Level.WARN, died, why, remedy)
     if not stack.model_exists:
         yield Finding(
             "model",

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,12 @@ def test_a_model_that_does_not_load_is_told_at_once_with_the_log(home: Home, tmp
         pass
     assert "scratch.log" in caught.value.why
     assert time.monotonic() - began < 60
+
+
+def test_an_engine_that_this_processor_cannot_run_is_named_with_the_way_out(home: Home, tmp_path: Path) -> None:
+    model = write_probe(TINY, tmp_path / "tiny.gguf")
+    unfit = replace(find(home), command=("/bin/sh", "-c", "kill -ILL $$"))  # what a build for another processor does
+    with pytest.raises(NotSo) as caught, scratch(home, unfit, _argv(model)):
+        pass
+    assert "SIGILL" in str(caught.value) and "this processor does not execute" in caught.value.why
+    assert "llmstack engine use embedded" in caught.value.next

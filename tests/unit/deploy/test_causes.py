@@ -49,5 +49,13 @@ def test_a_kill_that_may_be_memory_is_said_to_be_likely() -> None:
     assert "most likely" in cause.what
 
 
+@pytest.mark.parametrize("last_exit", ["killed (SIGILL)", "killed by SIGILL"])
+def test_an_illegal_instruction_is_the_build_not_the_model_whatever_the_log_says(last_exit: str) -> None:
+    cause = explain(["E failed to load model"], last_exit, smaller=SMALLER)
+    assert cause is not None
+    assert "this processor does not execute" in cause.what
+    assert "engine use embedded" in cause.next and "engine install" in cause.next
+
+
 def test_what_is_not_known_is_not_guessed() -> None:
     assert explain(["I all is well"], "exit status 1", smaller=SMALLER) is None

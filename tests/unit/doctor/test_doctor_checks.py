@@ -83,6 +83,7 @@ def stacked(**more: Any) -> Facts:
 
 
 OOM = ServiceFacts("server", "failed", "out of memory: the kernel killed it", 5)
+ILLEGAL = ServiceFacts("server", "failed", "killed by SIGILL", 5)
 
 FAULTS: list[tuple[str, Facts, str, Level, str, str]] = [
     # what, facts, check, level, a word of the finding, a word of the remedy
@@ -228,6 +229,14 @@ FAULTS: list[tuple[str, Facts, str, Level, str, str]] = [
         Level.FAIL,
         "out of memory",
         "--ctx 4096",
+    ),
+    (
+        "an engine built for another processor",
+        stacked(state="failed", services=(ILLEGAL,)),
+        "stack",
+        Level.FAIL,
+        "SIGILL",
+        "engine use embedded",
     ),
     ("a model file that is gone", stacked(model_exists=False), "model", Level.FAIL, "gone", "models list"),
     (
