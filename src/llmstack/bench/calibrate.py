@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmstack.bench.depths import CHUNK, Effort, measure
+from llmstack.bench.depths import Effort, measure
 from llmstack.bench.probe_model import ProbeShape, write_probe
 from llmstack.bench.sample import Sampler
 from llmstack.bench.scratch import scratch
@@ -109,7 +109,7 @@ def observe(home: Home, engine: Engine, hardware: Hardware, path: Path) -> list[
         found = measure(client, Sampler([pid], patience_s=20.0), DEPTHS, EFFORT, lambda _: None)
     for decode, metrics in ((False, found.prefill), (True, found.decode)):
         for depth, metric in metrics.items():
-            tokens = 1 if decode else CHUNK
+            tokens = 1 if decode else found.chunk
             if not metric.busy:
                 seen.append(Observation(facts, a, decode, tokens, depth, tokens / metric.median))
     return seen

@@ -2,6 +2,7 @@
 
 At each mark the cache holds exactly that many tokens. Prefill is CHUNK new tokens on top (what a coding agent's
 turn adds), decode a few generated ones: the same two quantities that llama-bench calls pp512 and tg with -d.
+A machine so slow that CHUNK tokens would take much of the time allowed reads fewer.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from llmstack.judge import Metric
 from llmstack.workload import agent_prompt
 
 CHUNK = 512
+LEAST_CHUNK = 64
+CHUNK_SHARE = 1 / 6  # of the time allowed, at most, for reading one chunk
 ROOM = 64  # tokens left free behind the deepest mark
 
 Step = Callable[[str], None]
@@ -34,12 +37,13 @@ class Prompts:
     def text(self, tokens: int) -> str:
         """About this many tokens."""
         self._seed += 1
-        return agent_prompt(int(tokens * self._per_token), self._seed)
+        characters = int(tokens * self._per_token)
+        return agent_prompt(characters, self._seed)[:characters]
 
     def tokens(self, count: int) -> list[int]:
         """Exactly this many, never the same start twice."""
         while len(self._spare) < count:
-            self._spare = self._engine.tokens(self.text(max(count, 4 * CHUNK) * 5 // 4 + 64))
+            self._spare = self._engine.tokens(self.text(max(count, 4 * CHUNK) * 3 // 2 + 64))
         taken, self._spare = self._spare[:count], self._spare[count:]
         return taken
 
@@ -55,11 +59,16 @@ class Effort:
 
 @dataclass(slots=True)
 class Depths:
-    """Metrics by depth; grown: (tokens, depth before, seconds) of the conversation's own growth, each read cold."""
+    """Metrics by depth; grown: (tokens, depth before, seconds) of the conversation's own growth, each read cold.
+
+    chunk: tokens of one prefill. left_out: depths for which the time allowed was too short.
+    """
 
     prefill: dict[int, Metric] = field(default_factory=dict)
     decode: dict[int, Metric] = field(default_factory=dict)
     grown: list[tuple[int, int, float]] = field(default_factory=list)
+    chunk: int = CHUNK
+    left_out: list[int] = field(default_factory=list)
 
     @property
     def cold_tokens(self) -> int:
@@ -80,17 +89,27 @@ def measure(
     step: Step,
     *,
     into: Depths | None = None,
+    chunk: int | None = None,
 ) -> Depths:
-    """Measures at each depth that time allows; the first one always. `into` is filled as it goes, so that an
-    interrupt keeps what there is. Raises NotSo when the engine fails."""
+    """Measures at each depth that effort.seconds allow; the first one always. `into` is filled as it goes, so that an
+    interrupt keeps what there is. chunk: tokens of one prefill; None: what the time allows, CHUNK at most.
+
+    Raises NotSo when the engine fails.
+    """
     found = into if into is not None else Depths()
     prompts = Prompts(engine)
     began = time.perf_counter()
-    engine.complete(prompts.tokens(CHUNK), n_predict=4)  # pages weights in, and compiles kernels on some backends
+    # Pages weights in, and compiles kernels on some backends; its speed is a guess of the rest's.
+    first = engine.complete(prompts.tokens(LEAST_CHUNK), n_predict=4)
+    found.chunk = chunk or _chunk(first.prefill_tps, effort.seconds)
+    if found.chunk > LEAST_CHUNK:
+        engine.complete(prompts.tokens(found.chunk), n_predict=1)
+    decode_tps = first.decode_tps
     base: list[int] = []
     for number, depth in enumerate(depths):
         left = effort.seconds - (time.perf_counter() - began)
         if number and _cost(found, depth, len(base), effort) > left:
+            found.left_out += depths[number:]
             break
         if depth > len(base):
             step(f"a prompt of {depth:,} tokens")
@@ -98,14 +117,23 @@ def measure(
         share = max(left / 2 / max(len(depths) - number, 1), 0.1)
         step(f"prefill at a depth of {depth:,}")
         found.prefill[depth] = sampler.rate(
-            f"prefill at {depth}", _prefill(engine, prompts, base), repeats=effort.repeats, seconds=share
+            f"prefill at {depth}", _prefill(engine, prompts, base, found.chunk), repeats=effort.repeats, seconds=share
         )
         step(f"decode at a depth of {depth:,}")
-        tokens = max(min(effort.decode_tokens, int(share * _decode_guess(found)) or 4), 4)
+        tokens = max(min(effort.decode_tokens, int(share * decode_tps / 2)), 4)
         found.decode[depth] = sampler.rate(
             f"decode at {depth}", _decode(engine, prompts, base, tokens), repeats=effort.repeats, seconds=share
         )
+        decode_tps = found.decode[depth].median
     return found
+
+
+def _chunk(prefill_tps: float, seconds: float) -> int:
+    """The largest of CHUNK and its halves that is read in CHUNK_SHARE of the seconds."""
+    chunk = CHUNK
+    while chunk > LEAST_CHUNK and chunk > prefill_tps * seconds * CHUNK_SHARE:
+        chunk //= 2
+    return chunk
 
 
 def _grow(engine: EngineClient, prompts: Prompts, base: list[int], depth: int, found: Depths) -> list[int]:
@@ -115,9 +143,9 @@ def _grow(engine: EngineClient, prompts: Prompts, base: list[int], depth: int, f
     return grown
 
 
-def _prefill(engine: EngineClient, prompts: Prompts, base: list[int]) -> Callable[[], Work]:
+def _prefill(engine: EngineClient, prompts: Prompts, base: list[int], chunk: int) -> Callable[[], Work]:
     def work() -> Work:
-        done = engine.complete(base + prompts.tokens(CHUNK), n_predict=1)
+        done = engine.complete(base + prompts.tokens(chunk), n_predict=1)
         return Work(done.prompt_n, done.prompt_ms / 1000)
 
     return work
@@ -131,14 +159,9 @@ def _decode(engine: EngineClient, prompts: Prompts, base: list[int], tokens: int
     return work
 
 
-def _decode_guess(found: Depths) -> float:
-    """tokens/s from the depth before; before there is one, a slow machine's."""
-    return list(found.decode.values())[-1].median if found.decode else 8.0
-
-
 def _cost(found: Depths, depth: int, at: int, effort: Effort) -> float:
     """Seconds that the next mark takes, from what the last one showed."""
     prefill = list(found.prefill.values())[-1].median or 1.0
     decode = list(found.decode.values())[-1].median or 1.0
     again = min(effort.repeats, 3)
-    return (depth - at) / prefill * 1.3 + again * (CHUNK / prefill + effort.decode_tokens / decode) * 1.3
+    return (depth - at) / prefill * 1.3 + again * (found.chunk / prefill + effort.decode_tokens / decode) * 1.3

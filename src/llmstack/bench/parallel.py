@@ -11,7 +11,9 @@ from llmstack.engine.control import EngineClient
 from llmstack.judge import Metric
 
 
-def parallel(engine: EngineClient, sampler: Sampler, prompts: Prompts, streams: int, tokens: int) -> Metric:
+def parallel(
+    engine: EngineClient, sampler: Sampler, prompts: Prompts, streams: int, tokens: int, *, seconds: float
+) -> Metric:
     """tokens/s of `streams` answers generated together, prefill of their short prompts left out."""
 
     def work() -> Work:
@@ -22,4 +24,4 @@ def parallel(engine: EngineClient, sampler: Sampler, prompts: Prompts, streams: 
         reading = max(t.prompt_ms for t in done) / 1000
         return Work(sum(t.predicted_n for t in done), max(time.perf_counter() - began - reading, 1e-3))
 
-    return sampler.rate(f"decode, {streams} streams", work, repeats=3, seconds=10.0)
+    return sampler.rate(f"decode, {streams} streams", work, repeats=3, seconds=seconds)

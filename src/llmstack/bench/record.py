@@ -13,6 +13,7 @@ from llmstack.judge import Metric, Verdict
 from llmstack.paths import Home
 
 MOST_KEPT = 500
+SAME_SIZE = 0.1  # a share: prompts whose tokens differ by more are not compared
 FORMAT = 2
 
 
@@ -32,7 +33,7 @@ class Run(msgspec.Struct, frozen=True):
     """The contract's keys first: tokens/s, s, a share, ms; None where it was not measured.
 
     metrics, predicted: by name, such as `prefill at 2048`. error: the plan's stated one, as a share. complete:
-    False when it was stopped early. at: seconds since the epoch.
+    False when it was stopped early. at: seconds since the epoch. chunk: tokens of one `prefill at` sample.
     """
 
     prefill_tps: float | None
@@ -58,6 +59,7 @@ class Run(msgspec.Struct, frozen=True):
     at: float
     seconds: float
     complete: bool = True
+    chunk: int = 512
     format: int = FORMAT
 
 
@@ -93,6 +95,17 @@ def remember(home: Home, run: Run) -> None:
 def like(runs: Iterable[Run], run: Run) -> tuple[Run, ...]:
     """Earlier runs of the same model on the same machine: what a new run is compared with."""
     return tuple(r for r in runs if (r.model, r.machine) == (run.model, run.machine) and r.id != run.id)
+
+
+def comparable(run: Run, chunk: int, prompt_tokens: int) -> dict[str, Metric]:
+    """A run's metrics, without those that are of another size than a run with these sizes has."""
+    same_chunk = run.chunk == chunk
+    same_prompt = prompt_tokens and abs(run.prompt_tokens / prompt_tokens - 1) < SAME_SIZE
+    return {
+        name: m
+        for name, m in run.metrics.items()
+        if (same_chunk or not name.startswith("prefill at")) and (same_prompt or not name.startswith("first token"))
+    }
 
 
 def named(runs: tuple[Run, ...], name: str) -> Run:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from llmstack.bench import depths as deep
-from llmstack.bench.depths import CHUNK, Depths, Effort, Prompts
+from llmstack.bench.depths import CHUNK, Depths, Prompts
 from llmstack.bench.memory import memory_use
+from llmstack.bench.modes import SETTINGS, Clock, Mode, Settings
 from llmstack.bench.parallel import parallel
-from llmstack.bench.record import Run, history, like, new_id, remember
+from llmstack.bench.record import Run, comparable, history, like, new_id, remember
 from llmstack.bench.sample import Sampler, Work
 from llmstack.bench.stream import Client
 from llmstack.deploy import keys, record
@@ -24,9 +26,12 @@ from llmstack.detect import calibration
 from llmstack.detect.hardware import detect
 from llmstack.engine.control import EngineClient
 from llmstack.errors import NotSo
-from llmstack.judge import Better, Comparison, Metric, compare, judge, metric
+from llmstack.judge import Better, Metric, compare, judge, metric
 from llmstack.paths import Home
 from llmstack.plan.calibrate import Observation
+
+LEAST_COLD = 256  # tokens of the smallest new conversation
+_OVERHEAD_TOKENS = 256
 
 Progress = Callable[["Step"], None]
 
@@ -40,35 +45,6 @@ class Step:
     left_s: float
 
 
-class Mode(enum.StrEnum):
-    QUICK = "quick"
-    NORMAL = "normal"
-    FULL = "full"
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """depths: marks in tokens, 0 for `to the context's end`; seconds: of the depths, of waiting for quiet, of the rest.
-
-    cold_tokens: the size of the first prompt that is timed through the proxy.
-    """
-
-    depths: tuple[int, ...]
-    effort: Effort
-    patience_s: float
-    warm: int
-    rounds: int
-    cold_tokens: int
-    cold_s: float
-
-
-SETTINGS = {
-    Mode.QUICK: Settings((0, 2048), Effort(4, 32, 22.0), 6.0, 2, 9, 6_000, 8.0),
-    Mode.NORMAL: Settings((0, 2048, 8192, 16384), Effort(5, 64, 150.0), 20.0, 3, 15, 20_000, 90.0),
-    Mode.FULL: Settings((0, 2048, 8192, 16384, 32768, -1), Effort(7, 128, 1500.0), 60.0, 5, 31, 20_000, 600.0),
-}
-
-
 @dataclass(slots=True)
 class _Found:
     """What is measured so far; an interrupt keeps it."""
@@ -77,6 +53,7 @@ class _Found:
     others: dict[str, Metric] = field(default_factory=dict)
     prompt_tokens: int = 0
     agent: str = ""  # the prompt whose first token was timed
+    shortened: list[str] = field(default_factory=list)  # what the time allowed did not suffice for
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -96,7 +73,7 @@ def bench(home: Home, progress: Progress, *, mode: Mode = Mode.NORMAL, with_rest
         raise NotSo("nothing is deployed yet", next="llmstack up MODEL   or   llmstack up --demo")
     settings = SETTINGS[mode]
     found = _Found()
-    began, complete = time.time(), True
+    began, complete, clock = time.time(), True, Clock(settings.total_s)
     earlier = history(home)
     machine = calibration.machine_of(detect().hardware)
     plan = expected(stack)
@@ -105,11 +82,15 @@ def bench(home: Home, progress: Progress, *, mode: Mode = Mode.NORMAL, with_rest
         pids = [status.pid for status in supervisor_for(home).status().values() if status.pid]
         sampler = Sampler(pids, patience_s=settings.patience_s)
         try:
-            _measure(engine, client, sampler, stack, settings, found, tell)
-            before = [run.metrics for run in earlier if (run.model, run.machine) == (stack.model.name, machine)]
+            _measure(engine, client, sampler, stack, settings, found, tell, clock)
+            before = [
+                comparable(run, found.depths.chunk, found.prompt_tokens)
+                for run in earlier
+                if (run.model, run.machine) == (stack.model.name, machine)
+            ]
             if compare(before, found.metrics).slower:
                 tell("looking again at what was slower than before")
-                _look_again(engine, sampler, stack, settings, found, tell, before)
+                _look_again(engine, client, sampler, settings, found, tell, before, clock)
             if tell.restart:
                 _after_restart(home, client, found, tell)
         except KeyboardInterrupt:
@@ -136,6 +117,7 @@ def bench(home: Home, progress: Progress, *, mode: Mode = Mode.NORMAL, with_rest
         error=error,
         memory=memory,
         prompt_tokens=found.prompt_tokens,
+        chunk=found.depths.chunk,
         model=stack.model.name,
         engine=stack.server.engine,
         machine=machine,
@@ -146,18 +128,25 @@ def bench(home: Home, progress: Progress, *, mode: Mode = Mode.NORMAL, with_rest
         seconds=round(now - began, 1),
         complete=complete,
     )
-    against = compare([run.metrics for run in like(earlier, draft)], metrics)
-    run = _judged(draft, against)
+    against = compare([comparable(run, draft.chunk, draft.prompt_tokens) for run in like(earlier, draft)], metrics)
+    verdict = judge(metrics, predictions, error, against)
+    run = msgspec.structs.replace(
+        draft, verdict=replace(verdict, notes=(*verdict.notes, *_shortened(found)) if complete else verdict.notes)
+    )
     remember(home, run)
     if plan is not None and plan.judges and complete:
         _calibrate(home, plan, found, stack.server.engine)
     return run
 
 
-def _judged(run: Run, against: Comparison) -> Run:
-    import msgspec
-
-    return msgspec.structs.replace(run, verdict=judge(run.metrics, run.expected, run.error, against))
+def _shortened(found: _Found) -> tuple[str, ...]:
+    """What the time allowed did not suffice for, as one remark."""
+    said = list(found.shortened)
+    if found.depths.left_out:
+        said.insert(0, "depths " + ", ".join(f"{depth:,}" for depth in found.depths.left_out) + " were left out")
+    if found.depths.chunk < CHUNK:
+        said.insert(0, f"prefill was measured on {found.depths.chunk} tokens instead of {CHUNK}")
+    return (f"kept within the time of this kind of run: {'; '.join(said)}",) if said else ()
 
 
 class _Teller:
@@ -199,19 +188,49 @@ def _measure(
     settings: Settings,
     found: _Found,
     tell: _Teller,
+    clock: Clock,
 ) -> None:
     deep.measure(engine, sampler, _marks(stack, settings), settings.effort, tell, into=found.depths)
     tell.finish_depths(settings)
     prompts = Prompts(engine)
-    rate = found.depths.prefill[0].median if 0 in found.depths.prefill else 100.0
-    size = min(settings.cold_tokens, int(rate * settings.cold_s / 2), (stack.n_ctx_slot - 1024) * 3 // 4)
-    _first_tokens(client, sampler, prompts.text(max(size, 256)), settings, found, tell)
+    rate = min(m.median for m in found.depths.prefill.values())
+    size = _cold_size(min(settings.cold_tokens, (stack.n_ctx_slot - 1024) * 3 // 4), rate * settings.cold_s / 2)
+    _first_tokens(client, sampler, prompts.text(size), settings, found, tell)
     tell("the proxy's own cost")
-    _overhead(client, sampler, prompts.text(256), settings, found)
+    if _OVERHEAD_TOKENS / rate < clock.left_s / 4:
+        _overhead(client, sampler, prompts.text(_OVERHEAD_TOKENS), settings, found, clock)
+    else:
+        found.shortened.append("the proxy's own cost was left out")
     if stack.n_parallel > 1:
-        tell(f"{min(stack.n_parallel, 4)} streams at once")
-        streams = parallel(engine, sampler, prompts, min(stack.n_parallel, 4), settings.effort.decode_tokens)
-        found.others[streams.name] = streams
+        _streams(engine, sampler, prompts, min(stack.n_parallel, 4), settings, found, tell, clock)
+
+
+def _cold_size(wanted: int, possible: float) -> int:
+    """Halved until it is possible: another run of a similar speed then reads a prompt of the same size."""
+    while wanted > possible and wanted > LEAST_COLD:
+        wanted //= 2
+    return max(wanted, LEAST_COLD)
+
+
+def _streams(
+    engine: EngineClient,
+    sampler: Sampler,
+    prompts: Prompts,
+    streams: int,
+    settings: Settings,
+    found: _Found,
+    tell: _Teller,
+    clock: Clock,
+) -> None:
+    tell(f"{streams} streams at once")
+    alone = min(m.median for m in found.depths.decode.values())  # together they are as fast at least
+    wanted = settings.effort.decode_tokens
+    tokens = min(wanted, int(clock.left_s / 3 * alone / streams))
+    if tokens < 4:
+        found.shortened.append(f"{streams} streams at once were left out")
+        return
+    together = parallel(engine, sampler, prompts, streams, tokens, seconds=min(10.0, clock.left_s / 3))
+    found.others[together.name] = together
 
 
 def _first_tokens(
@@ -220,7 +239,7 @@ def _first_tokens(
     tell("the first token of a new conversation, through the proxy")
     sampler.wait_quiet()
     sampler.watch.restart()
-    cold = client.through_proxy(agent, "What does the first function do?")
+    cold = client.through_proxy(agent, "Why?")
     found.prompt_tokens, found.agent = cold.prompt_tokens, agent
     found.others["first token cold"] = metric(
         "first token cold", "s", Better.LOWER, [cold.seconds], [sampler.watch.others()]
@@ -228,7 +247,7 @@ def _first_tokens(
     hits: list[float] = []
 
     def again() -> Work:
-        warm = client.through_proxy(agent, f"And the one after it? ({len(hits)})")
+        warm = client.through_proxy(agent, f"And then? ({len(hits)})")
         hits.append(warm.hit_ratio)
         return Work(1, warm.seconds)
 
@@ -239,12 +258,12 @@ def _first_tokens(
     found.others["cache hit ratio"] = metric("cache hit ratio", "of the prompt", Better.HIGHER, hits)
 
 
-def _overhead(client: Client, sampler: Sampler, text: str, settings: Settings, found: _Found) -> None:
+def _overhead(client: Client, sampler: Sampler, text: str, settings: Settings, found: _Found, clock: Clock) -> None:
     """The difference of a warm first token with and without the proxy, taken in turns."""
     client.through_proxy(text, "go", max_tokens=1)
     differences: list[float] = []
     loads: list[float] = []
-    deadline = time.perf_counter() + settings.cold_s
+    deadline = time.perf_counter() + min(settings.cold_s, clock.left_s / 2)
     while len(differences) < settings.rounds and (len(differences) < 3 or time.perf_counter() < deadline):
         sampler.wait_quiet(0.5)
         sampler.watch.restart()
@@ -262,33 +281,44 @@ def _after_restart(home: Home, client: Client, found: _Found, tell: _Teller) -> 
     tell("restarting the server")
     restart(home, ("server",), lambda _: None)
     tell("the first token after the restart")
-    again = client.through_proxy(found.agent, "What does the first function do?")
+    again = client.through_proxy(found.agent, "Why?")
     found.others["first token after restart"] = metric("first token after restart", "s", Better.LOWER, [again.seconds])
 
 
 def _look_again(
     engine: EngineClient,
+    client: Client,
     sampler: Sampler,
-    stack: Stack,
     settings: Settings,
     found: _Found,
     tell: _Teller,
     before: list[dict[str, Metric]],
+    clock: Clock,
 ) -> None:
     """A second look before anything is called slower: the better of both counts."""
     slow = {row.name for row in compare(before, found.metrics).slower}
     marks = [mark for mark in found.depths.prefill if {f"prefill at {mark}", f"decode at {mark}"} & slow]
-    if not marks:
-        return
-    time.sleep(1.0)
-    second = deep.measure(engine, sampler, marks, settings.effort, tell)
-    for first, other in ((found.depths.prefill, second.prefill), (found.depths.decode, second.decode)):
-        first.update({mark: m for mark, m in other.items() if m.median > first[mark].median})
+    effort = replace(settings.effort, seconds=min(settings.effort.seconds, clock.left_s * 0.6))
+    one = found.depths.chunk / min(m.median for m in found.depths.prefill.values())
+    if marks and effort.seconds > 4 * one:
+        time.sleep(1.0)
+        second = deep.measure(engine, sampler, marks, effort, tell, chunk=found.depths.chunk)
+        for first, other in ((found.depths.prefill, second.prefill), (found.depths.decode, second.decode)):
+            first.update({mark: m for mark, m in other.items() if m.median > first[mark].median})
+    elif marks:
+        found.shortened.append("there was no time for a second look at what was slower")
+    timed = {name: m for name, m in found.others.items() if name in slow and name.startswith("first token")}
+    if timed and sum(m.median for m in timed.values()) * 2 < clock.left_s:
+        agent, tokens = found.agent, found.prompt_tokens
+        _first_tokens(client, sampler, Prompts(engine).text(tokens), settings, found, tell)
+        found.agent, found.prompt_tokens = agent, tokens
+        found.others |= {name: m for name, m in timed.items() if m.median < found.others[name].median}
 
 
 def _predictions(plan: Expected, found: _Found) -> dict[str, float]:
     """What the plan expects of exactly what was measured: tokens/s, and s for the first tokens."""
-    made = {f"prefill at {mark}": CHUNK / plan.prefill_s(CHUNK, mark) for mark in found.depths.prefill}
+    size = found.depths.chunk
+    made = {f"prefill at {mark}": size / plan.prefill_s(size, mark) for mark in found.depths.prefill}
     made |= {f"decode at {mark}": 1 / plan.decode_s(mark) for mark in found.depths.decode}
     if found.prompt_tokens:
         made["first token cold"] = plan.prefill_s(found.prompt_tokens) + plan.decode_s(found.prompt_tokens)
@@ -298,7 +328,7 @@ def _predictions(plan: Expected, found: _Found) -> dict[str, float]:
 def observations(plan: Expected, found: Depths) -> list[Observation]:
     """Timings for `plan.calibrate.fit`: only those taken while the machine was quiet."""
     seen = [
-        plan.observation(decode=False, tokens=CHUNK, depth=mark, seconds=CHUNK / m.median)
+        plan.observation(decode=False, tokens=found.chunk, depth=mark, seconds=found.chunk / m.median)
         for mark, m in found.prefill.items()
         if not m.busy
     ]

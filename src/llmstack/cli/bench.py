@@ -52,7 +52,8 @@ def command(
         return _compare(runs, as_json)
     if runs:
         raise BadInput("bench measures one model at a time", next="llmstack bench MODEL")
-    from llmstack.bench.run import Mode, bench
+    from llmstack.bench.modes import Mode
+    from llmstack.bench.run import bench
     from llmstack.paths import home
     from llmstack.render.bench import bar, show_bench, show_calibration
     from llmstack.render.output import Progress, show_json
@@ -119,7 +120,7 @@ def _history(names: tuple[str, ...], report: Path | None, as_json: bool) -> int:
 
 
 def _compare(names: tuple[str, ...], as_json: bool) -> int:
-    from llmstack.bench.record import changed_flags, history, named
+    from llmstack.bench.record import changed_flags, comparable, history, named
     from llmstack.judge import compare
     from llmstack.paths import home
     from llmstack.render.bench import show_comparison
@@ -129,7 +130,7 @@ def _compare(names: tuple[str, ...], as_json: bool) -> int:
         raise BadInput("bench compare needs two runs", next="llmstack bench compare last~1 last")
     runs = history(home())
     before, after = (named(runs, name) for name in names)
-    found = compare([before.metrics], after.metrics)
+    found = compare([comparable(before, after.chunk, after.prompt_tokens)], after.metrics)
     flags = changed_flags(before, after)
     if as_json:
         show_json(

@@ -17,12 +17,14 @@ from llmstack.judge import Circumstances, judge_health
 from llmstack.paths import Home
 from llmstack.workload import agent_prompt
 
-PROBE_CHARACTERS = 1_500
 PROMPT_CHARACTERS = 12_000
-SLOW_TPS = 150.0  # below this the short probe is measurement enough: nobody wants to wait a minute for a check
+PROBE_TOKENS = 64  # a first look, so that on a slow machine the rest takes about PREFILL_S and DECODE_S
+LEAST_TOKENS = 256
+PREFILL_S = 8.0
+DECODE_S = 3.0
 MIN_HIT_RATIO = 0.9
 DECODE_TOKENS = 32
-SLOW_DECODE_TOKENS = 8
+LEAST_DECODE_TOKENS = 4
 
 
 def check(home: Home, stack: Stack) -> Health:
@@ -32,15 +34,12 @@ def check(home: Home, stack: Stack) -> Health:
     watch = Watch(pids)
     with EngineClient(stack.server.url, home.server_key) as engine:
         seed = time.time_ns()
-        prompt = agent_prompt(PROBE_CHARACTERS, seed)
+        probe = engine.complete(_tokens(engine, seed)[:PROBE_TOKENS], n_predict=LEAST_DECODE_TOKENS)
+        most = min(max(int(probe.prefill_tps * PREFILL_S), LEAST_TOKENS), stack.n_ctx_slot // 2)
+        prompt = _tokens(engine, seed + 1)[:most]
         cold = engine.complete(prompt, n_predict=1)
-        quick = cold.prefill_tps >= SLOW_TPS
-        if quick:
-            # A token is at least one character, so a prompt of half the context always fits.
-            prompt = agent_prompt(min(PROMPT_CHARACTERS, stack.n_ctx_slot // 2), seed + 1)
-            cold = engine.complete(prompt, n_predict=1)
-        tokens = DECODE_TOKENS if quick else SLOW_DECODE_TOKENS
-        warm = engine.complete(prompt + "\nNow sum it up.", n_predict=tokens)
+        tokens = min(max(int(probe.decode_tps * DECODE_S), LEAST_DECODE_TOKENS), DECODE_TOKENS)
+        warm = engine.complete([*prompt, *engine.tokens("\nNow sum it up.")], n_predict=tokens)
         load = watch.others()
     if warm.hit_ratio < MIN_HIT_RATIO:
         raise NotSo(
@@ -64,6 +63,10 @@ def check(home: Home, stack: Stack) -> Health:
         findings=findings,
         load=round(load, 3),
     )
+
+
+def _tokens(engine: EngineClient, seed: int) -> list[int]:
+    return engine.tokens(agent_prompt(PROMPT_CHARACTERS, seed))
 
 
 def _against_plan(

@@ -1,22 +1,25 @@
 """Predicted against measured speed, after calibration, on models of other shapes than those it was calibrated with.
 
-    python -m bench.figures.calibration [--cpu-time] [--engine BIN]        (from tests/, with PYTHONPATH=.)
+    python -m bench.figures.calibration [--out FILE] [--cpu-time]          (from tests/, with PYTHONPATH=.)
 
---cpu-time: one thread, and seconds of its processor time instead of the clock's. On a machine that others keep busy
-this is the only timing that says something: a single thread never waits for another one.
+By the clock everything is measured as `llmstack bench --calibrate` does it. --out: timings are kept there, and a model
+that it holds already is not measured again. --cpu-time: one thread, and seconds of its processor time. On a machine
+that others keep busy this is the only timing that says something: a single thread never waits for another one.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from llmstack.bench.calibrate import PROBES
+from llmstack.bench.calibrate import PROBES, observe
 from llmstack.bench.depths import CHUNK, Prompts
 from llmstack.bench.probe_model import ProbeShape, write_probe
 from llmstack.bench.scratch import scratch
@@ -36,7 +39,7 @@ TARGETS = (
     ProbeShape("dense, deep", layers=24, d=768, heads=12, kv_heads=4, n_ff=2304),
     ProbeShape("experts", layers=12, d=1024, heads=16, kv_heads=4, n_ff=512, experts=32, experts_used=4),
 )
-DEPTHS = (0, 1536)
+DEPTHS = (0, 1536)  # with --cpu-time
 DECODED = 24
 
 
@@ -55,10 +58,14 @@ def _processor_time(pid: int) -> float:
 
 
 WALL = Clock("the clock", lambda _: time.perf_counter())
+Take = Callable[[Path], list[Observation]]
 PROCESSOR = Clock("processor time of one thread", _processor_time)
 
 
-def observe(home: Home, engine: Engine, path: Path, threads: int, clock: Clock, repeats: int) -> list[Observation]:
+def by_processor_time(
+    home: Home, engine: Engine, path: Path, threads: int, clock: Clock, repeats: int
+) -> list[Observation]:
+    """Prefill and decode of one model at DEPTHS, the best of the repeats."""
     model = open_model(path)
     facts = read_facts(model.header, path=str(path))
     a = Assignment(ctx=8192, ngl=0, type_k="f16", type_v="f16", threads=threads)
@@ -87,11 +94,24 @@ def observe(home: Home, engine: Engine, path: Path, threads: int, clock: Clock, 
     return seen
 
 
-def machine(threads: int) -> Hardware:
-    found = detect().hardware
-    cpu = Cpu(threads, threads, found.cpu.flags)
-    ram = replace(found.ram, bandwidth_gbps=ram_read_gbps(threads))
-    return Hardware(ram, cpu)
+class Timings:
+    """Those of each model, kept in a file if there is one."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._known: dict[str, list[list[Any]]] = json.loads(path.read_text()) if path and path.exists() else {}
+
+    def of(self, shape: ProbeShape, folder: Path, threads: int, take: Take) -> list[Observation]:
+        path = write_probe(shape, folder / f"{shape.name.replace(', ', '-')}.gguf")
+        if shape.name not in self._known:
+            found = take(path)
+            self._known[shape.name] = [[o.decode, o.tokens, o.depth, o.seconds] for o in found]
+            if self._path:
+                self._path.write_text(json.dumps(self._known))
+        facts = read_facts(open_model(path).header, path=str(path))
+        path.unlink()
+        a = Assignment(ctx=8192, ngl=0, type_k="f16", type_v="f16", threads=threads)
+        return [Observation(facts, a, *timing) for timing in self._known[shape.name]]
 
 
 def table(hardware: Hardware, calibrated: Hardware, rows: list[tuple[str, Facts, Observation]]) -> list[str]:
@@ -121,7 +141,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cpu-time", action="store_true")
     parser.add_argument("--engine", type=Path, help="a llama-server to use instead of the embedded engine")
-    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=4, help="with --cpu-time")
+    parser.add_argument("--out", type=Path, help="where timings are kept")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="llmstack-figures-") as folder:
         root = Path(folder)
@@ -131,30 +152,26 @@ def main() -> None:
             if options.engine
             else find(home)
         )
+        found = detect().hardware
+        threads = 1 if options.cpu_time else found.cpu.physical_cores
+        ram = replace(found.ram, bandwidth_gbps=ram_read_gbps(threads))
+        hardware = Hardware(ram, Cpu(threads, threads, found.cpu.flags))
         clock = PROCESSOR if options.cpu_time else WALL
-        threads = 1 if options.cpu_time else detect().hardware.cpu.physical_cores
-        hardware = machine(threads)
         print(f"engine {engine.name}, {threads} threads, seconds are {clock.name}", flush=True)
-        seen: list[Observation] = []
-        for shape in PROBES:
-            path = write_probe(shape, root / f"{shape.name}.gguf")
-            seen += observe(home, engine, path, threads, clock, options.repeats)
-            path.unlink()
+
+        def take(path: Path) -> list[Observation]:
+            print(f"  measuring {path.stem}", flush=True)
+            if options.cpu_time:
+                return by_processor_time(home, engine, path, threads, clock, options.repeats)
+            return observe(home, engine, hardware, path)
+
+        timings = Timings(options.out)
+        seen = [o for shape in PROBES for o in timings.of(shape, root, threads, take)]
         calibrated = fit(hardware, seen, engine=engine.name)
         print(calibrated.measured, flush=True)
-        for o in seen:
-            print(
-                "  calibrated with",
-                o.facts.name,
-                "decode" if o.decode else "prefill",
-                o.depth,
-                f"{o.tokens / o.seconds:.1f}",
-            )
-        rows = []
-        for shape in TARGETS:
-            path = write_probe(shape, root / f"{shape.name.replace(', ', '-')}.gguf")
-            rows += [(shape.name, o.facts, o) for o in observe(home, engine, path, threads, clock, options.repeats)]
-            path.unlink()
+        rows = [(shape.name, o.facts, o) for shape in TARGETS for o in timings.of(shape, root, threads, take)]
+        own = [(o.facts.name, o.facts, o) for o in seen]
+        print("\n".join(["", "what it was calibrated with:", *table(hardware, calibrated, own), ""]))
         print("\n".join(table(hardware, calibrated, rows)))
 
 

@@ -1,9 +1,10 @@
 """Our prefill and decode beside llama-bench's, on the same engine build, model and flags, taken in turns.
 
-    python -m bench.figures.llama_bench --bin FOLDER [--threads N] [--pairs 5]   (from tests/, with PYTHONPATH=.)
+    python -m bench.figures.llama_bench --bin FOLDER [--threads N] [--pairs 8] [--type F16 --type Q4_K]
+                                                                           (from tests/, with PYTHONPATH=.)
 
-FOLDER holds llama-server and llama-bench of one build. The model is made up, in F16: every processor's kernels read
-it without repacking. The ratio of medians is printed, and the median of the pairs' ratios.
+FOLDER holds llama-server and llama-bench of one build. The models are made up. Who comes first changes with each pair;
+the medians of all pairs are held against each other. The server sleeps while llama-bench runs.
 """
 
 from __future__ import annotations
@@ -18,19 +19,23 @@ from pathlib import Path
 
 from llmstack.bench.depths import CHUNK, Prompts
 from llmstack.bench.probe_model import ProbeShape, write_probe
+from llmstack.bench.sample import Sampler
 from llmstack.bench.scratch import scratch
+from llmstack.detect.hardware import detect
 from llmstack.engine.control import EngineClient
 from llmstack.engine.find import Engine, EngineKind, Origin
 from llmstack.engine.flags import parse_help
 from llmstack.gguf import GgmlType
 from llmstack.paths import Home
 
-SHAPE = ProbeShape("f16", layers=6, d=1024, heads=16, kv_heads=4, n_ff=2816, weights=GgmlType.F16)
+TYPES = {"F16": GgmlType.F16, "Q8_0": GgmlType.Q8_0, "Q4_K": GgmlType.Q4_K}
 DECODED = 48
 
+Speeds = tuple[float, float]  # prefill and decode, tokens/s
 
-def theirs(folder: Path, model: Path, threads: int) -> tuple[float, float]:
-    """(pp512, tg48), tokens/s."""
+
+def theirs(folder: Path, model: Path, threads: int) -> Speeds:
+    """(pp512, tg48), tokens/s: one repetition, after llama-bench's own warm-up."""
     command = [str(folder / "llama-bench"), "-m", str(model), "-p", str(CHUNK), "-n", str(DECODED), "-r", "1"]
     command += ["-t", str(threads), "-fa", "1", "-ub", "512", "-o", "json"]
     environment = {**os.environ, "LD_LIBRARY_PATH": str(folder)}
@@ -39,16 +44,40 @@ def theirs(folder: Path, model: Path, threads: int) -> tuple[float, float]:
     return next(r["avg_ts"] for r in rows if r["n_prompt"]), next(r["avg_ts"] for r in rows if r["n_gen"])
 
 
-def ours(client: EngineClient, prompts: Prompts) -> tuple[float, float]:
+def ours(client: EngineClient, prompts: Prompts) -> Speeds:
     prefill = client.complete(prompts.tokens(CHUNK), n_predict=1).prefill_tps
     return prefill, client.complete(prompts.tokens(4), n_predict=DECODED + 1).decode_tps
+
+
+def compared(home: Home, engine: Engine, folder: Path, model: Path, threads: int, pairs: int) -> list[str]:
+    """Rows of the table for one model."""
+    argv = ("-m", str(model), "-c", "2048", "-np", "1", "-t", str(threads), "-fa", "on", "-ub", "512")
+    found: list[tuple[Speeds, Speeds]] = []
+    with scratch(home, engine, argv, model_bytes=model.stat().st_size) as (client, pid):
+        prompts = Prompts(client)
+        sampler = Sampler([pid], patience_s=120.0)
+        ours(client, prompts)
+        for number in range(pairs):
+            sampler.wait_quiet(10.0)
+            mine = ours(client, prompts) if number % 2 else None
+            other = theirs(folder, model, threads)
+            found.append((mine or ours(client, prompts), other))
+            print(f"  {model.stem}: ours {found[-1][0]}, llama-bench {found[-1][1]}", flush=True)
+    rows = []
+    for index, name in enumerate((f"prefill of {CHUNK}", f"decode of {DECODED}")):
+        mine_all, their_all = ([pair[side][index] for pair in found] for side in (0, 1))
+        here, there = statistics.median(mine_all), statistics.median(their_all)
+        spread = max((max(x) - min(x)) / statistics.median(x) for x in (mine_all, their_all))
+        rows.append(f"| {model.stem} | {name} | {here:.1f} | {there:.1f} | {here / there - 1:+.1%} | {spread:.0%} |")
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=detect().hardware.cpu.physical_cores)
+    parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--type", choices=TYPES, action="append", help="of the weights; several: several models")
     options = parser.parse_args()
     os.environ["LD_LIBRARY_PATH"] = str(options.bin)
     program = options.bin / "llama-server"
@@ -56,26 +85,16 @@ def main() -> None:
     engine = Engine(
         "llama-server", EngineKind.BINARY, Origin.CONFIGURED, (str(program),), flags=parse_help(told.stdout)
     )
+    table = ["| weights | | ours, tokens/s | llama-bench | medians differ by | widest spread |"]
+    table.append("| --- | --- | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory(prefix="llmstack-figures-") as folder:
         root = Path(folder)
         home = Home(root / "config", root / "state", root / "data", root / "cache")
-        model = write_probe(SHAPE, root / "f16.gguf")
-        argv = ("-m", str(model), "-c", "2048", "-np", "1", "-t", str(options.threads), "-fa", "on", "-ub", "512")
-        pairs = []
-        with scratch(home, engine, argv, model_bytes=model.stat().st_size) as (client, _):
-            prompts = Prompts(client)
-            ours(client, prompts)
-            for _ in range(options.pairs):
-                pairs.append((ours(client, prompts), theirs(options.bin, model, options.threads)))
-                print(f"  ours {pairs[-1][0]}, llama-bench {pairs[-1][1]}", flush=True)
-    for index, name in enumerate(("prefill of 512", f"decode of {DECODED}")):
-        mine, other = ([pair[side][index] for pair in pairs] for side in (0, 1))
-        ratio = statistics.median(a / b for a, b in zip(mine, other, strict=True))
-        print(
-            f"{name}: ours {statistics.median(mine):.1f}, llama-bench {statistics.median(other):.1f} tokens/s; "
-            f"medians differ by {statistics.median(mine) / statistics.median(other) - 1:+.1%}, "
-            f"best by {max(mine) / max(other) - 1:+.1%}, pairs by {ratio - 1:+.1%}"
-        )
+        for name in options.type or ("F16", "Q4_K"):
+            shape = ProbeShape(name, layers=6, d=1024, heads=16, kv_heads=4, n_ff=2816, weights=TYPES[name])
+            model = write_probe(shape, root / f"{name}.gguf")
+            table += compared(home, engine, options.bin, model, options.threads, options.pairs)
+    print("\n".join(table))
 
 
 if __name__ == "__main__":

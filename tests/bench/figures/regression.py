@@ -1,9 +1,11 @@
 """How often the bench calls a regression: on an unchanged stack (never wanted), and with its threads halved (always).
 
-    python -m bench.figures.regression [--tries 20] [--model FILE]         (from tests/, with PYTHONPATH=.)
+    python -m bench.figures.regression [--tries 20] [--model middle] [--out FILE]
+                                                                           (from tests/, with PYTHONPATH=.)
 
 Each try is a real `llmstack bench --quick --json` judged against the same two baseline runs. A try that the bench
-itself calls unusable, because other programs kept the processors busy, is counted apart.
+itself calls unusable, because other programs kept the processors busy, is counted apart. --out: tries are appended
+there, and those that it holds already are not taken again, so that the figure can be made in pieces.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -61,27 +64,61 @@ def judged(run: dict[str, Any]) -> str:
     return "busy" if any("not judged" in note for note in run["verdict"]["notes"]) else "same"
 
 
-def tries(stack: Stack, count: int) -> dict[str, int]:
+class Kept:
+    """Tries so far, one JSON object a line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.rows: list[dict[str, Any]] = []
+        if path.exists():
+            self.rows = [json.loads(line) for line in path.read_text().splitlines()]
+
+    def of(self, model: str, threads: int) -> list[dict[str, Any]]:
+        return [row for row in self.rows if (row["model"], row["threads"]) == (model, threads)]
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        with self._path.open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+
+
+def tries(stack: Stack, kept: Kept, model: str, threads: int, count: int) -> None:
     """Every try sees the same history: the two baseline runs."""
     before = stack.history.read_bytes()
-    counts = {"slower": 0, "same": 0, "busy": 0}
-    for number in range(count):
+    for number in range(len(kept.of(model, threads)), count):
+        began = time.monotonic()
         run = stack.bench()
-        counts[judged(run)] += 1
+        spent = time.monotonic() - began
         load = max(m["load"] for m in run["metrics"].values())
+        row = {"model": model, "threads": threads, "judged": judged(run), "seconds": round(spent, 1), "load": load}
+        kept.add({**row, "prefill": run["prefill_tps"], "decode": run["decode_tps"], "verdict": run["verdict"]})
         print(
-            f"  {number + 1:>2}: {judged(run):<7} {run['seconds']:>5.0f} s, prefill {run['prefill_tps']:>9,.0f}, "
+            f"  {number + 1:>2}: {judged(run):<7} {spent:>5.1f} s, prefill {run['prefill_tps']:>9,.0f}, "
             f"decode {run['decode_tps']:>8,.1f} tokens/s, others used up to {load:.0%}",
             flush=True,
         )
         stack.history.write_bytes(before)
-    return counts
+
+
+def table(kept: Kept) -> list[str]:
+    lines = ["| model | threads | tries | called slower | the same | not judged: busy | seconds a run |"]
+    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for model, threads in dict.fromkeys((row["model"], row["threads"]) for row in kept.rows):
+        rows = kept.of(model, threads)
+        counts = [sum(row["judged"] == word for row in rows) for word in ("slower", "same", "busy")]
+        seconds = sorted(row["seconds"] for row in rows)
+        lines.append(
+            f"| {model} | {threads} | {len(rows)} | {counts[0]} | {counts[1]} | {counts[2]} | "
+            f"{seconds[len(seconds) // 2]:.0f} (longest {seconds[-1]:.0f}) |"
+        )
+    return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tries", type=int, default=20)
     parser.add_argument("--model", default="demo", help="demo, middle (a made-up one of 80 MB), or a GGUF")
+    parser.add_argument("--out", type=Path, help="where tries are kept")
     options = parser.parse_args()
     threads = detect().hardware.cpu.physical_cores
     with tempfile.TemporaryDirectory(prefix="llmstack-figures-") as folder:
@@ -89,17 +126,19 @@ def main() -> None:
         if model == "middle":
             model = str(write_probe(MIDDLE, Path(folder) / "middle.gguf"))
         stack = Stack(Path(folder) / "home", model)
+        kept = Kept(options.out or Path(folder) / "tries.jsonl")
         try:
             stack.up(threads)
             for _ in range(2):
                 stack.bench()
-            print(f"{options.model}, unchanged, {threads} threads:")
-            print(f"  of {options.tries}: {tries(stack, options.tries)}", flush=True)
+            print(f"{options.model}, unchanged, {threads} threads:", flush=True)
+            tries(stack, kept, options.model, threads, options.tries)
             stack.up(max(threads // 2, 1))
-            print(f"{options.model}, {max(threads // 2, 1)} threads:")
-            print(f"  of {options.tries}: {tries(stack, options.tries)}", flush=True)
+            print(f"{options.model}, {max(threads // 2, 1)} threads:", flush=True)
+            tries(stack, kept, options.model, max(threads // 2, 1), options.tries)
         finally:
             stack.run("down")
+        print("\n".join(table(kept)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """`tune`'s coordinate search against an exhaustive grid over the same values, both measured with a real engine.
 
-    python -m bench.figures.tuning [--cpu-time]                            (from tests/, with PYTHONPATH=.)
+    python -m bench.figures.tuning [--repeats 3] [--cpu-time]              (from tests/, with PYTHONPATH=.)
 
 The grid is measured first and its best combination is what the search must come within 5 % of, in a third of the time.
 --cpu-time: threads are left out of the grid, and seconds are one thread's processor time: for a busy machine.
@@ -34,7 +34,7 @@ DEPTH = 1024
 DECODED = 16
 
 
-def measure(home: Home, engine: Engine, facts: Facts, a: Assignment, clock: Clock) -> Trial:
+def measure(home: Home, engine: Engine, facts: Facts, a: Assignment, clock: Clock, repeats: int) -> Trial:
     argv = (*flags(facts, a, Goal(reasoning="auto")), "-tb", str(a.threads))
     with scratch(home, engine, argv) as (client, pid):
         prompts = Prompts(client)
@@ -46,9 +46,9 @@ def measure(home: Home, engine: Engine, facts: Facts, a: Assignment, clock: Cloc
             client.complete(tokens, n_predict=n)
             return clock.now(pid) - began
 
-        prefill = min(spent(base + prompts.tokens(CHUNK), 1) for _ in range(3))
-        long = min(spent(base + prompts.tokens(4), DECODED + 1) for _ in range(3))
-        short = min(spent(base + prompts.tokens(4), 1) for _ in range(3))
+        prefill = min(spent(base + prompts.tokens(CHUNK), 1) for _ in range(repeats))
+        long = min(spent(base + prompts.tokens(4), DECODED + 1) for _ in range(repeats))
+        short = min(spent(base + prompts.tokens(4), 1) for _ in range(repeats))
     prefill_tps, decode_tps = CHUNK / prefill, DECODED / max(long - short, 1e-6)
     return Trial(a, prefill_tps, decode_tps, seconds_of(Aim.SESSION, prefill_tps, decode_tps, Workload()))
 
@@ -56,6 +56,7 @@ def measure(home: Home, engine: Engine, facts: Facts, a: Assignment, clock: Cloc
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cpu-time", action="store_true")
+    parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     cores = 1 if options.cpu_time else detect().hardware.cpu.physical_cores
     clock = PROCESSOR if options.cpu_time else WALL
@@ -79,10 +80,16 @@ def main() -> None:
             a = replace(start)
             for name, value in zip(axes, values, strict=True):
                 a = moved(a, name, value)
-            grid.append(measure(home, engine, facts, a, clock))
+            grid.append(measure(home, engine, facts, a, clock, options.repeats))
         grid_s = time.monotonic() - began
+
+        def try_it(a: Assignment) -> Trial:
+            return measure(home, engine, facts, a, clock, options.repeats)
+
         began = time.monotonic()
-        best, tried = search(start, axes, lambda _: True, lambda a: measure(home, engine, facts, a, clock))
+        best, tried = search(
+            start, axes, lambda _: True, lambda a: measure(home, engine, facts, a, clock, options.repeats)
+        )
         search_s = time.monotonic() - began
         top = min(grid, key=lambda trial: trial.seconds)
         found = next(trial for trial in grid if trial.assignment == best.assignment)
