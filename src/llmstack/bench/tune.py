@@ -32,6 +32,8 @@ from llmstack.plan.argv import flags
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.search import Search
 
+DEPTH = 1024  # tokens in the cache of each trial
+CHUNK_S = 3.0  # what reading one prompt of a trial may take
 MIN_GAIN = 0.03  # a flag is moved for no less
 UBATCHES = (128, 256, 512, 1024, 2048, 4096)
 KV_TYPES = ("q4_0", "q8_0", "f16")  # from coarse to fine: never coarser than the plan's own choice
@@ -168,10 +170,17 @@ def tune(
     began = time.monotonic()
     tried: list[Trial] = []
 
+    chunk: int | None = None
+
+    def take(a: Assignment) -> Trial:
+        return _measure(home, engine, stack, plan.facts, a, aim, chunk)[0]
+
     def try_it(a: Assignment) -> Trial:
+        if tried and a == tried[0].assignment:
+            return tried[0]
         if tried and time.monotonic() - began > minutes * 60:
             raise _TimeUp
-        trial = _measure(home, engine, stack, plan.facts, a, aim)
+        trial = take(a)
         tried.append(trial)
         first = tried[0]
         progress(
@@ -180,23 +189,31 @@ def tune(
         )
         return trial
 
-    complete = True
+    complete, gain = True, 0.0
     with _room(home, plan.hardware, progress):
         try:
-            best, _ = search(
-                plan.assignment, axes(plan.assignment, plan.facts, plan.hardware, pinned), limits.fits, try_it
-            )
-        except (KeyboardInterrupt, _TimeUp) as stop:
+            first, taken = _measure(home, engine, stack, plan.facts, plan.assignment, aim, None)
+            chunk = _chunk(plan.assignment, first, taken)
+            if chunk == taken:
+                tried.append(first)
+            wanted = axes(plan.assignment, plan.facts, plan.hardware, pinned)
+            if "ubatch" in wanted:  # a larger one than the prompts that are timed would never show what it does
+                most = max(chunk, plan.assignment.ubatch)
+                wanted["ubatch"] = tuple(u for u in wanted["ubatch"] if u <= most)
+            try:
+                best, _ = search(plan.assignment, wanted, limits.fits, try_it)
+            except _TimeUp:
+                best = min(tried, key=lambda trial: trial.seconds)
+            gain = 1 - best.seconds / tried[0].seconds
+            if best is not tried[0]:
+                progress("measuring start and best again, in turns")
+                gain = _confirm(take, plan.assignment, best)
+        except KeyboardInterrupt:
             if not tried:
                 raise NotSo("stopped before anything was measured") from None
-            complete = not isinstance(stop, KeyboardInterrupt)
+            complete = False
             best = min(tried, key=lambda trial: trial.seconds)
-        gain = 0.0
-        if best.assignment != plan.assignment and complete:
-            progress("measuring start and best again, in turns")
-            gain = _confirm(lambda a: _measure(home, engine, stack, plan.facts, a, aim), plan.assignment, best)
-        elif best.assignment != plan.assignment:
-            gain = 1 - best.seconds / tried[0].seconds
+            gain = gain or 1 - best.seconds / tried[0].seconds
     if gain < MIN_GAIN:
         best, gain = tried[0], 0.0
     return Result(
@@ -236,13 +253,27 @@ class _TimeUp(Exception):
     """The minutes that the user gave are over."""
 
 
-def _measure(home: Home, engine: Engine, stack: Stack, facts: Facts, a: Assignment, aim: Aim) -> Trial:
+def _measure(
+    home: Home, engine: Engine, stack: Stack, facts: Facts, a: Assignment, aim: Aim, chunk: int | None
+) -> tuple[Trial, int]:
+    """A trial, and the tokens of its prefill samples: chunk, or what the time of a trial allows."""
     wanted = flags(facts, replace(a, cache_ram_mib=0), Goal(reasoning="auto"))
     with scratch(home, engine, wanted, model_bytes=facts.size_bytes) as (client, pid):
-        depth = min(1024, max(a.ctx - 2048, 0))
-        found = measure(client, Sampler([pid], patience_s=6.0), (depth,), Effort(4, 32, 12.0), lambda _: None)
+        depth = _depth(a)
+        effort = Effort(4, 32, 12.0)
+        found = measure(client, Sampler([pid], patience_s=6.0), (depth,), effort, lambda _: None, chunk=chunk)
     prefill, decode = found.prefill[depth].median, found.decode[depth].median
-    return Trial(a, prefill, decode, seconds_of(aim, prefill, decode, Workload()))
+    return Trial(a, prefill, decode, seconds_of(aim, prefill, decode, Workload())), found.chunk
+
+
+def _depth(a: Assignment) -> int:
+    return min(DEPTH, max(a.ctx // a.parallel - 2048, 0))
+
+
+def _chunk(a: Assignment, first: Trial, taken: int) -> int:
+    """Tokens of every trial's prefill samples: as many as the widest -ub that are read in CHUNK_S, and fit."""
+    room = a.ctx // a.parallel - _depth(a) - 128
+    return max([taken, *(u for u in UBATCHES if u <= min(first.prefill_tps * CHUNK_S, room))])
 
 
 def _confirm(try_it: Measure, start: Assignment, best: Trial) -> float:

@@ -11,7 +11,7 @@ HELP = """Find faster flags for the deployed model by measuring: -ub, -t, the KV
 speculative decoding, each under the plan's memory budgets.
 
 Shows what it gained and asks before anything changes; every later plan of this model then uses it, with its evidence.
-The KV type only ever gets finer, never coarser. Ctrl-C ends it with the best so far."""
+The KV type only ever gets finer, never coarser. Ctrl-C ends it: the best so far is shown, and nothing changes."""
 
 
 @click.command(help=HELP)
@@ -35,12 +35,13 @@ def command(aim: str, minutes: float, pinned: tuple[str, ...], forget: bool, yes
         return _forget(as_json)
     with Progress() as progress:
         result = tune(place, progress, aim=Aim(aim), minutes=minutes, pinned=pinned)
-    apply = bool(result.changed) and yes
+    offered = bool(result.changed) and result.complete  # stopped early, nothing is confirmed
+    apply = offered and yes
     if as_json:
         show_json(tuned_json(result, applied=apply))
     else:
         show_tuned(result)
-    if result.changed and not yes and not as_json:
+    if offered and not yes and not as_json:
         apply = click.confirm("Use these flags from now on?", default=True, err=True)
     if apply:
         keep(place, result)

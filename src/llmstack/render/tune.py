@@ -17,7 +17,8 @@ def show_tuned(result: Result) -> None:
         return
     show(_line("best", result.best))
     flags = " ".join(f"{flag} {value}" for flag, value in result.changed.items())
-    show(f"  {style(flags, 'green')}: {result.gain:.0%} less time, measured again in turns")
+    sure = "measured again in turns" if result.complete else "not measured again: stopped early"
+    show(f"  {style(flags, 'green')}: {result.gain:.0%} less time, {sure}")
 
 
 def _line(label: str, trial: Trial) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmstack.bench.tune import Aim, Trial, axes, moved, search, seconds_of
+from llmstack.bench.tune import Aim, Trial, _chunk, axes, moved, search, seconds_of
 from llmstack.errors import NotSo
 from llmstack.hardware import Cpu, Device, Hardware, Ram
 from llmstack.plan import Workload, read_facts
@@ -103,3 +103,19 @@ def test_the_aim_weighs_prompts_and_answers() -> None:
     assert seconds_of(Aim.PREFILL, 100.0, 10.0, work) == pytest.approx(20.0)
     assert seconds_of(Aim.DECODE, 100.0, 10.0, work) == pytest.approx(50.0)
     assert seconds_of(Aim.SESSION, 100.0, 10.0, work) == pytest.approx(70.0)
+
+
+@pytest.mark.parametrize(
+    ("ctx", "prefill_tps", "taken", "chunk"),
+    [
+        (65536, 2000.0, 512, 4096),  # every -ub shows what it does
+        (65536, 400.0, 512, 1024),
+        (65536, 30.0, 64, 64),  # a slow machine's trial stays short
+        (4096, 2000.0, 512, 2048),  # what is left of the context
+    ],
+)
+def test_the_prompts_of_a_trial_are_as_long_as_the_widest_ubatch_that_time_and_context_allow(
+    ctx: int, prefill_tps: float, taken: int, chunk: int
+) -> None:
+    start = Assignment(ctx=ctx, ngl=0, threads=4)
+    assert _chunk(start, Trial(start, prefill_tps, 10.0, 60.0), taken) == chunk
