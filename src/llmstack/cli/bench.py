@@ -77,6 +77,8 @@ def command(
     else:
         show_bench(run)
     if not run.complete:
+        if as_json:  # one object on stdout; it says "complete": false
+            return Interrupted.exit_status
         raise Interrupted("stopped early; what was measured is kept", next="llmstack bench history")
     return 0 if run.verdict.ok else 1
 

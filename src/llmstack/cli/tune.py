@@ -49,6 +49,8 @@ def command(aim: str, minutes: float, pinned: tuple[str, ...], forget: bool, yes
         if not as_json:
             show("the stack runs with them now; llmstack tune --forget   goes back")
     if not result.complete:
+        if as_json:  # one object on stdout; it says "complete": false
+            return Interrupted.exit_status
         raise Interrupted("stopped early", next="llmstack tune")
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -99,6 +100,7 @@ def test_ctrl_c_keeps_what_was_measured(demo_stack: Any) -> None:
             break
     out, err = process.communicate(timeout=120)
     assert process.returncode == 4, err
+    assert json.loads(out)["complete"] is False
     kept = demo_stack.run("bench", "history", "--json").json["runs"][-1]
     assert not kept["complete"] and "prefill at 0" in kept["metrics"]
     assert "Traceback" not in out + err
@@ -123,6 +125,32 @@ def test_tune_measures_candidates_and_changes_nothing_without_yes(demo_stack: An
     assert {"-ub", "-t", "-ctk"} <= ran.json["best"]["flags"].keys()
     assert (demo_stack.root / "state" / "stack.json").read_bytes() == before
     assert not (demo_stack.root / "state" / "tuned.json").exists()
+
+
+def test_tune_stopped_by_ctrl_c_shows_the_best_so_far_changes_nothing_and_leaves_no_engine(demo_stack: Any) -> None:
+    before = (demo_stack.root / "state" / "stack.json").read_bytes()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "llmstack", "tune", "--yes", "--json"],
+        env=demo_stack.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "tried;" in line:
+            break
+    time.sleep(0.5)  # the next trial's engine runs
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 4, err
+    found = json.loads(out)
+    assert found["trials"] and not found["complete"] and not found["applied"]
+    assert (demo_stack.root / "state" / "stack.json").read_bytes() == before
+    assert not (demo_stack.root / "state" / "tuned.json").exists()
+    engines = [p for p in psutil.process_iter(["cmdline"]) if str(demo_stack.root) in " ".join(p.info["cmdline"] or ())]
+    assert not [p for p in engines if "--no-ui" in p.info["cmdline"] and "--slot-save-path" not in p.info["cmdline"]]
 
 
 def test_what_was_tuned_is_taken_up_by_the_next_plan_with_its_evidence(stack_home: Any, tmp_path: Path) -> None:
@@ -189,3 +217,13 @@ def test_an_engine_that_this_processor_cannot_run_is_named_with_the_way_out(home
         pass
     assert "SIGILL" in str(caught.value) and "this processor does not execute" in caught.value.why
     assert "llmstack engine use embedded" in caught.value.next
+
+
+def test_a_stack_with_two_slots_is_measured_with_two_streams(stack_home: Any, tmp_path: Path) -> None:
+    model = str(write_probe(TINY, tmp_path / "tiny.gguf"))
+    ran = stack_home.run("up", model, *stack_home.ports, "--ctx", "8192", "--parallel", "2")
+    assert ran.status == 0, ran.err
+    ran = stack_home.run("bench", "--quick", "--json")
+    assert ran.status in (0, 1), ran.err
+    assert ran.json["metrics"]["decode, 2 streams"]["median"] > 0
+    assert ran.json["seconds"] < 60
