@@ -17,7 +17,7 @@ import msgspec
 MIN_HIT_RATIO = 0.9
 TOLERANCE = 0.15  # share by which medians must differ
 BUSY = 0.12  # share of all processors that other programs used: from here on a sample says little
-SMALL_MS = 5.0  # differences of the proxy's own cost that nobody notices
+SMALL = {"ms": 5.0, "s": 0.005}  # differences of a time to the first token that nobody notices
 BASELINE_RUNS = 5
 
 
@@ -143,7 +143,7 @@ def _row(old: Sequence[Metric], new: Metric) -> Row:
         gain = (1 / ratio if ratio else 2.0) - 1
         worse = new.low > high and ratio > 1 / (1 - TOLERANCE)
         better = new.high < low and ratio < 1 / (1 + TOLERANCE)
-    if new.unit == "ms" and abs(new.median - median) < SMALL_MS:
+    if abs(new.median - median) < SMALL.get(new.unit, 0.0):
         worse = better = False
     change = Change.SLOWER if worse else Change.FASTER if better else Change.SAME
     if worse and (new.busy or all(m.busy for m in old)):

@@ -57,12 +57,13 @@ def test_a_longer_first_token_is_a_regression_and_a_shorter_one_is_not() -> None
     assert change([ttft(2.0, 2.1)], ttft(1.0, 1.02)) is Change.FASTER
 
 
-def test_a_few_milliseconds_of_the_proxy_are_no_regression() -> None:
-    def overhead(*values: float) -> Metric:
-        return metric("proxy overhead", "ms", Better.LOWER, values)
+@pytest.mark.parametrize(("name", "unit", "ms"), [("proxy overhead", "ms", 1.0), ("first token warm", "s", 0.001)])
+def test_a_few_milliseconds_of_a_first_token_are_no_regression(name: str, unit: str, ms: float) -> None:
+    def took(*values: float) -> Metric:
+        return metric(name, unit, Better.LOWER, [value * ms for value in values])
 
-    assert change([overhead(1.0, 1.1)], overhead(3.0, 3.1)) is Change.SAME
-    assert change([overhead(1.0, 1.1)], overhead(30.0, 31.0)) is Change.SLOWER
+    assert change([took(1.0, 1.1)], took(3.0, 3.1)) is Change.SAME
+    assert change([took(1.0, 1.1)], took(30.0, 31.0)) is Change.SLOWER
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.05, 0.10])
