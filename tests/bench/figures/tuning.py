@@ -2,8 +2,8 @@
 
     python -m bench.figures.tuning [--repeats 3] [--cpu-time]              (from tests/, with PYTHONPATH=.)
 
-The grid is measured first and its best combination is what the search must come within 5 % of, in a third of the time.
---cpu-time: threads are left out of the grid, and seconds are one thread's processor time: for a busy machine.
+The axes are the product's own, but for -lm. The grid is measured first; the search must come within 5 % of its best in
+a third of its time. --cpu-time: -t is left out of the grid, and seconds are one thread's processor time.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from bench.figures.calibration import PROCESSOR, WALL, Clock
-from llmstack.bench.depths import CHUNK, Prompts
+from llmstack.bench.depths import Prompts
 from llmstack.bench.probe_model import ProbeShape, write_probe
 from llmstack.bench.scratch import scratch
-from llmstack.bench.tune import Aim, Trial, moved, search, seconds_of
+from llmstack.bench.tune import Aim, Trial, axes, moved, search, seconds_of
 from llmstack.detect.hardware import detect
 from llmstack.detect.model_file import open_model
 from llmstack.engine.find import Engine, find
@@ -31,7 +30,8 @@ from llmstack.plan.assignment import Assignment
 
 SHAPE = ProbeShape("grid", layers=4, d=512, heads=8, kv_heads=4, n_ff=1536)
 DEPTH = 1024
-DECODED = 16
+PROMPT = 2048  # tokens, as long as the widest -ub that is tried
+DECODED = 64
 
 
 def measure(home: Home, engine: Engine, facts: Facts, a: Assignment, clock: Clock, repeats: int) -> Trial:
@@ -46,10 +46,10 @@ def measure(home: Home, engine: Engine, facts: Facts, a: Assignment, clock: Cloc
             client.complete(tokens, n_predict=n)
             return clock.now(pid) - began
 
-        prefill = min(spent(base + prompts.tokens(CHUNK), 1) for _ in range(repeats))
+        prefill = min(spent(base + prompts.tokens(PROMPT), 1) for _ in range(repeats))
         long = min(spent(base + prompts.tokens(4), DECODED + 1) for _ in range(repeats))
         short = min(spent(base + prompts.tokens(4), 1) for _ in range(repeats))
-    prefill_tps, decode_tps = CHUNK / prefill, DECODED / max(long - short, 1e-6)
+    prefill_tps, decode_tps = PROMPT / prefill, DECODED / max(long - short, 1e-6)
     return Trial(a, prefill_tps, decode_tps, seconds_of(Aim.SESSION, prefill_tps, decode_tps, Workload()))
 
 
@@ -60,25 +60,21 @@ def main() -> None:
     options = parser.parse_args()
     cores = 1 if options.cpu_time else detect().hardware.cpu.physical_cores
     clock = PROCESSOR if options.cpu_time else WALL
-    axes: dict[str, tuple[Any, ...]] = {
-        "ubatch": (64, 128, 256, 512, 1024, 2048),
-        "type_k": ("q4_0", "q8_0", "f16"),
-        "threads": tuple(sorted({1, cores, cores * 2})) if not options.cpu_time else (1,),
-    }
-    axes = {name: values for name, values in axes.items() if len(values) > 1}
     with tempfile.TemporaryDirectory(prefix="llmstack-figures-") as folder:
         root = Path(folder)
         home = Home(root / "config", root / "state", root / "data", root / "cache")
         engine = find(home)
         model = open_model(write_probe(SHAPE, root / "grid.gguf"))
         facts = read_facts(model.header, path=str(model.path))
-        start = Assignment(ctx=4096, ngl=0, type_k="q4_0", type_v="q4_0", threads=cores, ubatch=512)
-        print(f"engine {engine.name}, seconds are {clock.name}, axes {axes}", flush=True)
+        start = Assignment(ctx=8192, ngl=0, type_k="q4_0", type_v="q4_0", threads=cores, ubatch=512)
+        tried_axes = axes(start, facts, detect().hardware, ("-lm", "-t") if options.cpu_time else ("-lm",))
+        tried_axes["ubatch"] = tuple(u for u in tried_axes["ubatch"] if u <= PROMPT)
+        print(f"engine {engine.name}, seconds are {clock.name}, axes {tried_axes}", flush=True)
         began = time.monotonic()
         grid = []
-        for values in itertools.product(*axes.values()):
+        for values in itertools.product(*tried_axes.values()):
             a = replace(start)
-            for name, value in zip(axes, values, strict=True):
+            for name, value in zip(tried_axes, values, strict=True):
                 a = moved(a, name, value)
             grid.append(measure(home, engine, facts, a, clock, options.repeats))
         grid_s = time.monotonic() - began
@@ -87,9 +83,7 @@ def main() -> None:
             return measure(home, engine, facts, a, clock, options.repeats)
 
         began = time.monotonic()
-        best, tried = search(
-            start, axes, lambda _: True, lambda a: measure(home, engine, facts, a, clock, options.repeats)
-        )
+        best, tried = search(start, tried_axes, lambda _: True, try_it)
         search_s = time.monotonic() - began
         top = min(grid, key=lambda trial: trial.seconds)
         found = next(trial for trial in grid if trial.assignment == best.assignment)
