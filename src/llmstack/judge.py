@@ -16,6 +16,8 @@ import msgspec
 
 MIN_HIT_RATIO = 0.9
 TOLERANCE = 0.15  # share by which medians must differ
+FEW = 3  # samples: fewer have no spread to speak of, so they must differ by FEW_TOLERANCE
+FEW_TOLERANCE = 0.3
 BUSY = 0.12  # share of all processors that other programs used: from here on a sample says little
 SMALL = {"ms": 5.0, "s": 0.005}  # differences of a time to the first token that nobody notices
 BASELINE_RUNS = 5
@@ -135,14 +137,15 @@ def _row(old: Sequence[Metric], new: Metric) -> Row:
     median = statistics.median(m.median for m in old)
     low, high = min(m.low for m in old), max(m.high for m in old)
     ratio = new.median / median if median else 1.0
+    tolerance = FEW_TOLERANCE if new.n < FEW or max(m.n for m in old) < FEW else TOLERANCE
     if new.better is Better.HIGHER:
         gain = ratio - 1
-        worse = new.high < low and ratio < 1 - TOLERANCE
-        better = new.low > high and ratio > 1 + TOLERANCE
+        worse = new.high < low and ratio < 1 - tolerance
+        better = new.low > high and ratio > 1 + tolerance
     else:
         gain = (1 / ratio if ratio else 2.0) - 1
-        worse = new.low > high and ratio > 1 / (1 - TOLERANCE)
-        better = new.high < low and ratio < 1 / (1 + TOLERANCE)
+        worse = new.low > high and ratio > 1 / (1 - tolerance)
+        better = new.high < low and ratio < 1 / (1 + tolerance)
     if abs(new.median - median) < SMALL.get(new.unit, 0.0):
         worse = better = False
     change = Change.SLOWER if worse else Change.FASTER if better else Change.SAME

@@ -37,7 +37,7 @@ PROBES = (
     ProbeShape("probe-experts", layers=8, d=768, heads=12, kv_heads=4, n_ff=512, experts=24, experts_used=4),
 )
 DEPTHS = (0, 3072)
-EFFORT = Effort(repeats=4, decode_tokens=48, seconds=20.0)
+EFFORT = Effort(repeats=4, decode_tokens=48, seconds=45.0)
 CONTEXT = 8192
 
 
@@ -106,7 +106,7 @@ def observe(home: Home, engine: Engine, hardware: Hardware, path: Path) -> list[
     seen: list[Observation] = []
     wanted = flags(facts, a, Goal(reasoning="auto"))
     with scratch(home, engine, wanted, model_bytes=model.size_bytes) as (client, pid):
-        found = measure(client, Sampler([pid], patience_s=20.0), DEPTHS, EFFORT, lambda _: None)
+        found = measure(client, Sampler([pid], patience_s=40.0), DEPTHS, EFFORT, lambda _: None)
     for decode, metrics in ((False, found.prefill), (True, found.decode)):
         for depth, metric in metrics.items():
             tokens = 1 if decode else found.chunk

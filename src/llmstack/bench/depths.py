@@ -18,7 +18,7 @@ from llmstack.workload import agent_prompt
 
 CHUNK = 512
 LEAST_CHUNK = 64
-CHUNK_SHARE = 1 / 6  # of the time allowed, at most, for reading one chunk
+CHUNK_SHARE = 1 / 8  # of the time allowed, at most, for reading one chunk
 ROOM = 64  # tokens left free behind the deepest mark
 
 Step = Callable[[str], None]

@@ -34,7 +34,7 @@ class Settings:
 
 
 SETTINGS = {
-    Mode.QUICK: Settings((0, 2048), Effort(4, 32, 18.0), 6.0, 2, 9, 6_000, 6.0, 46.0),
+    Mode.QUICK: Settings((0, 2048), Effort(4, 32, 28.0), 6.0, 2, 9, 6_000, 6.0, 46.0),
     Mode.NORMAL: Settings((0, 2048, 8192, 16384), Effort(5, 64, 150.0), 20.0, 3, 15, 20_000, 90.0, 600.0),
     Mode.FULL: Settings((0, 2048, 8192, 16384, 32768, -1), Effort(7, 128, 1500.0), 60.0, 5, 31, 20_000, 600.0, 7200.0),
 }

@@ -18,7 +18,7 @@ from llmstack.engine.find import Engine
 from llmstack.engine.flags import fit, parse_help
 from llmstack.errors import NotSo
 from llmstack.paths import Home
-from llmstack.process.daemon import how_it_ended
+from llmstack.process.daemon import die_with_parent, how_it_ended
 
 START_S = 20.0
 LOAD_MIB_PER_S = 60.0
@@ -43,6 +43,7 @@ def scratch(
             stdout=stream,
             stderr=stream,
             start_new_session=True,
+            preexec_fn=die_with_parent,  # a killed bench leaves no engine behind
         )
     try:
         with EngineClient(f"http://127.0.0.1:{port}", home.server_key) as client:

@@ -193,17 +193,20 @@ def _memory(rows: Sequence[Memory]) -> Chart | None:
 
 
 def _history(runs: Sequence[Run]) -> Chart | None:
-    kept = [run for run in runs if run.prefill_tps and run.decode_tps]
+    kept = [run for run in runs if {"prefill at 0", "decode at 0"} <= run.metrics.keys()]
     if len(kept) < 2:
         return None
-    first = kept[0]
-    assert first.prefill_tps and first.decode_tps
-    prefill = [100 * (run.prefill_tps or 0) / first.prefill_tps for run in kept]
-    decode = [100 * (run.decode_tps or 0) / first.decode_tps for run in kept]
+
+    def against_first(name: str) -> list[float]:
+        first = kept[0].metrics[name].median or 1.0
+        return [100 * run.metrics[name].median / first for run in kept]
+
+    first, prefill, decode = kept[0], against_first("prefill at 0"), against_first("decode at 0")
     options = _options(range=(0, max(*prefill, *decode) * 1.05), dots_size=4)
     chart = pygal.Line(**options)
     chart.x_labels = [str(number) if len(kept) < 12 or number % 5 == 0 else "" for number in range(1, len(kept) + 1)]
     chart.add("prefill", prefill)
     chart.add("decode", decode)
-    note = f"% of the first one, {first.id}; the last {len(kept)} runs of this model on this machine"
+    runs_said = f"the last {len(kept)} runs of this model on this machine"
+    note = f"% of the first one, {first.id}, with nothing in the cache; {runs_said}"
     return Chart("History", ("prefill", "decode"), _svg(chart), note)

@@ -200,6 +200,25 @@ def test_a_scratch_engine_ends_when_its_block_is_interrupted(home: Home, tmp_pat
     assert not psutil.pid_exists(pids[0])
 
 
+def test_a_scratch_engine_dies_with_a_killed_bench(home: Home, tmp_path: Path) -> None:
+    model = write_probe(TINY, tmp_path / "tiny.gguf")
+    script = (
+        "import sys, time; from pathlib import Path; from llmstack.bench.scratch import scratch;"
+        "from llmstack.engine.find import find; from llmstack.paths import home\n"
+        "with scratch(home(), find(home()), sys.argv[1:]) as (_, pid):\n    print(pid, flush=True); time.sleep(60)"
+    )
+    environment = {**os.environ, "LLMSTACK_HOME": str(tmp_path / "home")}
+    bench = subprocess.Popen(
+        [sys.executable, "-c", script, *_argv(model)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert bench.stdout is not None
+    pid = int(bench.stdout.readline())
+    bench.kill()
+    bench.communicate()
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
 def test_a_model_that_does_not_load_is_told_at_once_with_the_log(home: Home, tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + os.urandom(64))
