@@ -7,6 +7,7 @@ place takes over its first source of the same size that nothing else reads after
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ class Tape:
     """Tensors of one device in the order of the graph, and who reads them."""
 
     _nodes: list[tuple[Size, bool, tuple[int, ...]]] = field(default_factory=list)
+    _inputs: list[Size] = field(default_factory=list)
+    _parts: list[int] = field(default_factory=list)
 
     def new(self, size: Size, *reads: int) -> int:
         """A tensor with memory of its own."""
@@ -34,19 +37,45 @@ class Tape:
         """A reader without memory on this device: a copy to another one, or a result too small to count."""
         self._nodes.append(((), False, reads))
 
+    def input(self, size: Size) -> int:
+        """A tensor of another device, copied at the start of the first part that reads it; its number is negative."""
+        self._inputs.append(size)
+        return -len(self._inputs)
+
+    def part(self) -> None:
+        """From here on a new part of the graph: the other device computes in between."""
+        self._parts.append(len(self._nodes))
+
+    def _placed(self) -> list[tuple[Size, bool, tuple[int, ...]]]:
+        """The nodes with the inputs' copies where ggml_backend_sched_split_graph puts them."""
+        nodes: list[tuple[Size, bool, tuple[int, ...]]] = []
+        copied: dict[int, int] = {}
+        moved: list[int] = []
+        for low, high in itertools.pairwise([0, *self._parts, len(self._nodes)]):
+            for _, _, reads in self._nodes[low:high]:
+                for tensor in reads:
+                    if tensor < 0 and tensor not in copied:
+                        copied[tensor] = len(nodes)
+                        nodes.append((self._inputs[-tensor - 1], False, ()))
+            for size, inplace, reads in self._nodes[low:high]:
+                moved.append(len(nodes))
+                nodes.append((size, inplace, tuple(copied[t] if t < 0 else moved[t] for t in reads)))
+        return nodes
+
     def program(self) -> Program:
-        readers = [0] * len(self._nodes)
-        for _, _, reads in self._nodes:
+        nodes = self._placed()
+        readers = [0] * len(nodes)
+        for _, _, reads in nodes:
             for tensor in reads:
                 readers[tensor] += 1
         table: dict[Size, int] = {}
         sizes: list[int] = []
         steps: list[int] = []
         slot: dict[int, int] = {}
-        for number, (size, inplace, reads) in enumerate(self._nodes):
+        for number, (size, inplace, reads) in enumerate(nodes):
             if size:
                 reused = inplace and next(
-                    (s for s in reads if s in slot and readers[s] == 1 and self._nodes[s][0] == size), None
+                    (s for s in reads if s in slot and readers[s] == 1 and nodes[s][0] == size), None
                 )
                 if reused is not None and reused is not False:
                     slot[number] = slot.pop(reused)
@@ -63,33 +92,35 @@ class Tape:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """sizes: each slot's place in the table; steps: a slot is allocated, ~slot is freed."""
+    """sizes: each slot's place in the table; steps: a slot is allocated, ~slot is freed; number: which program."""
 
     table: tuple[Size, ...]
     sizes: tuple[int, ...]
     steps: tuple[int, ...]
+    number: int = 0
 
     def peak(self, table: Sequence[int]) -> int:
         """The most bytes in use, holes included. table: the bytes of each entry of `self.table`."""
         offsets, lengths = [0], [_END]  # the holes by address; the last one is the end
-        where = [0] * len(self.sizes)
+        sizes = [table[entry] for entry in self.sizes]
+        where = [0] * len(sizes)
         top = 0
         for step in self.steps:
             if step >= 0:
-                size = table[self.sizes[step]]
-                best, least = len(lengths) - 1, _END
-                for hole in range(len(lengths) - 1):
-                    if size <= lengths[hole] <= least:
-                        best, least = hole, lengths[hole]
-                where[step] = offsets[best]
-                offsets[best] += size
-                lengths[best] -= size
-                if best == len(lengths) - 1:
-                    top = max(top, offsets[best])
-                elif not lengths[best]:
+                size, least, best = sizes[step], _END, 0
+                for hole, length in enumerate(lengths):
+                    if size <= length <= least:
+                        best, least = hole, length
+                where[step] = at = offsets[best]
+                if least > size:
+                    offsets[best] = at + size
+                    lengths[best] = least - size
+                    if at + size > top and best == len(lengths) - 1:
+                        top = at + size
+                else:
                     del offsets[best], lengths[best]
             else:
-                _free(offsets, lengths, where[~step], table[self.sizes[~step]])
+                _free(offsets, lengths, where[~step], sizes[~step])
         return top
 
 

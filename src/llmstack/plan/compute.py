@@ -20,7 +20,9 @@ d = n_embd, k = experts used, q = heads times head size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from llmstack.gguf import row_bytes
 from llmstack.plan import graph
@@ -30,6 +32,9 @@ from llmstack.plan.facts import DELTA_NET, MAMBA, UNGATED, Block, Facts, Kind
 from llmstack.plan.tensors import is_quantised
 
 MIB = 1 << 20
+# Peaks per token of placements of one kind differ by less than these factors (tests/unit/plan/test_compute.py): by
+# the micro-batch, by which blocks have experts in RAM, and by whether a quantised cache rotates K and V.
+SPREAD, MAMBA_SPREAD = 1.2, 1.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +60,24 @@ class Shape:
     sequences: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Rows of one block: on a GPU that has every block, on one that has only the last, and on the host."""
-
-    whole: int
-    part: int
-    host: int
-    experts_host: int  # when only its experts are on the host
-    experts_gpu: int  # the GPU's side of that
-
-
 class Compute:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         # with one kind of attention everywhere, the host's mask is free again after the first copy to the GPU
         self._uniform = {b.kind for b in facts.blocks} == {Kind.FULL}
         self._seen: dict[tuple[int, int], tuple[bool, bool]] = {}
-        self._rows = [_rows(facts, block) for block in facts.blocks]
+        rows = [_rows(facts, block) for block in facts.blocks]
+        self._host_rows = [host for host, _ in rows]
+        self._expert_rows = [experts for _, experts in rows]
+        self._places: dict[tuple[object, ...], Program] = {}
         self._programs: dict[tuple[object, ...], Program] = {}
         self._peaks: dict[tuple[object, ...], int] = {}
-        self._spans: dict[tuple[int, int], tuple[tuple[Block, ...], tuple[int, ...]]] = {}
+        self._near: dict[tuple[object, ...], float] = {}
+        self._spread = MAMBA_SPREAD if facts.arch in MAMBA else SPREAD
         self._sorts = [hash(graph.signature(block)) for block in facts.blocks]
+        # llama_kv_cache: K and V are rotated before they are quantised when heads are a multiple of 64
+        turns = not (facts.mla or any(b.head_dim % 64 for b in facts.blocks if b.k_width))
+        self._turned = {name: turns and is_quantised(kind) for name, kind in KV_TYPES.items()}
         self._state = 4 * facts.state_s if facts.recurrent and facts.arch not in DELTA_NET else 0
 
     def masks(self, shape: Shape, low: int = 0, high: int = 1 << 20) -> int:
@@ -94,75 +95,94 @@ class Compute:
             found = self._seen[low, high] = (Kind.FULL in kinds, Kind.WINDOW in kinds)
         return found
 
-    def device(self, a: Assignment, shape: Shape, layout: Layout, *, staged: bool) -> int:
-        """Bytes on one device. staged: the backend copies weights from RAM for large batches (op-offload)."""
+    def device(self, a: Assignment, shape: Shape, layout: Layout, *, staged: bool, room: float | None = None) -> int:
+        """Bytes on one device. staged: the backend copies weights from RAM for large batches (op-offload).
+
+        room: bytes that are left, when it matters only whether the result exceeds them.
+        """
         if layout.low >= layout.high and not layout.has_output:
             return 0
-        whole = layout.start == 0 and layout.low == 0
-        mine = self._rows[layout.low : layout.high]
-        rows = max((r.whole if whole else r.part for r in mine), default=4 * self.facts.n_embd)
-        if self.facts.arch == "granitehybrid" and not whole:  # the mask leaves a hole that its experts do not fit
-            rows += 2 * self.facts.n_embd * min(shape.full, 65536) // 65536
+        # a batch large enough for op-offload computes what is in RAM on the device, with one matrix copied at a time
+        offloads = staged and max(a.ncmoe, a.ncffn) > layout.low
+        masks = self.masks(shape, layout.low, layout.high)
         total = 0
-        in_ram = self._rows[layout.low : min(layout.high, a.ncmoe)]
-        if any(r.experts_gpu for r in in_ram):
-            rows = max(rows, max(r.experts_gpu for r in in_ram))
-            if staged:
-                total += self._staged(layout, a.ncmoe)
-        elif staged and a.ncffn > layout.low:
+        if offloads and any(b.experts for b in self.facts.blocks[layout.low : min(layout.high, a.ncmoe)]):
+            total += self._staged(layout, a.ncmoe)
+        elif offloads and a.ncffn > layout.low:
             total += max((b.dense // 3 for b in self.facts.blocks[layout.low : a.ncffn]), default=0)
         if staged and layout.start > 0:
-            # op-offload: blocks in RAM run on the first GPU in large batches, one matrix at a time
-            rows = max(rows, max(r.host for r in self._rows[: layout.start]))
             total += self._staged(Layout(0, layout.start, False, 0, 0, 1), layout.start)
-        copied = total
-        masks = self.masks(shape, layout.low, layout.high)
-        total += 4 * shape.ubatch * rows + masks + self._state * shape.streams
-        if layout.has_output:
+        if layout.has_output and not a.nkvo:
             total += 4 * self.facts.n_vocab * a.parallel
-        if a.nkvo and mine:
-            apart = self._cache_in_ram(a, shape, layout)
-            moved = a.ncmoe > layout.low or a.ncffn > layout.low or (staged and layout.start > 0)
-            total = max(total, apart + copied) if moved else apart
         if pipelines(a, layout.start, layout.devices):
             total += 3 * masks + 4 * shape.ubatch * (12 if layout.low == 0 else 9) * self.facts.n_embd
         if a.draft_max and layout.has_output:
             total += self._draft(shape)
-        return total
+        left = None if room is None else room - total
+        peak = self._peak(a, shape, layout, a.ncmoe, a.ncffn, left)
+        if offloads:
+            peak = max(peak, self._peak(a, shape, layout, 0, 0, left))
+        if staged and layout.start > 0:
+            peak = max(peak, 4 * shape.ubatch * max(self._host_rows[: layout.start]) + masks)
+        return total + peak
 
-    def _cache_in_ram(self, a: Assignment, shape: Shape, layout: Layout) -> int:
-        """-nkvo: the allocator replayed over the blocks with their caches' copies (plan.graph, plan.allocator)."""
-        trunk = layout.high - (0 if a.draft_max else sum(b.draft for b in self.facts.blocks[layout.low : layout.high]))
-        before = self.facts.blocks[layout.low - 1] if layout.low else None
-        span, sorts = self._span(layout.low, trunk)
-        if not span:
-            return 8 * shape.ubatch * self.facts.n_embd
-        turned = self._turned(a)
-        key = (sorts, self._sorts[layout.low - 1] if before else None, turned)
-        again = (key, shape, a.type_k, a.type_v)
+    def _peak(self, a: Assignment, shape: Shape, layout: Layout, ncmoe: int, ncffn: int, room: float | None) -> int:
+        """The allocator replayed over the blocks of one device (plan.graph, plan.allocator)."""
+        low, high = layout.low, layout.high if a.draft_max else min(layout.high, self.facts.n_layer)
+        if low >= high:
+            return (8 if a.nkvo else 16) * shape.ubatch * self.facts.n_embd
+        kind = (low > 0, low == layout.start, ncmoe > low, ncffn > low, a.draft_max > 0)
+        like = (kind, shape.full, shape.window < shape.full, shape.streams, shape.sequences)
+        near = 0.0 if a.nkvo else self._near.get(like, 0.0) * shape.ubatch
+        if room is not None and near and not near / self._spread <= room <= near * self._spread:
+            return int(near)
+        ncmoe, ncffn = (min(max(n, low), high) for n in (ncmoe, ncffn))
+        turned = self._turned[a.type_k], self._turned[a.type_v]
+        place = (low, high, layout.start, ncmoe, ncffn, a.nkvo, turned)
+        program = self._places.get(place)
+        if program is None:
+            program = self._places[place] = self._program(*place)
+        again = (program.number, shape, (a.type_k, a.type_v) if a.nkvo else None)
         peak = self._peaks.get(again)
         if peak is None:
-            program = self._programs.get(key)
-            if program is None:
-                program = self._programs[key] = graph.Walk(self.facts, turned=turned).program(span, before)
-            peak = program.peak([_bytes(size, a, shape) for size in program.table])
-            if not self.facts.known:  # the order of its tensors is a guess: nothing fits a hole
-                peak += max(_bytes(size, a, shape) for size in program.table)
+            sizes = [_bytes(size, a, shape) for size in program.table]
+            peak = program.peak(sizes)
+            if (
+                not self.facts.known
+            ):  # the order of its tensors is a guess: neither the largest nor the masks fit a hole
+                units = [size[0][0] for size in program.table]
+                masks = [n for n, unit in zip(sizes, units, strict=True) if unit in graph.MASK.values()]
+                rest = [n for n, unit in zip(sizes, units, strict=True) if unit not in graph.MASK.values()]
+                peak += max(rest) + (sum(masks) if a.nkvo else 0)
             self._peaks[again] = peak
+        if not a.nkvo:
+            self._near.setdefault(like, peak / shape.ubatch)
         return peak
 
-    def _span(self, low: int, high: int) -> tuple[tuple[Block, ...], tuple[int, ...]]:
-        found = self._spans.get((low, high))
-        if found is None:
-            span = graph.representative(self.facts.arch, self.facts.blocks[low:high])
-            found = self._spans[low, high] = span, tuple(self._sorts[low : low + len(span)])
-        return found
-
-    def _turned(self, a: Assignment) -> tuple[bool, bool]:
-        """llama_kv_cache: K and V are rotated before they are quantised when heads are a multiple of 64."""
-        if self.facts.mla or any(b.head_dim % 64 for b in self.facts.blocks if b.k_width):
-            return False, False
-        return is_quantised(KV_TYPES[a.type_k]), is_quantised(KV_TYPES[a.type_v])
+    def _program(
+        self, low: int, high: int, start: int, ncmoe: int, ncffn: int, apart: bool, turned: tuple[bool, bool]
+    ) -> Program:
+        """Programs of placements that differ only in how often blocks repeat are the same one."""
+        facts = self.facts
+        before: Block | graph.Entry = graph.Entry.INPUT
+        if low:
+            before = facts.blocks[low - 1] if low == start else graph.Entry.DEVICE
+        numbers: list[int] = []
+        if facts.arch in MAMBA or (apart and facts.has_window):  # other holes every time, other inputs at the end
+            numbers += range(low, high)
+        else:
+            for first, last in itertools.pairwise(sorted({low, ncmoe, ncffn, high})):
+                part = graph.representative(self._sorts[first:last], ends=last == high)
+                numbers += (first + n for n in part)
+        in_ram = tuple((n < ncmoe, n < ncffn) for n in numbers)
+        entry = before if isinstance(before, graph.Entry) else self._sorts[low - 1]
+        key = (tuple(self._sorts[n] for n in numbers), in_ram, entry, apart, turned)
+        program = self._programs.get(key)
+        if program is None:
+            walk = graph.Walk(facts, turned=turned, apart=apart)
+            program = walk.program(tuple(facts.blocks[n] for n in numbers), in_ram, before)
+            program = self._programs[key] = replace(program, number=len(self._programs))
+        return program
 
     def _draft(self, shape: Shape) -> int:
         """The prediction block's own context: one block and a mask over the whole context."""
@@ -182,19 +202,19 @@ class Compute:
         facts, d = self.facts, self.facts.n_embd
         rows = 4 * d
         if start > 0:
-            rows = max([rows, *(r.host for r in self._rows[: min(start, len(self._rows))])])
-        masks, mine = self.masks(shape), self._rows[start : a.ncmoe]
+            rows = max(rows, *self._host_rows[:start])
+        masks, mine = self.masks(shape), self._expert_rows[start : a.ncmoe]
         total = 4 * shape.ubatch * rows + masks
-        if any(r.experts_host for r in mine):
+        if any(mine):
             if self._uniform and start == 0:
                 k, ffe = facts.n_expert_used, max(b.ffe for b in facts.blocks)
-                total = max(total, _experts_beside(masks, *(4 * shape.ubatch * n for n in (d, k * ffe, k * d))))
+                total = max(total, self._beside(a, shape, k * ffe, k * d, facts.n_expert))
             else:
-                total = max(total, 4 * shape.ubatch * max(r.experts_host for r in mine) + masks)
+                total = max(total, 4 * shape.ubatch * max(mine) + masks)
         if a.ncffn > start:
             widest = max((b.ff for b in facts.blocks[start : a.ncffn]), default=0)
             if self._uniform and start == 0:
-                total = max(total, _experts_beside(masks, *(4 * shape.ubatch * n for n in (d, widest, d))))
+                total = max(total, self._beside(a, shape, widest, d, 0))
             else:
                 rows = max(rows, (1 if facts.arch in UNGATED else 3) * widest + 2 * d)
         if a.nkvo and facts.recurrent:
@@ -208,6 +228,24 @@ class Compute:
         if a.draft_max:
             total += shape.ubatch * (4 * 2 * d + 2 * shape.full)
         return total
+
+    def _beside(self, a: Assignment, shape: Shape, inner: int, out: int, chosen: int) -> int:
+        key = (inner, out, chosen)
+        program = self._programs.get(key)
+        if program is None:
+            walked = graph.host_beside(self.facts, *key)
+            program = self._programs[key] = replace(walked, number=len(self._programs))
+        peak = self._peaks.get((program.number, shape))
+        if peak is None:
+            peak = program.peak([_bytes(size, a, shape) for size in program.table])
+            self._peaks[program.number, shape] = peak
+        return peak
+
+
+@lru_cache(maxsize=4)
+def compute_of(facts: Facts) -> Compute:
+    """One record of replays for every estimator of a model."""
+    return Compute(facts)
 
 
 def _bytes(size: Size, a: Assignment, shape: Shape) -> int:
@@ -238,47 +276,23 @@ def pipelines(a: Assignment, start: int, devices: int) -> bool:
     return devices > 1 and start == 0 and not (a.nkvo or a.ncmoe or a.ncffn)
 
 
-def _experts_beside(mask: int, d: int, inner: int, out: int) -> int:
-    """Bytes on the host when experts run there and the mask's space is a hole: the allocator's best fit.
-
-    up, gate and product go into the hole while they fit, the result into what up and gate left.
-    """
-    hole, tail, inside = mask, 0, 0
-    for _ in range(3):
-        if inner <= hole:
-            hole, inside = hole - inner, inside + 1
-        else:
-            tail += inner
-    freed = mask - inner if inside == 3 else mask  # the product still sits in the hole
-    largest = max(2 * inner if inside == 3 else freed, 2 * inner if inside == 0 else 0)
-    return max(mask + 2 * d + tail + (out if out >= largest else 0), mask + 4 * d)
-
-
-def _rows(facts: Facts, block: Block) -> _Rows:
-    d, k = facts.n_embd, facts.n_expert_used
-    query = block.heads * block.head_dim if block.k_width else 0
-    whole, part, host, outside, inside = 4 * d, 2 * d, 5 * d, 0, 0
+def _rows(facts: Facts, block: Block) -> tuple[int, int]:
+    """Rows of one block on the host, and when only its experts are there."""
+    d = facts.n_embd
+    host, outside = 5 * d, 0
     if block.experts:
         base, gated = _expert_rows(facts, block)
-        whole = max(whole, base)
-        part = max(part, base + _expert_part(facts, query))
         host = max(host, base + (d if gated else 0))
         outside = base - (2 * d if gated else 3 * d)
-        inside = 2 * k * d + (5 if facts.arch in DELTA_NET else 4) * d
     width = max(block.ff, block.shared_ff)
     if width:
-        more = {"mistral3": d, "granitehybrid": 2 * d}.get(facts.arch, 0) if block.ff else 0
-        times = 1 if facts.arch in UNGATED else 3
-        whole = max(whole, times * width + 4 * d + more)
-        part = max(part, times * width + (2 * d if block.ff else 3 * d) + (more // 2 if times == 3 else 0))
-        host = max(host, times * width + 5 * d + (more if facts.arch == "granitehybrid" else 0))
+        more = 2 * d if facts.arch == "granitehybrid" and block.ff else 0
+        host = max(host, (1 if facts.arch in UNGATED else 3) * width + 5 * d + more)
     if block.kind is Kind.RECURRENT:
-        mixed, alone = _recurrent_rows(facts)
-        whole, part, host = max(whole, mixed), max(part, alone), max(host, mixed + d)
+        host = max(host, _recurrent_rows(facts) + d)
     if facts.mla:
-        latent = block.heads * facts.latent_row + d
-        whole, part, host = max(whole, latent + 2 * d), max(part, latent), max(host, latent + 3 * d)
-    return _Rows(whole, part, host, outside, inside)
+        host = max(host, block.heads * facts.latent_row + 4 * d)
+    return host, outside
 
 
 def _expert_rows(facts: Facts, block: Block) -> tuple[int, bool]:
@@ -289,19 +303,9 @@ def _expert_rows(facts: Facts, block: Block) -> tuple[int, bool]:
     return 3 * k * ffe + 4 * d + (k * d if d > 2 * ffe else 0), True
 
 
-def _expert_part(facts: Facts, query: int) -> int:
-    """What a GPU with only the last blocks takes more or less: which holes its first block leaves."""
-    d = facts.n_embd
-    if facts.arch == "qwen3moe":
-        return query
-    return {"gpt-oss": d, "granitehybrid": -d * 5 // 8, "nemotron_h_moe": -d // 2}.get(facts.arch, -d)
-
-
-def _recurrent_rows(facts: Facts) -> tuple[int, int]:
-    """Rows of a recurrent block among all blocks, and as the first one on a device."""
+def _recurrent_rows(facts: Facts) -> int:
     d, inner = facts.n_embd, facts.ssm_inner
     conv = inner + 2 * facts.ssm_groups * facts.ssm_state
     if facts.arch in DELTA_NET:
-        return 2 * conv + 4 * d, 2 * conv + 4 * inner
-    project = inner + conv + facts.ssm_rank
-    return project + 2 * conv + inner + 4 * d, project + 2 * conv + inner + 2 * d
+        return 2 * conv + 4 * d
+    return 3 * conv + 2 * inner + facts.ssm_rank + 4 * d

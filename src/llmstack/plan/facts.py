@@ -101,25 +101,20 @@ class Facts:
     moe: bool = field(init=False)
     recurrent: bool = field(init=False)
     has_window: bool = field(init=False)
+    n_layer: int = field(init=False)  # blocks of the trunk, without prediction blocks
+    n_draft: int = field(init=False)
 
     def __post_init__(self) -> None:
-        set_ = object.__setattr__  # the record is frozen; these three follow from its blocks
+        set_ = object.__setattr__  # the record is frozen; these follow from its blocks
         set_(self, "moe", any(block.experts for block in self.blocks))
         set_(self, "recurrent", any(block.kind is Kind.RECURRENT for block in self.blocks))
         set_(self, "has_window", any(block.kind is Kind.WINDOW for block in self.blocks))
-
-    @property
-    def n_layer(self) -> int:
-        """Blocks of the trunk, without prediction blocks."""
-        return sum(not block.draft for block in self.blocks)
+        set_(self, "n_draft", sum(block.draft for block in self.blocks))
+        set_(self, "n_layer", len(self.blocks) - self.n_draft)
 
     @property
     def n_layer_all(self) -> int:
         return len(self.blocks)
-
-    @property
-    def n_draft(self) -> int:
-        return sum(block.draft for block in self.blocks)
 
     @property
     def latent_row(self) -> int:

@@ -1,14 +1,15 @@
-"""The tensors of one GPU's part of the graph when -nkvo keeps the cache and the recurrent state in RAM.
+"""The tensors of one GPU's part of the graph, in the order in which llama.cpp computes them.
 
-Each block's K and V cross the bus at the start of a part of the graph (ggml_backend_sched_split_graph copies
-the inputs of a split before its first node), so which holes they fit decides the peak. The order of tensors is
-that of llama.cpp's own graphs (GGML_SCHED_DEBUG=2), build 11434: build_attn, build_ffn and build_moe_ffn
-(src/llama-graph.cpp), the files of src/models. Tensors below a row per head are left out.
+The order is that of llama.cpp's own graphs (GGML_SCHED_DEBUG=2), build 11434: build_attn, build_ffn and
+build_moe_ffn (src/llama-graph.cpp), the files of src/models. Where the host computes in between (experts or
+feed-forward weights in RAM, the cache with -nkvo), a new part of the graph begins, and what it reads is copied at
+its start. Tensors below a row per head are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import enum
+from collections.abc import Callable, Hashable, Sequence
 
 from llmstack.plan.allocator import Program, Size, Tape
 from llmstack.plan.facts import DELTA_NET, MAMBA, UNGATED, Block, Facts, Kind
@@ -24,70 +25,106 @@ KEYS = {Kind.FULL: "K", Kind.WINDOW: "window K"}
 VALUES = {Kind.FULL: "V", Kind.WINDOW: "window V"}
 
 
+Placed = tuple[bool, bool]  # whether a block's experts, and its dense feed-forward weights, are in RAM
+
+
+class Entry(enum.Enum):
+    """Where the input of a device's first block comes from, when it is not a block on the host."""
+
+    INPUT = "embeddings"
+    DEVICE = "another GPU"
+
+
 def _row(amount: int) -> Size:
     return ((ROW, amount),)
 
 
 class Walk:
-    """Writes blocks on a tape, one after the other. turned: K, and V, are rotated before they are quantised."""
+    """Writes blocks on a tape, one after the other.
 
-    def __init__(self, facts: Facts, *, turned: tuple[bool, bool]) -> None:
+    turned: K, and V, are rotated before they are quantised. apart: -nkvo, cache and state are in RAM.
+    """
+
+    def __init__(self, facts: Facts, *, turned: tuple[bool, bool], apart: bool) -> None:
         self.facts = facts
         self.tape = Tape()
         self._turned = turned
+        self._apart = apart
         self._d = _row(facts.n_embd)
-        self._masks: dict[Kind, int] = {}
-        self._met: set[Kind] = set()
-        self._rotations: dict[Kind, int] = {}
-        self._copies: list[int] = []
-        self._positions: int | None = None
-        self._rotation_v: int | None = None
+        self._inputs: dict[tuple[str, Kind | None], int] = {}
         self._rest: tuple[Block, ...] = ()
+        self._in_ram: Placed = (False, False)
         self._state_r: int | None = None
 
-    def program(self, blocks: tuple[Block, ...], before: Block | None) -> Program:
-        """before: the last block on the host, None on the device that gets the embedded input."""
-        residual = self._input(blocks[0]) if before is None else self._entry(before, blocks[0])
+    def program(self, blocks: tuple[Block, ...], in_ram: tuple[Placed, ...], before: Block | Entry) -> Program:
+        """before: the last block on the host, or where else the first block's input comes from."""
+        if before is Entry.INPUT:
+            residual = self._input()
+        elif before is Entry.DEVICE:
+            residual = self.tape.input(self._d)
+        else:
+            residual = self._entry(before, blocks)
         for number, block in enumerate(blocks):
             self._rest = blocks[number + 1 :]
+            self._in_ram = in_ram[number]
             residual = self._block(block, residual)
-        self.tape.read(residual)
+        self.tape.read(residual, self._shared("rows of the output", ((SEQUENCE, 1),)))
         return self.tape.program()
 
-    def _entry(self, before: Block, block: Block) -> int:
+    def _shared(self, what: str, size: Size, kind: Kind | None = None) -> int:
+        """An input that several blocks read: positions, masks, the cells to write, rotations, sequences."""
+        if (what, kind) not in self._inputs:
+            self._inputs[what, kind] = self.tape.input(size)
+        return self._inputs[what, kind]
+
+    def _part(self) -> None:
+        """The host works on cache or state here when they are in RAM."""
+        if self._apart:
+            self.tape.part()
+
+    def _entry(self, before: Block, blocks: tuple[Block, ...]) -> int:
         """What follows the host's last matrix needs no weights, so it runs on the device already (expand gpu up)."""
         tape, d, facts = self.tape, self._d, self.facts
+        wide, one = _row(facts.n_expert_used * facts.n_embd), _row(1)
+        ahead = not self._apart and facts.arch in MAMBA
         if not before.experts or facts.arch == "gemma4":
-            parts = tape.new(d), tape.new(d)
-            self._turn(block)
-            return tape.over(d, *parts)
+            first = next((block for block in blocks if block.kind is not Kind.NONE or block.experts), None)
+            if ahead and facts.arch == "nemotron_h" and first is not None and first.kind is Kind.RECURRENT:
+                self._state_ahead()
+                tape.part()
+            return tape.over(d, tape.input(d), tape.input(d))
+        if before.shared_ff and ahead and blocks[0].kind is Kind.RECURRENT:
+            routed = self._sum(tape.over(wide, tape.input(wide), tape.input(_row(facts.n_expert_used))))
+            self._state_ahead()
+            tape.part()
+            return tape.over(d, tape.over(d, routed, tape.input(d)), tape.input(d))
         if before.shared_ff:
-            shared, routed, residual = tape.new(d), tape.new(d), tape.new(d)
-            self._turn(block)
-            return tape.over(d, tape.over(d, routed, shared), residual)
-        wide = _row(facts.n_expert_used * facts.n_embd)
-        result, weights, residual = tape.new(wide), tape.new(_row(facts.n_expert_used)), tape.new(d)
-        self._turn(block)
-        return tape.over(d, self._sum(tape.over(wide, result, weights)), residual)
+            if facts.arch == "qwen2moe":
+                gate = tape.input(one)
+                shared = tape.over(d, tape.input(d), tape.over(one, tape.new(one, gate), gate))
+            else:
+                shared = tape.input(d)
+            return tape.over(d, tape.over(d, tape.input(d), shared), tape.input(d))
+        result, weights = tape.input(wide), tape.input(_row(facts.n_expert_used))
+        return tape.over(d, self._sum(tape.over(wide, result, weights)), tape.input(d))
 
-    def _input(self, first: Block) -> int:
+    def _input(self) -> int:
         """Embeddings of tokens and of mixed inputs; what set_rows writes them to is a view that nothing frees."""
-        new = self.tape.new
-        if self.facts.arch in MAMBA:
-            return new(self._d)
-        mixed, rows, slots = new(self._d), new(self._d), new(_row(2))
-        embedded = new(self._d)
-        scale = new(_row(1)) if self.facts.arch in SCALED else None
-        self._turn(first)
-        kept = new(self._d, mixed)
-        self.tape.read(rows, slots)
+        tape, d = self.tape, self._d
+        if self._apart and self.facts.arch in MAMBA:  # the host mixes them, because it reads the first state
+            return tape.input(d)
+        mixed, rows, slots = tape.input(d), tape.input(d), tape.input(_row(2))
+        kept = tape.new(d, mixed)
+        tape.read(rows, slots)
         del kept
-        return embedded if scale is None else self.tape.over(self._d, embedded, scale)
+        if self.facts.arch not in SCALED:
+            return tape.input(d)
+        return tape.over(d, tape.input(d), tape.input(_row(1)))
 
     def _block(self, block: Block, residual: int) -> int:
         tape, d = self.tape, self._d
         if block.kind is Kind.RECURRENT and self.facts.arch not in DELTA_NET and self._state_r is None:
-            self._state_r = tape.new(((SEQUENCE, self.facts.state_r),))
+            self._state_ahead()
         normed = tape.over(d, residual)
         if block.kind is Kind.RECURRENT:
             part = self._delta_net if self.facts.arch in DELTA_NET else self._mamba
@@ -106,53 +143,53 @@ class Walk:
         tape, facts = self.tape, self.facts
         q, kv = _row(block.heads * block.head_dim), _row(block.k_width)
         turn_k, turn_v = self._turned
-        full = -1
+        kind, full = block.kind, None
+        at = () if facts.arch in UNGATED else (self._positions(),)  # nemotron-h has no positions
         if facts.arch in DELTA_NET:  # the gate comes with the query
             full = tape.new(_row(2 * block.heads * block.head_dim), normed)
-            query = tape.new(q, full)
+            query = tape.new(q, full, *at)
         else:
             query = tape.new(q, normed)
             if facts.arch not in UNGATED:
-                query = tape.new(q, query)  # rotated, or normed, from a reshaped view
+                query = tape.new(q, query, *at)  # rotated, or normed, from a reshaped view
         if turn_k:
-            query = tape.new(q, self._rotations[block.kind], query)
+            query = tape.new(q, self._rotation(block), query)
 
         def keys() -> int:
             key = tape.new(kv, normed)
             if facts.arch not in UNGATED:
-                ends = (self._positions,) if facts.arch in MAMBA and self._positions is not None else ()
-                key = tape.new(kv, key, *ends)
-            return tape.new(kv, self._rotations[block.kind], key) if turn_k else key
+                key = tape.new(kv, key, *at)
+            return tape.new(kv, self._rotation(block), key) if turn_k else key
 
         def values() -> int:
             value = tape.new(kv, normed)
             if facts.arch == "gemma4":
                 value = tape.new(kv, value)
-            return tape.new(kv, value) if turn_v else value
+            return tape.new(kv, value, self._rotation(block, value=True)) if turn_v else value
 
         if facts.has_window:
             key, value = keys(), values()
         else:
             value = values()
             key = keys()
-        tape.read(key)
-        tape.read(value)
-        if facts.arch == "nemotron_h":  # the next recurrent block's state comes first, and attention stays with it
-            tape.read(query)
-            out = tape.new(q)
+        if not self._apart:
+            tape.read(key, self._shared("cells of K", _row(2), kind))
+            tape.read(value, self._shared("cells of V", _row(2), kind))
+            out = tape.new(q, query, self._mask(kind))
+        elif facts.arch == "nemotron_h":  # the next recurrent block's state comes first, and attention stays with it
+            tape.read(key, value, query)
+            self._part()
+            out = tape.input(q)
+        else:
+            tape.read(key, value)
+            self._part()
+            copied = tape.input(((KEYS[kind], block.k_width),)), tape.input(((VALUES[kind], block.v_width),))
+            out = tape.new(q, query, *copied, self._mask(kind))
+        if facts.arch == "nemotron_h":
             self._fetch_state()
-            if turn_v:
-                out = tape.new(q, out)
-            return tape.over(self._d, tape.new(self._d, out), residual)
-        kind = block.kind
-        copied = tape.new(((KEYS[kind], block.k_width),)), tape.new(((VALUES[kind], block.v_width),))
-        mask = self._mask(kind)
-        self._turn(self._rest[0] if self._rest else None)
-        out = tape.new(q, query, *copied, mask)
         if turn_v:
-            ends = (self._rotation_v,) if facts.arch in MAMBA and self._rotation_v is not None else ()
-            out = tape.new(q, out, *ends)
-        if full >= 0:
+            out = tape.new(q, out, self._rotation(block, value=True))
+        if full is not None:
             gate = tape.over(q, tape.new(q, full))
             out = tape.over(q, gate, out)
         return tape.over(self._d, tape.new(self._d, out), residual)
@@ -163,53 +200,59 @@ class Walk:
         lora, rope, k_mla, v_mla = self.facts.latent
         plain = tape.new(_row(heads * k_mla), normed)
         absorbed = tape.new(_row(heads * lora), plain)
-        turned = tape.new(_row(heads * rope), plain)
+        turned = tape.new(_row(heads * rope), plain, self._positions())
         query = tape.new(_row(heads * (lora + rope)), absorbed, turned)
         latent = tape.new(_row(lora + rope), normed)
-        key = tape.new(_row(lora + rope), tape.new(_row(lora), latent), tape.new(_row(rope), latent))
-        if self._turned[0]:
-            query, key = tape.new(_row(heads * (lora + rope)), query), tape.new(_row(lora + rope), key)
-        tape.read(key)
+        key = tape.new(_row(lora + rope), tape.new(_row(lora), latent), tape.new(_row(rope), latent, self._positions()))
         kind = block.kind
-        copied = tape.new(((KEYS[kind], block.k_width),)), tape.new(((KEYS[kind], block.k_width),))
-        out = tape.new(_row(heads * lora), query, *copied, self._mask(kind))
+        if self._apart:
+            tape.read(key)
+            self._part()
+            copied = tape.input(((KEYS[kind], block.k_width),)), tape.input(((KEYS[kind], block.k_width),))
+            out = tape.new(_row(heads * lora), query, *copied, self._mask(kind))
+        else:
+            tape.read(key, self._shared("cells of K", _row(2), kind))
+            out = tape.new(_row(heads * lora), query, self._mask(kind))
         out = tape.new(_row(heads * v_mla), out)
         out = tape.new(_row(heads * v_mla), out)
         return tape.over(self._d, tape.new(self._d, out), residual)
 
-    def _turn(self, block: Block | None) -> None:
-        """Small inputs that come with the part that holds the first query of a kind, and stay.
+    def _positions(self) -> int:
+        return self._shared("positions", _row(4 if self.facts.arch in ("qwen35", "qwen35moe") else 1))
 
-        Positions, and the matrices that rotate K and V (build_input_k_rot, build_input_v_rot).
-        """
-        if block is None or not block.k_width or block.kind in self._met:
-            return
-        if not self._met and self.facts.arch not in UNGATED:  # nemotron-h has no positions
-            self._positions = self.tape.new(_row(4 if self.facts.arch in ("qwen35", "qwen35moe") else 1))
-        self._met.add(block.kind)
-        side = block.head_dim & -block.head_dim
-        if self._turned[0]:
-            self._rotations[block.kind] = self.tape.new(((BYTES, 4 * side * side),))
-        if self._turned[1]:
-            self._rotation_v = self.tape.new(((BYTES, 4 * 64 * 64),))
+    def _rotation(self, block: Block, *, value: bool = False) -> int:
+        """The matrix that rotates K or V (build_input_k_rot, build_input_v_rot)."""
+        side = 64 if value else block.head_dim & -block.head_dim
+        return self._shared("turns V" if value else "turns K", ((BYTES, 4 * side * side),), block.kind)
 
     def _mask(self, kind: Kind) -> int:
-        if kind not in self._masks:
-            self._masks[kind] = self.tape.new(((MASK[kind], 1),))
-        return self._masks[kind]
+        return self._shared("mask", ((MASK[kind], 1),), kind)
+
+    def _state(self, size: int) -> int:
+        """A recurrent block's state: read by get_rows, or copied from RAM."""
+        if self._apart:
+            return self.tape.input(((SEQUENCE, size),))
+        return self.tape.new(((SEQUENCE, size),), self._shared("states", ((SEQUENCE, 1),)))
+
+    def _state_ahead(self) -> None:
+        """Mamba's convolution state, read before the block that it belongs to begins."""
+        size = ((SEQUENCE, self.facts.state_r),)
+        self._state_r = self.tape.new(size) if self._apart else self._state(self.facts.state_r)
 
     def _delta_net(self, normed: int, residual: int) -> int:
-        """src/models/delta-net-base.cpp, with the state's update on the host."""
+        """src/models/delta-net-base.cpp."""
         tape, facts = self.tape, self.facts
         inner, d = facts.ssm_inner, self._d
         qk = facts.ssm_groups * facts.ssm_state
         width = inner + 2 * qk
         conv = _row(width)
-        before = tape.new(((SEQUENCE, facts.state_r),))
+        self._part()
+        before = self._state(facts.state_r)
         mixed = tape.new(conv, normed)
         joined = tape.new(((ROW, width), (SEQUENCE, facts.state_r)), before, mixed)
         tape.read(joined)
-        state = tape.new(((SEQUENCE, facts.state_s),))
+        self._part()
+        state = self._state(facts.state_s)
         conv_out = tape.over(conv, tape.new(conv, joined))
         parts = []
         for _ in range(2):
@@ -223,14 +266,14 @@ class Walk:
             decay, beta = tape.new(rank, normed), tape.new(rank, normed)
         scanned = tape.new(((ROW, inner), (SEQUENCE, facts.state_s)), *parts, conv_out, decay, beta, state)
         tape.read(scanned)
-        self._turn(self._rest[0] if self._rest else None)
+        self._part()
         out = tape.new(_row(inner), scanned)
         gate = tape.new(_row(inner), tape.new(_row(inner), normed))
         out = tape.over(_row(inner), out, gate)
         return tape.over(d, residual, tape.new(d, out))
 
     def _mamba(self, normed: int, residual: int) -> int:
-        """src/models/mamba-base.cpp (build_mamba2_layer), with the state's update on the host."""
+        """src/models/mamba-base.cpp (build_mamba2_layer); the scan reads the cache itself when it is at hand."""
         tape, facts = self.tape, self.facts
         inner, d = facts.ssm_inner, self._d
         width = inner + 2 * facts.ssm_groups * facts.ssm_state
@@ -239,22 +282,17 @@ class Walk:
         mixed = tape.new(_row(inner + width + facts.ssm_rank), normed)
         joined = tape.new(((ROW, width), (SEQUENCE, facts.state_r)), before, mixed)
         tape.read(joined)
-        state = tape.new(((SEQUENCE, facts.state_s),))
-        first = not self._copies
-        if first:  # which sequence each state belongs to
-            self._copies.append(tape.new(((SEQUENCE, 1),)))
-        others = tape.new(((SEQUENCE, facts.state_s),))
-        if first:
-            self._copies.append(tape.new(((OTHERS, 1),)))
+        self._part()
+        states = (tape.input(((SEQUENCE, facts.state_s),)),) if self._apart else ()
+        mine = self._shared("sequences", ((SEQUENCE, 1),))  # which sequence each state belongs to
         conv_out = tape.over(_row(width), tape.new(_row(width), joined))
         step = tape.new(_row(facts.ssm_rank), mixed)
-        scanned = tape.new(((ROW, inner), (SEQUENCE, facts.state_s)), state, conv_out, step, self._copies[0])
-        tape.read(tape.new(((OTHERS, facts.state_s),), others, self._copies[1]))
+        scanned = tape.new(((ROW, inner), (SEQUENCE, facts.state_s)), *states, conv_out, step, mine)
+        states = (tape.input(((SEQUENCE, facts.state_s),)),) if self._apart else ()
+        tape.read(tape.new(((OTHERS, facts.state_s),), *states, self._shared("other sequences", ((OTHERS, 1),))))
         tape.read(scanned)
-        self._turn(self._rest[0] if self._rest else None)
+        self._part()
         self._fetch_state()
-        if all(block.kind is Kind.NONE for block in self._rest):
-            tape.new(((SEQUENCE, 1),))  # which rows the output needs: comes with the last part
         gate = tape.new(_row(inner), mixed)
         skipped = tape.new(_row(inner), conv_out)
         out = tape.over(_row(inner), skipped, scanned)
@@ -266,7 +304,7 @@ class Walk:
         """The next recurrent block's state is read as soon as its nodes come up, which experts hold back."""
         for block in self._rest[:1] if moe else self._rest:
             if block.kind is Kind.RECURRENT and (moe or self.facts.arch == "nemotron_h"):
-                self._state_r = self.tape.new(((SEQUENCE, self.facts.state_r),))
+                self._state_ahead()
             if block.kind is not Kind.NONE or block.experts:
                 return
 
@@ -277,7 +315,7 @@ class Walk:
             if self.facts.arch in MAMBA:
                 self._fetch_state(moe=True)
             if block.shared_ff:
-                shared = self._dense(block.shared_ff, normed)
+                shared = self._gated(block.shared_ff, normed)
                 if self.facts.arch in GATED_SHARED:
                     tape.read(normed)
                 out = tape.over(d, out, shared)
@@ -294,6 +332,13 @@ class Walk:
         return tape.over(d, tape.over(d, dense, experts), residual)
 
     def _dense(self, width: int, normed: int) -> int:
+        if not self._in_ram[1]:
+            return self._gated(width, normed)
+        self.tape.read(normed)
+        self.tape.part()
+        return self.tape.input(self._d)
+
+    def _gated(self, width: int, normed: int) -> int:
         tape, ff = self.tape, _row(width)
         if self.facts.arch in UNGATED:
             return tape.new(self._d, tape.over(ff, tape.new(ff, normed)))
@@ -310,6 +355,10 @@ class Walk:
             weights = tape.new(_row(k), weights, tape.new(_row(1), weights))
         if later is not None:
             normed = later()
+        if self._in_ram[0]:
+            tape.read(normed, order)
+            tape.part()
+            return self._sum(tape.over(wide, tape.input(wide), weights))
         if facts.arch in UNGATED:
             product = tape.over(inner, tape.new(inner, normed, order))
         elif facts.arch == "gemma4":  # gate and up are one matrix
@@ -327,22 +376,43 @@ class Walk:
         return total
 
 
-def representative(arch: str, blocks: tuple[Block, ...]) -> tuple[Block, ...]:
-    """The leading blocks with every sort of block twice: from there on the allocator repeats itself.
+def host_beside(facts: Facts, inner: int, out: int, chosen: int) -> Program:
+    """The host's part when it computes experts or feed-forward weights of a model with one kind of attention.
 
-    All of them where it does not: small inputs of sliding windows end before the last block, and Mamba's
-    states leave other holes every time.
+    Its inputs come first and are free again after their copies, the mask too. Rows: of up and gate, of the result,
+    of the choice of experts.
     """
-    if arch in MAMBA or any(block.kind is Kind.WINDOW for block in blocks):
-        return blocks
-    seen: dict[tuple[object, ...], int] = {}
+    tape, d = Tape(), _row(facts.n_embd)
+    tokens, mixed_tokens = tape.new(_row(1)), tape.new(_row(1))
+    tape.new(d)  # embeddings instead of tokens: nothing reads them
+    slots, mixed, positions = tape.new(_row(2)), tape.new(d), tape.new(_row(1))
+    cells, mask = (tape.new(_row(2)), tape.new(_row(2))), tape.new(((MASK[Kind.FULL], 1),))
+    tape.new(((SEQUENCE, 1),))  # which rows the output needs: read after these blocks
+    embedded = tape.new(d, tokens)
+    looked_up = tape.new(d, mixed_tokens)
+    for tensor in (mixed, looked_up, slots, embedded, positions, *cells, mask):
+        tape.read(tensor)
+    for _ in range(2):
+        normed, choice = tape.new(d), tape.new(_row(chosen))
+        product = tape.new(_row(inner), tape.new(_row(inner), normed, choice), tape.new(_row(inner), normed, choice))
+        tape.read(tape.new(_row(out), product, choice))
+    return tape.program()
+
+
+def representative(sorts: Sequence[Hashable], *, ends: bool) -> list[int]:
+    """Numbers of blocks that stand for all: from the second of each sort on the allocator repeats itself.
+
+    ends: nothing follows. Else the last ones are kept too, after a cut between two blocks of the same sort.
+    """
+    seen: dict[Hashable, int] = {}
     last = 0
-    for number, block in enumerate(blocks):
-        sort = signature(block)
+    for number, sort in enumerate(sorts):
         seen[sort] = seen.get(sort, 0) + 1
         if seen[sort] <= 2:
             last = number
-    return blocks[: last + 2]
+    lead = min(last + 2, len(sorts))
+    again = next(n for n in range(len(sorts) - 1, -1, -1) if sorts[n] == sorts[lead - 1])
+    return [*range(lead), *(() if ends else range(max(again + 1, lead), len(sorts)))]
 
 
 def signature(block: Block) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ from itertools import accumulate
 from llmstack.gguf import GgmlType, row_bytes
 from llmstack.hardware import Device
 from llmstack.plan.assignment import KV_TYPES, Assignment
-from llmstack.plan.compute import Compute, Layout, Shape
+from llmstack.plan.compute import Layout, Shape, compute_of
 from llmstack.plan.facts import Facts, Kind
 from llmstack.plan.tensors import AMX_TYPES
 
@@ -156,7 +156,7 @@ class Estimator:
         )
         self._recurrent = _sums(int(b.kind is Kind.RECURRENT) for b in facts.blocks)
         self._caches = {(b.kind, b.k_width, b.v_width) for b in facts.blocks if b.k_width}
-        self.compute = Compute(facts)
+        self.compute = compute_of(facts)
 
     def ranges(self, a: Assignment) -> tuple[int, list[tuple[int, int]]]:
         """The first block on a GPU, and [start, end) of the layers of each device; the output is layer n."""
@@ -187,9 +187,15 @@ class Estimator:
         return memory
 
     def fits_devices(self, a: Assignment, limits: Sequence[float]) -> bool:
-        """Whether each device's use is within its limit, MiB; compute is left out where it is more without it."""
+        """Whether each device's use is within its limit, MiB."""
+        return self.within(a, limits) is not None
+
+    def within(self, a: Assignment, limits: Sequence[float]) -> Memory | None:
+        """None if a device's use is over its limit, MiB; a device's compute is rough where it is far from that."""
         memory = self._estimate(a, limits)
-        return memory is not None and all(u.total <= mib for u, mib in zip(memory.devices, limits, strict=True))
+        if memory is None or any(u.total > mib for u, mib in zip(memory.devices, limits, strict=True)):
+            return None
+        return memory
 
     def _estimate(self, a: Assignment, limits: Sequence[float] | None) -> Memory | None:
         facts, n = self.facts, self.facts.n_layer_all
@@ -229,9 +235,10 @@ class Estimator:
             other = self._other(a, size, backend) if low < high else 0
             if number == 0 and self.mmproj_bytes:
                 other += int(self.mmproj_bytes * 1.15) + 256 * MIB
-            if limits is not None and used + context + other > limits[number] * MIB:
+            room = None if limits is None else limits[number] * MIB - used - context - other
+            if room is not None and room < 0:
                 return None
-            compute = self.compute.device(a, shape, layout, staged=backend.pinned)
+            compute = self.compute.device(a, shape, layout, staged=backend.pinned, room=room)
             devices.append(Use(used / MIB, context / MIB, compute / MIB, other / MIB))
         shape = Shape(size.full, size.window, size.streams, size.ubatch, a.parallel)
         compute = self.compute.host(a, shape, start, used_devices)

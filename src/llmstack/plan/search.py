@@ -7,7 +7,7 @@ the first expert block), so the smallest number that fits is found by bisection;
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,8 +33,12 @@ FIT_MARGIN_MIB = 1024  # --fit-target's default
 @dataclass(frozen=True, slots=True)
 class Found:
     assignment: Assignment
-    memory: Memory
     predicted: Predicted
+    estimator: Estimator
+
+    @property
+    def memory(self) -> Memory:
+        return self.estimator.estimate(self.assignment)
 
     @property
     def cost(self) -> float:
@@ -65,9 +69,18 @@ class Search:
             return None
         floor = self.floor(ctx, type_k, type_v)
         if floor is None:
-            return min(found, key=lambda one: one.cost)
+            return self._cheapest(found)
         nearest = max(_reach(one.predicted, floor) for one in found)
-        return min((one for one in found if _reach(one.predicted, floor) >= nearest), key=lambda one: one.cost)
+        best = self._cheapest(one for one in found if _reach(one.predicted, floor) >= nearest)
+        return best or self._cheapest(found)
+
+    def _cheapest(self, found: Iterable[Found]) -> Found | None:
+        """The cheapest one that keeps the budgets to the byte: what was far from them was tried by a rough figure."""
+        ordered = sorted(found, key=lambda one: one.cost)
+        return next((one for one in ordered if self._keeps(one.memory)), None)
+
+    def _keeps(self, memory: Memory) -> bool:
+        return all(use.total <= mib for use, mib in zip(memory.devices, self.budget.devices, strict=True))
 
     def floor(self, ctx: int, type_k: str, type_v: str) -> Predicted | None:
         """What the placement of llama.cpp's --fit comes to: 1024 MiB left free, its own batch, a memory map.
@@ -104,9 +117,9 @@ class Search:
         seen: set[Assignment] = set()
         made: list[Predicted] = []
         for base in sorted(self._bases(ctx, type_k, type_v), key=lambda base: base.nkvo):
-            if base.nkvo and "nkvo" not in self.fixed and self._beaten(base, made):
+            if base.nkvo and "nkvo" not in self.fixed and self._beaten(replace(base, ngl=self.top), made):
                 continue
-            for placed in self._places(base):
+            for placed in self._places(base, made):
                 done = self.finish(placed)
                 if done is None or done in seen:
                     continue
@@ -115,24 +128,23 @@ class Search:
                 made.append(found.predicted)
                 yield found
 
-    def _beaten(self, base: Assignment, made: list[Predicted]) -> bool:
-        """Whether -nkvo could not gain even if all weights fitted the GPU."""
-        best = self.speed.predict(replace(base, ngl=self.top), self.goal.workload)
+    def _beaten(self, a: Assignment, made: Sequence[Predicted]) -> bool:
+        """Whether these layers, or -nkvo, could not gain even if all their weights fitted the GPU."""
+        best = self.speed.predict(replace(a, load_mode="none"), self.goal.workload)
         return any(
             p.session_s <= best.session_s and p.decode_tps >= best.decode_tps and p.prefill_tps >= best.prefill_tps
             for p in made
         )
 
     def score(self, a: Assignment) -> Found:
-        return Found(a, self.estimator.estimate(a), self.speed.predict(a, self.goal.workload))
+        return Found(a, self.speed.predict(a, self.goal.workload), self.estimator)
 
     def fits_devices(self, a: Assignment) -> bool:
         return self.estimator.fits_devices(a, self.budget.devices)
 
     def fits(self, a: Assignment) -> bool:
         memory = self.estimator.estimate(a)
-        devices = all(use.total <= mib for use, mib in zip(memory.devices, self.budget.devices, strict=True))
-        return devices and memory.host.total <= self.budget.ram
+        return self._keeps(memory) and memory.host.total <= self.budget.ram
 
     def _bases(self, ctx: int, type_k: str, type_v: str) -> Iterator[Assignment]:
         """Everything but the placement."""
@@ -171,8 +183,8 @@ class Search:
                             nkvo=nkvo,
                         )
 
-    def _places(self, base: Assignment) -> Iterator[Assignment]:
-        """Assignments of this base that keep the devices' budgets, at most a dozen."""
+    def _places(self, base: Assignment, made: Sequence[Predicted] = ()) -> Iterator[Assignment]:
+        """Assignments of this base that keep the devices' budgets, at most a dozen. made: what was found already."""
         if not self.hardware.devices:
             yield replace(base, ngl=0, nkvo=False)
             return
@@ -181,6 +193,8 @@ class Search:
         if base.nkvo and "nkvo" not in self.fixed and self._fit(replace(base, ngl=self.top, nkvo=False)):
             return  # everything fits with the cache on the GPU: keeping it in RAM can only cost
         for ngl in self._ngls(base):
+            if ngl < self.top and "ngl" not in self.fixed and self._beaten(replace(base, ngl=ngl), made):
+                continue
             found = self._least_on_cpu(replace(base, ngl=ngl))
             if found is not None:
                 yield found
@@ -254,7 +268,9 @@ class Search:
 
     def finish(self, a: Assignment) -> Assignment | None:
         """Fills in what lives in RAM: load mode, checkpoints, prompt cache. None when RAM is too small."""
-        memory = self.estimator.estimate(replace(a, cache_ram_mib=0, checkpoints=0))
+        memory = self.estimator.within(replace(a, cache_ram_mib=0, checkpoints=0), self.budget.devices)
+        if memory is None:
+            return None
         if "load_mode" not in self.fixed:
             pinned = any(backend.pinned for backend in self.estimator.backends) and a.ngl > 0
             staged = memory.host.weights - self.facts.input_bytes / (1 << 20)
