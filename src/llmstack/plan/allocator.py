@@ -46,47 +46,49 @@ class Tape:
         """From here on a new part of the graph: the other device computes in between."""
         self._parts.append(len(self._nodes))
 
-    def _placed(self) -> list[tuple[Size, bool, tuple[int, ...]]]:
-        """The nodes with the inputs' copies where ggml_backend_sched_split_graph puts them."""
-        nodes: list[tuple[Size, bool, tuple[int, ...]]] = []
-        copied: dict[int, int] = {}
-        moved: list[int] = []
+    def _order(self) -> list[int]:
+        """All tensors, with the inputs' copies where ggml_backend_sched_split_graph puts them."""
+        order: list[int] = []
+        copied: set[int] = set()
         for low, high in itertools.pairwise([0, *self._parts, len(self._nodes)]):
             for _, _, reads in self._nodes[low:high]:
                 for tensor in reads:
                     if tensor < 0 and tensor not in copied:
-                        copied[tensor] = len(nodes)
-                        nodes.append((self._inputs[-tensor - 1], False, ()))
-            for size, inplace, reads in self._nodes[low:high]:
-                moved.append(len(nodes))
-                nodes.append((size, inplace, tuple(copied[t] if t < 0 else moved[t] for t in reads)))
-        return nodes
+                        copied.add(tensor)
+                        order.append(tensor)
+            order += range(low, high)
+        return order
 
     def program(self) -> Program:
-        nodes = self._placed()
+        # the inputs stand behind the nodes, the first one last, so that their negative numbers are their places
+        nodes = [*self._nodes, *((size, False, ()) for size in reversed(self._inputs))]
         readers = [0] * len(nodes)
-        for _, _, reads in nodes:
+        for _, _, reads in self._nodes:
             for tensor in reads:
                 readers[tensor] += 1
         table: dict[Size, int] = {}
         sizes: list[int] = []
         steps: list[int] = []
-        slot: dict[int, int] = {}
-        for number, (size, inplace, reads) in enumerate(nodes):
+        slot = [-1] * len(nodes)
+        for number in self._order():
+            size, inplace, reads = nodes[number]
             if size:
-                reused = inplace and next(
-                    (s for s in reads if s in slot and readers[s] == 1 and nodes[s][0] == size), None
-                )
-                if reused is not None and reused is not False:
-                    slot[number] = slot.pop(reused)
-                else:
-                    slot[number] = len(sizes)
-                    steps.append(len(sizes))
+                taken = -1
+                if inplace:
+                    for source in reads:
+                        if readers[source] == 1 and slot[source] >= 0 and nodes[source][0] == size:
+                            taken, slot[source] = slot[source], -1
+                            break
+                if taken < 0:
+                    taken = len(sizes)
+                    steps.append(taken)
                     sizes.append(table.setdefault(size, len(table)))
+                slot[number] = taken
             for tensor in reads:
                 readers[tensor] -= 1
-                if not readers[tensor] and tensor in slot:
-                    steps.append(~slot.pop(tensor))
+                if not readers[tensor] and slot[tensor] >= 0:
+                    steps.append(~slot[tensor])
+                    slot[tensor] = -1
         return Program(tuple(table), tuple(sizes), tuple(steps))
 
 

@@ -21,6 +21,7 @@ d = n_embd, k = experts used, q = heads times head size.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -33,8 +34,9 @@ from llmstack.plan.tensors import is_quantised
 
 MIB = 1 << 20
 # Peaks per token of placements of one kind differ by less than these factors (tests/unit/plan/test_compute.py): by
-# the micro-batch, by which blocks have experts in RAM, and by whether a quantised cache rotates K and V.
-SPREAD, MAMBA_SPREAD = 1.2, 1.35
+# which blocks have experts in RAM, by the micro-batch, by whether a quantised cache rotates K and V; with -nkvo by
+# the first only. Mamba's states leave more holes.
+SPREAD, MAMBA_SPREAD = {False: 1.2, True: 1.45}, {False: 1.35, True: 1.9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Compute:
         self._peaks: dict[tuple[object, ...], int] = {}
         self._near: dict[tuple[object, ...], float] = {}
         self._spread = MAMBA_SPREAD if facts.arch in MAMBA else SPREAD
-        self._sorts = [hash(graph.signature(block)) for block in facts.blocks]
+        self._sorts = [hash(_signature(block)) for block in facts.blocks]
         # llama_kv_cache: K and V are rotated before they are quantised when heads are a multiple of 64
         turns = not (facts.mla or any(b.head_dim % 64 for b in facts.blocks if b.k_width))
         self._turned = {name: turns and is_quantised(kind) for name, kind in KV_TYPES.items()}
@@ -132,9 +134,10 @@ class Compute:
         if low >= high:
             return (8 if a.nkvo else 16) * shape.ubatch * self.facts.n_embd
         kind = (low > 0, low == layout.start, ncmoe > low, ncffn > low, a.draft_max > 0)
-        like = (kind, shape.full, shape.window < shape.full, shape.streams, shape.sequences)
-        near = 0.0 if a.nkvo else self._near.get(like, 0.0) * shape.ubatch
-        if room is not None and near and not near / self._spread <= room <= near * self._spread:
+        cache = (a.type_k, a.type_v, shape.ubatch) if a.nkvo else None
+        like = (kind, shape.full, shape.window < shape.full, shape.streams, shape.sequences, cache)
+        near, spread = self._near.get(like, 0.0) * shape.ubatch, self._spread[a.nkvo]
+        if room is not None and near and not near / spread <= room <= near * spread:
             return int(near)
         ncmoe, ncffn = (min(max(n, low), high) for n in (ncmoe, ncffn))
         turned = self._turned[a.type_k], self._turned[a.type_v]
@@ -155,8 +158,7 @@ class Compute:
                 rest = [n for n, unit in zip(sizes, units, strict=True) if unit not in graph.MASK.values()]
                 peak += max(rest) + (sum(masks) if a.nkvo else 0)
             self._peaks[again] = peak
-        if not a.nkvo:
-            self._near.setdefault(like, peak / shape.ubatch)
+        self._near.setdefault(like, peak / shape.ubatch)
         return peak
 
     def _program(
@@ -172,15 +174,16 @@ class Compute:
             numbers += range(low, high)
         else:
             for first, last in itertools.pairwise(sorted({low, ncmoe, ncffn, high})):
-                part = graph.representative(self._sorts[first:last], ends=last == high)
+                part = _representative(self._sorts[first:last], ends=last == high)
                 numbers += (first + n for n in part)
         in_ram = tuple((n < ncmoe, n < ncffn) for n in numbers)
         entry = before if isinstance(before, graph.Entry) else self._sorts[low - 1]
-        key = (tuple(self._sorts[n] for n in numbers), in_ram, entry, apart, turned)
+        ends = numbers[-1] == facts.n_layer - 1
+        key = (tuple(self._sorts[n] for n in numbers), in_ram, entry, apart, turned, ends)
         program = self._programs.get(key)
         if program is None:
             walk = graph.Walk(facts, turned=turned, apart=apart)
-            program = walk.program(tuple(facts.blocks[n] for n in numbers), in_ram, before)
+            program = walk.program(tuple(facts.blocks[n] for n in numbers), in_ram, before, ends=ends)
             program = self._programs[key] = replace(program, number=len(self._programs))
         return program
 
@@ -240,6 +243,28 @@ class Compute:
             peak = program.peak([_bytes(size, a, shape) for size in program.table])
             self._peaks[program.number, shape] = peak
         return peak
+
+
+def _representative(sorts: Sequence[Hashable], *, ends: bool) -> list[int]:
+    """Numbers of blocks that stand for all: from the second of each sort on the allocator repeats itself.
+
+    ends: nothing follows. Else the last ones are kept too, after a cut between two blocks of the same sort.
+    """
+    seen: dict[Hashable, int] = {}
+    last = 0
+    for number, sort in enumerate(sorts):
+        seen[sort] = seen.get(sort, 0) + 1
+        if seen[sort] <= 2:
+            last = number
+    lead = min(last + 2, len(sorts))
+    again = next(n for n in range(len(sorts) - 1, -1, -1) if sorts[n] == sorts[lead - 1])
+    return [*range(lead), *(() if ends else range(max(again + 1, lead), len(sorts)))]
+
+
+def _signature(block: Block) -> tuple[object, ...]:
+    """What decides a block's tensors."""
+    moe = block.experts > 0
+    return (block.kind, block.k_width, block.v_width, block.heads, block.ff, block.ffe if moe else 0, block.shared_ff)
 
 
 @lru_cache(maxsize=4)

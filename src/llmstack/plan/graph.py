@@ -9,7 +9,7 @@ its start. Tensors below a row per head are left out.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable
 
 from llmstack.plan.allocator import Program, Size, Tape
 from llmstack.plan.facts import DELTA_NET, MAMBA, UNGATED, Block, Facts, Kind
@@ -54,10 +54,16 @@ class Walk:
         self._inputs: dict[tuple[str, Kind | None], int] = {}
         self._rest: tuple[Block, ...] = ()
         self._in_ram: Placed = (False, False)
+        self._last = False
         self._state_r: int | None = None
 
-    def program(self, blocks: tuple[Block, ...], in_ram: tuple[Placed, ...], before: Block | Entry) -> Program:
-        """before: the last block on the host, or where else the first block's input comes from."""
+    def program(
+        self, blocks: tuple[Block, ...], in_ram: tuple[Placed, ...], before: Block | Entry, *, ends: bool
+    ) -> Program:
+        """before: the last block on the host, or where else the first block's input comes from.
+
+        ends: the last block is the model's, whose feed-forward part sees only the rows of the output.
+        """
         if before is Entry.INPUT:
             residual = self._input()
         elif before is Entry.DEVICE:
@@ -67,6 +73,7 @@ class Walk:
         for number, block in enumerate(blocks):
             self._rest = blocks[number + 1 :]
             self._in_ram = in_ram[number]
+            self._last = ends and not self._rest
             residual = self._block(block, residual)
         self.tape.read(residual, self._shared("rows of the output", ((SEQUENCE, 1),)))
         return self.tape.program()
@@ -133,7 +140,7 @@ class Walk:
             residual = (self._latent if self.facts.mla else self._attention)(block, normed, residual)
         elif block.experts or block.ff:  # nemotron-h: a block is only its feed-forward part
             return self._feed_forward(block, normed, residual)
-        if not block.experts and not block.ff:
+        if self._last or not (block.experts or block.ff):
             return residual
         if self.facts.arch == "gemma4" and block.experts:
             return self._both(block, residual)
@@ -165,7 +172,7 @@ class Walk:
             value = tape.new(kv, normed)
             if facts.arch == "gemma4":
                 value = tape.new(kv, value)
-            return tape.new(kv, value, self._rotation(block, value=True)) if turn_v else value
+            return tape.new(kv, self._rotation(block, value=True), value) if turn_v else value
 
         if facts.has_window:
             key, value = keys(), values()
@@ -188,7 +195,7 @@ class Walk:
         if facts.arch == "nemotron_h":
             self._fetch_state()
         if turn_v:
-            out = tape.new(q, out, self._rotation(block, value=True))
+            out = tape.new(q, self._rotation(block, value=True), out)
         if full is not None:
             gate = tape.over(q, tape.new(q, full))
             out = tape.over(q, gate, out)
@@ -397,25 +404,3 @@ def host_beside(facts: Facts, inner: int, out: int, chosen: int) -> Program:
         product = tape.new(_row(inner), tape.new(_row(inner), normed, choice), tape.new(_row(inner), normed, choice))
         tape.read(tape.new(_row(out), product, choice))
     return tape.program()
-
-
-def representative(sorts: Sequence[Hashable], *, ends: bool) -> list[int]:
-    """Numbers of blocks that stand for all: from the second of each sort on the allocator repeats itself.
-
-    ends: nothing follows. Else the last ones are kept too, after a cut between two blocks of the same sort.
-    """
-    seen: dict[Hashable, int] = {}
-    last = 0
-    for number, sort in enumerate(sorts):
-        seen[sort] = seen.get(sort, 0) + 1
-        if seen[sort] <= 2:
-            last = number
-    lead = min(last + 2, len(sorts))
-    again = next(n for n in range(len(sorts) - 1, -1, -1) if sorts[n] == sorts[lead - 1])
-    return [*range(lead), *(() if ends else range(max(again + 1, lead), len(sorts)))]
-
-
-def signature(block: Block) -> tuple[object, ...]:
-    """What decides a block's tensors."""
-    moe = block.experts > 0
-    return (block.kind, block.k_width, block.v_width, block.heads, block.ff, block.ffe if moe else 0, block.shared_ff)
