@@ -1,8 +1,7 @@
 """The memory model against the real llama.cpp, with a stand-in GPU (tests/planning/oracle.py).
 
 Sixty cells here; `python tests/bench/oracle.py` runs all of them. Weights and cache agree within 1 MiB, compute
-within 16 MiB or 3 %. For a part of a model with recurrent blocks the compute buffer is an upper estimate
-(docs/planner.md names each): it must hold what llama.cpp takes.
+within 16 MiB or 3 %.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import pytest
 from llmstack.hardware import Device
 from llmstack.plan import Goal, Infeasible, argv, make_plan
 from llmstack.plan.assignment import Assignment
-from llmstack.plan.compare import COMPUTE_MIB, COMPUTE_PART, Checked, compare, fit_flags_wanted
+from llmstack.plan.compare import Checked, compare, fit_flags_wanted
 from llmstack.plan.facts import read_facts
 from planning import shapes
 from planning.cells import Bench, Cell, cpu_flags, representative
@@ -25,6 +24,17 @@ from planning.oracle import Oracle, stand_in_gpus
 
 NAMES = tuple(make().name for make in shapes.ALL)
 CELLS = representative(NAMES, 60)
+# where the holes of the allocator decide most: counted by rows alone, the worst of each shape was over here
+HOLES = [
+    Cell("devstral-24b", "f16", 8192, 2, 2048, "gpu"),
+    Cell("gemma4-26b-a4b", "f16", 8192, 2, 2048, "experts"),
+    Cell("granite-hybrid-32b-a9b", "f16", 8192, 2, 2048, "experts"),
+    Cell("granite-hybrid-32b-a9b", "q4_0", 8192, 1, 512, "nkvo"),
+    Cell("nemotron-h-9b", "f16", 131072, 1, 2048, "partial"),
+    Cell("nemotron-h-moe-30b-a3b", "f16", 8192, 2, 2048, "partial"),
+    Cell("qwen35moe-35b-a3b", "f16", 8192, 2, 2048, "experts"),
+    Cell("qwen3moe-30b-a3b", "f16", 131072, 1, 2048, "experts"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -38,25 +48,13 @@ def bench(oracle: Oracle, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(tmp_path_factory.mktemp("shapes"), oracle, cpu_flags())
 
 
-def is_upper_estimate(cell: Cell) -> bool:
-    hybrid = cell.shape.startswith(("nemotron", "granite", "qwen35", "qwen3next"))
-    return hybrid and cell.placement in ("partial", "experts")
+def misses(rows: tuple[Checked, ...]) -> list[str]:
+    return [f"{r.device} {r.part}: planned {r.planned:.1f}, reported {r.reported} MiB" for r in rows if not r.ok]
 
 
-def misses(rows: tuple[Checked, ...], *, upper: bool = False) -> list[str]:
-    found = []
-    for row in rows:
-        allowed = max(COMPUTE_MIB, COMPUTE_PART * row.reported)
-        if upper and row.part == "compute" and row.planned >= row.reported - allowed:
-            continue
-        if not row.ok:
-            found.append(f"{row.device} {row.part}: planned {row.planned:.1f}, reported {row.reported} MiB")
-    return found
-
-
-@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize("cell", CELLS + HOLES, ids=str)
 def test_planned_memory_is_what_llama_server_reports(bench: Bench, cell: Cell) -> None:
-    assert misses(bench.run(cell), upper=is_upper_estimate(cell)) == []
+    assert misses(bench.run(cell)) == []
 
 
 def test_the_cells_cover_every_shape_and_every_value_of_each_axis() -> None:
@@ -79,6 +77,10 @@ def test_the_cells_cover_every_shape_and_every_value_of_each_axis() -> None:
         (shapes.gpt_oss_20b, {"ngl": 10, "nkvo": True}),
         (shapes.qwen3moe_30b, {"ngl": 30, "nkvo": True, "ubatch": 2048}),
         (shapes.qwen35_27b, {"ngl": 30, "nkvo": True}),
+        (shapes.qwen35moe_35b, {"nkvo": True, "ncmoe": 13}),
+        (shapes.gemma4_26b_a4b, {"nkvo": True, "ncmoe": 10, "ubatch": 2048}),
+        (shapes.llama_8b, {"nkvo": True, "ncffn": 10}),
+        (shapes.granite_hybrid_32b, {"ngl": 27, "ncmoe": 20}),
         (shapes.llama_8b, {"ubatch": 4096, "batch": 4096}),
         (shapes.qwen3moe_30b, {"ngl": 40, "ncmoe": 20}),
         (shapes.qwen2_14b, {"ngl": 40, "ncffn": 20}),

@@ -64,3 +64,29 @@ def test_what_nothing_reads_is_never_freed() -> None:
     tape.read(tape.new(THREE))
     tape.read(tape.new(THREE))
     assert peak(tape) == 5
+
+
+def test_an_input_is_copied_at_the_start_of_the_first_part_that_reads_it() -> None:
+    tape = Tape()
+    early, late = tape.input(ONE), tape.input(TWO)
+    first = tape.new(ONE, early)
+    tape.read(first)
+    tape.part()
+    second = tape.new(ONE)
+    tape.read(second, late)
+    program = tape.program()
+    sizes = [program.table[program.sizes[step]] for step in program.steps if step >= 0]
+    assert sizes == [ONE, ONE, TWO, ONE]  # the copy, its reader; then the late copy before anything of its part
+
+
+def test_an_input_stays_until_its_last_reader_in_any_part() -> None:
+    def tape(*, again: bool) -> Tape:
+        made = Tape()
+        kept = made.input(TWO)
+        made.read(made.new(ONE, kept))
+        made.part()
+        made.read(made.new(THREE, *((kept,) if again else ())))
+        return made
+
+    assert peak(tape(again=True)) == 5
+    assert peak(tape(again=False)) == 3
