@@ -192,10 +192,7 @@ class Estimator:
 
     def within(self, a: Assignment, limits: Sequence[float]) -> Memory | None:
         """None if a device's use is over its limit, MiB; a device's compute is rough where it is far from that."""
-        memory = self._estimate(a, limits)
-        if memory is None or any(u.total > mib for u, mib in zip(memory.devices, limits, strict=True)):
-            return None
-        return memory
+        return self._estimate(a, limits)
 
     def _estimate(self, a: Assignment, limits: Sequence[float] | None) -> Memory | None:
         facts, n = self.facts, self.facts.n_layer_all
@@ -210,6 +207,7 @@ class Estimator:
             host_weights += self._plain_output if a.no_repack else self._host_output
         devices = []
         used_devices = sum(low < high for low, high in ranges)
+        shape = Shape(size.full, size.window, size.streams, size.ubatch, a.parallel)
         for number, (low, high) in enumerate(ranges):
             backend = self.backends[number]
             used = _between(weights, low, min(high, n))
@@ -228,10 +226,7 @@ class Estimator:
             if a.nkvo:
                 host_context += context
                 context = 0
-            layout = Layout(
-                low, min(high, n), low < high == n + 1, start, number, sum(low < high for low, high in ranges)
-            )
-            shape = Shape(size.full, size.window, size.streams, size.ubatch, a.parallel)
+            layout = Layout(low, min(high, n), low < high == n + 1, start, number, used_devices)
             other = self._other(a, size, backend) if low < high else 0
             if number == 0 and self.mmproj_bytes:
                 other += int(self.mmproj_bytes * 1.15) + 256 * MIB
@@ -239,8 +234,9 @@ class Estimator:
             if room is not None and room < 0:
                 return None
             compute = self.compute.device(a, shape, layout, staged=backend.pinned, room=room)
+            if room is not None and compute > room:
+                return None
             devices.append(Use(used / MIB, context / MIB, compute / MIB, other / MIB))
-        shape = Shape(size.full, size.window, size.streams, size.ubatch, a.parallel)
         compute = self.compute.host(a, shape, start, used_devices)
         each = self.checkpoint_bytes(a)
         kept = each * a.checkpoints * a.parallel if (facts.recurrent or facts.has_window) else 0
