@@ -178,12 +178,13 @@ class Compute:
                 numbers += (first + n for n in part)
         in_ram = tuple((n < ncmoe, n < ncffn) for n in numbers)
         entry = before if isinstance(before, graph.Entry) else self._sorts[low - 1]
+        mixer = next((b.kind for b in reversed(facts.blocks[:low]) if b.kind is not Kind.NONE), Kind.NONE)
         ends = numbers[-1] == facts.n_layer - 1
-        key = (tuple(self._sorts[n] for n in numbers), in_ram, entry, apart, turned, ends)
+        key = (tuple(self._sorts[n] for n in numbers), in_ram, entry, mixer, apart, turned, ends)
         program = self._programs.get(key)
         if program is None:
             walk = graph.Walk(facts, turned=turned, apart=apart)
-            program = walk.program(tuple(facts.blocks[n] for n in numbers), in_ram, before, ends=ends)
+            program = walk.program(tuple(facts.blocks[n] for n in numbers), in_ram, before, mixer, ends=ends)
             program = self._programs[key] = replace(program, number=len(self._programs))
         return program
 

@@ -58,10 +58,17 @@ class Walk:
         self._state_r: int | None = None
 
     def program(
-        self, blocks: tuple[Block, ...], in_ram: tuple[Placed, ...], before: Block | Entry, *, ends: bool
+        self,
+        blocks: tuple[Block, ...],
+        in_ram: tuple[Placed, ...],
+        before: Block | Entry,
+        mixer: Kind = Kind.NONE,
+        *,
+        ends: bool,
     ) -> Program:
         """before: the last block on the host, or where else the first block's input comes from.
 
+        mixer: what the last block on the host that keeps something keeps.
         ends: the last block is the model's, whose feed-forward part sees only the rows of the output.
         """
         if before is Entry.INPUT:
@@ -69,13 +76,15 @@ class Walk:
         elif before is Entry.DEVICE:
             residual = self.tape.input(self._d)
         else:
-            residual = self._entry(before, blocks)
+            residual = self._entry(before, mixer, blocks)
         for number, block in enumerate(blocks):
             self._rest = blocks[number + 1 :]
             self._in_ram = in_ram[number]
             self._last = ends and not self._rest
             residual = self._block(block, residual)
-        self.tape.read(residual, self._shared("rows of the output", ((SEQUENCE, 1),)))
+        rows = [self._shared("rows of the output", ((SEQUENCE, 1),))] if ends or not self._apart else []
+        # blocks that are left out would read the inputs to the end
+        self.tape.read(residual, *(rows if ends else self._inputs.values()))
         return self.tape.program()
 
     def _shared(self, what: str, size: Size, kind: Kind | None = None) -> int:
@@ -89,7 +98,7 @@ class Walk:
         if self._apart:
             self.tape.part()
 
-    def _entry(self, before: Block, blocks: tuple[Block, ...]) -> int:
+    def _entry(self, before: Block, mixer: Kind, blocks: tuple[Block, ...]) -> int:
         """What follows the host's last matrix needs no weights, so it runs on the device already (expand gpu up)."""
         tape, d, facts = self.tape, self._d, self.facts
         wide, one = _row(facts.n_expert_used * facts.n_embd), _row(1)
@@ -98,6 +107,9 @@ class Walk:
             first = next((block for block in blocks if block.kind is not Kind.NONE or block.experts), None)
             if ahead and facts.arch == "nemotron_h" and first is not None and first.kind is Kind.RECURRENT:
                 self._state_ahead()
+                if mixer is Kind.RECURRENT:  # a copy without weights follows, of a part of that block's projection
+                    width = 2 * (facts.ssm_inner + facts.ssm_groups * facts.ssm_state) + facts.ssm_rank
+                    tape.read(tape.new(_row(facts.ssm_inner), tape.input(_row(width))))
                 tape.part()
             return tape.over(d, tape.input(d), tape.input(d))
         if before.shared_ff and ahead and blocks[0].kind is Kind.RECURRENT:
