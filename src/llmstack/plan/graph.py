@@ -118,11 +118,12 @@ class Walk:
             tape.part()
             return tape.over(d, tape.over(d, routed, tape.input(d)), tape.input(d))
         if before.shared_ff:
-            if facts.arch == "qwen2moe":
-                gate = tape.input(one)
-                shared = tape.over(d, tape.input(d), tape.over(one, tape.new(one, gate), gate))
-            else:
+            if facts.arch not in GATED_SHARED:
                 shared = tape.input(d)
+            else:  # silu(x) / x, or a sigmoid
+                gate = tape.input(one)
+                gate = tape.over(one, *((tape.new(one, gate), gate) if facts.arch == "qwen2moe" else (gate,)))
+                shared = tape.over(d, tape.input(d), gate)
             return tape.over(d, tape.over(d, tape.input(d), shared), tape.input(d))
         result, weights = tape.input(wide), tape.input(_row(facts.n_expert_used))
         return tape.over(d, self._sum(tape.over(wide, result, weights)), tape.input(d))
@@ -255,8 +256,7 @@ class Walk:
 
     def _state_ahead(self) -> None:
         """Mamba's convolution state, read before the block that it belongs to begins."""
-        size = ((SEQUENCE, self.facts.state_r),)
-        self._state_r = self.tape.new(size) if self._apart else self._state(self.facts.state_r)
+        self._state_r = self._state(self.facts.state_r)
 
     def _delta_net(self, normed: int, residual: int) -> int:
         """src/models/delta-net-base.cpp."""
@@ -323,6 +323,7 @@ class Walk:
         """The next recurrent block's state is read as soon as its nodes come up, which experts hold back."""
         for block in self._rest[:1] if moe else self._rest:
             if block.kind is Kind.RECURRENT and (moe or self.facts.arch == "nemotron_h"):
+                self._part()
                 self._state_ahead()
             if block.kind is not Kind.NONE or block.experts:
                 return
