@@ -224,6 +224,12 @@ class Compute:
         if a.nkvo and facts.recurrent:
             conv = facts.ssm_inner + 2 * facts.ssm_groups * facts.ssm_state
             rows = max(rows, conv + (5 * d if facts.arch in MAMBA else facts.ssm_inner))
+            if (
+                facts.arch in MAMBA and max(a.ncmoe, a.ncffn) > start
+            ):  # behind the mixed embeddings, which nothing frees
+                inner = (1 if facts.arch in UNGATED else 2) * facts.n_expert_used * max(b.ffe for b in facts.blocks)
+                rows = max(rows, 5 * d + (inner + facts.n_expert_used * d if any(mine) else 0))
+                rows = max(rows, 5 * d + max((b.ff for b in facts.blocks[start : a.ncffn]), default=0))
         total = max(total, 4 * shape.ubatch * rows + masks)
         if start > 0 or a.nkvo:
             total += self._state * shape.streams
