@@ -1,7 +1,8 @@
 """Runs the whole memory matrix against the real llama.cpp and prints what misses: `python tests/bench/oracle.py`.
 
 LLMSTACK_TEST_ENGINE=FOLDER names the bin folder. Arguments are shapes, or placements (gpu, partial, experts, nkvo,
-cpu) to run only those. About 0.15 s a cell on an idle machine.
+cpu) to run only those; partial-nkvo, experts-nkvo and partial-experts run only when named. About 0.15 s a cell on
+an idle machine.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from llmstack.plan.compare import COMPUTE_MIB, COMPUTE_PART
 from planning import shapes
-from planning.cells import PLACEMENTS, Bench, cpu_flags, matrix
+from planning.cells import COMBINED, PLACEMENTS, Bench, cpu_flags, matrix
 from planning.oracle import OracleError, stand_in_gpus
 
 
 def main() -> int:
     engine = Path(os.environ["LLMSTACK_TEST_ENGINE"])
-    placements = tuple(word for word in sys.argv[1:] if word in PLACEMENTS) or PLACEMENTS
-    names = tuple(w for w in sys.argv[1:] if w not in PLACEMENTS) or tuple(make().name for make in shapes.ALL)
+    placements = tuple(word for word in sys.argv[1:] if word in PLACEMENTS + COMBINED) or PLACEMENTS
+    names = tuple(w for w in sys.argv[1:] if w not in placements) or tuple(make().name for make in shapes.ALL)
     figures: Counter[tuple[str, str]] = Counter()
     failed: Counter[tuple[str, str, str]] = Counter()
     worst: dict[tuple[str, str, str], str] = {}
@@ -31,9 +32,7 @@ def main() -> int:
     under = cells = refused = 0
     with tempfile.TemporaryDirectory() as folder, stand_in_gpus(engine) as oracle:
         bench = Bench(Path(folder), oracle, cpu_flags())
-        for cell in matrix(names):
-            if cell.placement not in placements:
-                continue
+        for cell in matrix(names, placements):
             cells += 1
             if cells % 180 == 0:
                 print(f"… {cells} cells, now {cell.shape}", file=sys.stderr, flush=True)

@@ -23,6 +23,7 @@ CONTEXTS = (8192, 65536, 131072)
 SLOTS = (1, 2)
 UBATCHES = (512, 2048)
 PLACEMENTS = ("gpu", "partial", "experts", "nkvo", "cpu")
+COMBINED = ("partial-nkvo", "experts-nkvo", "partial-experts")  # beside the matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,9 @@ class Cell:
         return f"{self.shape}-{self.kv}-{self.ctx // 1024}k-np{self.slots}-ub{self.ubatch}-{self.placement}"
 
 
-def matrix(shapes: tuple[str, ...]) -> Iterator[Cell]:
+def matrix(shapes: tuple[str, ...], placements: tuple[str, ...] = PLACEMENTS) -> Iterator[Cell]:
     """Every cell; `experts` means -ncmoe for models with experts and -ncffn for the others."""
-    for parts in itertools.product(shapes, KV, CONTEXTS, SLOTS, UBATCHES, PLACEMENTS):
+    for parts in itertools.product(shapes, KV, CONTEXTS, SLOTS, UBATCHES, placements):
         yield Cell(*parts)
 
 
@@ -100,12 +101,16 @@ class Bench:
 
 def assignment(facts: Facts, cell: Cell) -> Assignment:
     top, third = facts.n_layer_all + 1, facts.n_layer_all // 3
+    in_ram = "ncmoe" if facts.moe else "ncffn"
     placement = {
         "gpu": {"ngl": top},
         "partial": {"ngl": third},
-        "experts": {"ngl": top, "ncmoe": third} if facts.moe else {"ngl": top, "ncffn": third},
+        "experts": {"ngl": top, in_ram: third},
         "nkvo": {"ngl": top, "nkvo": True},
         "cpu": {"ngl": 0, "has_gpu": True},
+        "partial-nkvo": {"ngl": third, "nkvo": True},
+        "experts-nkvo": {"ngl": top, "nkvo": True, in_ram: third},
+        "partial-experts": {"ngl": 2 * third + 1, in_ram: facts.n_layer_all - third},
     }[cell.placement]
     base = Assignment(
         ctx=cell.ctx, ngl=0, type_k=cell.kv, type_v=cell.kv, parallel=cell.slots, ubatch=cell.ubatch, threads=1

@@ -1,21 +1,18 @@
 """Compute buffers: the peak of the live tensors while one ubatch passes through a backend's part of the graph.
 
-llama.cpp reserves them with ggml_gallocr for its largest graph (graph_reserve, src/llama-context.cpp). Each
-part is linear in the ubatch, so a block is described by rows: F32 values per token that are alive at once. The
-rows below are the live tensors of build_ffn, build_moe_ffn (src/llama-graph.cpp), delta-net-base.cpp and
-mamba-base.cpp, with the holes that the allocator's best fit leaves; every term was checked against
-llama-server's own report (tests/planning, docs/planner.md).
+llama.cpp reserves them with ggml_gallocr for its largest graph (graph_reserve, src/llama-context.cpp). On a GPU the
+blocks' tensors are replayed (plan.graph, plan.allocator). What runs on the host is described by rows: F32 values per
+token that are alive at once, of build_ffn, build_moe_ffn (src/llama-graph.cpp), delta-net-base.cpp and
+mamba-base.cpp, with the holes that the allocator's best fit leaves. Both were checked against llama-server's own
+report (tests/planning, docs/planner.md).
 
-d = n_embd, k = experts used, q = heads times head size.
+d = n_embd, k = experts used.
 
-| part                       | rows                                                                     |
-| -------------------------- | ------------------------------------------------------------------------ |
-| gated feed-forward         | 3 ff + 4 d: up, gate, their product; residual, norm, input, output       |
-| experts                    | 3 k ffe + 4 d, and k d more when the result fits no hole (k d > 2 k ffe) |
-| experts in RAM, GPU's side | 2 k d + 4 d: the copied result and its weighted form                     |
-| experts in RAM, host side  | the experts' rows less 2 d                                               |
-| blocks on the host         | as on the GPU, and d: the embedded input stays alive                     |
-| a GPU with only the last blocks | as a whole GPU less 2 d (dense) or d (experts): its input is a copy |
+| part on the host   | rows                                                                          |
+| ------------------ | ----------------------------------------------------------------------------- |
+| gated feed-forward | 3 ff + 5 d: up, gate, their product; residual, norm, input, output, embedding |
+| experts            | 3 k ffe + 5 d, and k d more when the result fits no hole (k d > 2 k ffe)      |
+| experts alone      | 3 d less, 2 d without a gate                                                  |
 """
 
 from __future__ import annotations
