@@ -12,7 +12,7 @@ d = n_embd, k = experts used.
 | ------------------ | ----------------------------------------------------------------------------- |
 | gated feed-forward | 3 ff + 5 d: up, gate, their product; residual, norm, input, output, embedding |
 | experts            | 3 k ffe + 5 d, and k d more when the result fits no hole (k d > 2 k ffe)      |
-| experts alone      | 3 d less, 2 d without a gate                                                  |
+| experts alone      | 3 d less                                                                      |
 """
 
 from __future__ import annotations
