@@ -108,7 +108,9 @@ class SlotCalls:
         return int(answer["n_saved"]), int(answer["n_written"])
 
     async def restore(self, slot: int, name: str) -> int:
-        """Tokens restored."""
+        """Tokens restored, into an empty slot: llama-server leaves the cells of a second context (a model or block
+        that guesses ahead) as they were, and refuses the next request over the gap (llama.cpp#28619)."""
+        await self._post(f"/slots/{slot}?action=erase", {}, SAVE_S)
         answer = await self._post(f"/slots/{slot}?action=restore", {"filename": name}, SAVE_S)
         return int(answer["n_restored"])
 
