@@ -106,6 +106,28 @@ def test_the_prediction_blocks_weights_cache_and_buffers_are_planned(
         assert misses(bench.compare(facts, a)) == []
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"parallel": 2, "ubatch": 2048, "type_k": "f16", "type_v": "f16"},
+        {"ngl": 40, "ncffn": 20, "ctx": 65536},
+        {"nkvo": True},
+        {"ngl": 0, "has_gpu": True},
+    ],
+    ids=["gpu", "two slots", "feed-forward weights in RAM", "nkvo", "cpu"],
+)
+def test_a_second_models_weights_cache_and_buffers_are_planned(
+    bench: Bench, tmp_path: Path, fields: dict[str, int | bool | str]
+) -> None:
+    small = shapes.qwen2_05b()
+    drafter = read_facts(small.header(), path=str(small.write(tmp_path)))
+    facts = bench.facts("qwen2-14b")
+    base: dict[str, int | bool | str] = {"ctx": 32768, "ngl": facts.n_layer_all + 1, "threads": 1}
+    a = Assignment(**{**base, **fields}, draft_max=3, drafter=True)  # type: ignore[arg-type]
+    assert misses(bench.compare(facts, a, drafter=drafter)) == []
+
+
 def test_two_gpus_are_filled_as_the_split_says(built_engine: Path, tmp_path: Path) -> None:
     devices = (Device("RPC0", "RPC", 24000, 24000), Device("RPC1", "RPC", 24000, 24000))
     with stand_in_gpus(built_engine, 2) as pair:

@@ -87,14 +87,16 @@ class Bench:
         facts = self.facts(cell.shape)
         return self.compare(facts, assignment(facts, cell))
 
-    def compare(self, facts: Facts, a: Assignment, devices: tuple[Device, ...] | None = None) -> tuple[Checked, ...]:
+    def compare(
+        self, facts: Facts, a: Assignment, devices: tuple[Device, ...] | None = None, drafter: Facts | None = None
+    ) -> tuple[Checked, ...]:
         if devices is None:
             devices = () if a.ngl == 0 else (Device("RPC0", "RPC", 24000, 24000),)
-        estimator = Estimator(facts, devices, cpu_flags=self._cpu_flags)
+        estimator = Estimator(facts, devices, cpu_flags=self._cpu_flags, drafter=drafter)
         if not devices and estimator.packs_latent:
             a = replace(a, no_repack=True)
         memory = estimator.estimate(a)
-        argv = flags(facts, a, Goal())
+        argv = flags(facts, a, Goal(draft=drafter))
         reported = self._oracle.measure(Path(facts.path), argv[2:], on_gpu=bool(devices))
         return check(memory, reported.devices, reported.host)
 

@@ -149,9 +149,8 @@ def _heads(b: _Build, head: int, kv: Value, hd: int) -> None:
 
 
 def _llama_like(
-    name: str, arch: str, d: int, n: int, head: int, kv: int, ff: int, vocab: int, q: GgmlType = Q4
+    name: str, arch: str, d: int, n: int, head: int, kv: int, ff: int, vocab: int, q: GgmlType = Q4, hd: int = 128
 ) -> Shape:
-    hd = 128
     b = _Build(name, arch, d, n, vocab, n_ctx=131072, q=q)
     _heads(b, head, kv, hd)
     b.set(feed_forward_length=ff, rope__freq_base=F32(1e6))
@@ -171,6 +170,11 @@ def llama_8b(*, q: GgmlType = Q4) -> Shape:
 
 def qwen2_14b() -> Shape:
     return _llama_like("qwen2-14b", "qwen2", 5120, 48, 40, 8, 13824, 152064)
+
+
+def qwen2_05b() -> Shape:
+    """The small sibling of the Qwen2.5 models, whose vocabulary has 128 tokens fewer of padding."""
+    return _llama_like("qwen2-0.5b", "qwen2", 896, 24, 14, 2, 4864, 151936, Q8, 64)
 
 
 def qwen3_8b() -> Shape:

@@ -339,7 +339,7 @@ def observations(plan: Expected, found: Depths) -> list[Observation]:
     seen += [
         plan.observation(decode=True, tokens=1, depth=mark, seconds=1 / m.median)
         for mark, m in found.decode.items()
-        if not m.busy
+        if not m.busy and not plan.assignment.model_guesses  # how many guesses hold says nothing about rates
     ]
     return seen
 

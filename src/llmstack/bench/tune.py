@@ -19,7 +19,7 @@ from llmstack.bench.depths import Effort, measure
 from llmstack.bench.sample import Sampler
 from llmstack.bench.scratch import scratch
 from llmstack.deploy import record, tuned
-from llmstack.deploy.expected import expected
+from llmstack.deploy.expected import Expected, expected
 from llmstack.deploy.record import Stack
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect.model_file import open_model
@@ -166,14 +166,14 @@ def tune(
         raise NotSo("there is no deployed model to tune", next="llmstack up MODEL")
     engine = find(home)
     pinned = (*pinned, *tuned.own_pins(stack))
-    limits = Search(plan.facts, plan.hardware, Goal(), {})
+    limits = Search(plan.facts, plan.hardware, Goal(draft=plan.drafter), {})
     began = time.monotonic()
     tried: list[Trial] = []
 
     chunk: int | None = None
 
     def take(a: Assignment) -> Trial:
-        return _measure(home, engine, stack, plan.facts, a, aim, chunk)[0]
+        return _measure(home, engine, stack, plan, a, aim, chunk)[0]
 
     def try_it(a: Assignment) -> Trial:
         if tried and a == tried[0].assignment:
@@ -192,7 +192,7 @@ def tune(
     complete, gain = True, 0.0
     with _room(home, plan.hardware, progress):
         try:
-            first, taken = _measure(home, engine, stack, plan.facts, plan.assignment, aim, None)
+            first, taken = _measure(home, engine, stack, plan, plan.assignment, aim, None)
             chunk = _chunk(plan.assignment, first, taken)
             if chunk == taken:
                 tried.append(first)
@@ -254,10 +254,11 @@ class _TimeUp(Exception):
 
 
 def _measure(
-    home: Home, engine: Engine, stack: Stack, facts: Facts, a: Assignment, aim: Aim, chunk: int | None
+    home: Home, engine: Engine, stack: Stack, plan: Expected, a: Assignment, aim: Aim, chunk: int | None
 ) -> tuple[Trial, int]:
     """A trial, and the tokens of its prefill samples: chunk, or what the time of a trial allows."""
-    wanted = flags(facts, replace(a, cache_ram_mib=0), Goal(reasoning="auto"))
+    facts = plan.facts
+    wanted = flags(facts, replace(a, cache_ram_mib=0), Goal(reasoning="auto", draft=plan.drafter))
     with scratch(home, engine, wanted, model_bytes=facts.size_bytes) as (client, pid):
         depth = _depth(a)
         effort = Effort(4, 32, 12.0)

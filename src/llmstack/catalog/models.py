@@ -86,6 +86,21 @@ class Quant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         return (self.sha256,) if isinstance(self.sha256, str) else self.sha256
 
 
+class Drafter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A small model with the same vocabulary that may guess ahead for a large one (speculative decoding).
+
+    size: bytes, exact. arch, shape: as of a model, enough to plan with before a download.
+    """
+
+    repo: str
+    file: str
+    arch: str
+    shape: dict[str, Any]
+    size: int = 0
+    sha256: str = ""
+    revision: str = "main"
+
+
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One entry of the catalog.
 
@@ -119,6 +134,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     arch: str = ""
     shape: dict[str, Any] = {}
     handoff: str = ""
+    drafter: Drafter | None = None
 
     def server_flags(self, *, thinking: bool = False) -> tuple[str, ...]:
         """The maker's sampling settings as llama-server's arguments: its defaults for requests that set none."""
@@ -163,6 +179,7 @@ class Catalog(msgspec.Struct, frozen=True):
         return tuple(difflib.get_close_matches(name.partition(":")[0].lower(), list(self.models), n=3, cutoff=0.4))
 
 
+VOCAB_APART = 128  # SPEC_VOCAB_MAX_SIZE_DIFFERENCE, common/speculative.cpp: padding may differ, tokens may not
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _QUANT = re.compile(r"(?:^|[-_.])((?:UD-)?(?:I?Q\d(?:_\w+)*|MXFP4(?:_MOE)?|NVFP4|BF16|F16|F32))(?=[-.]|$)", re.I)
 
@@ -205,6 +222,7 @@ def _problems(name: str, model: Model) -> Iterator[tuple[str, tuple[str | int, .
         yield f"the model name {name!r} may hold letters, digits, and . _ + - only", ()
     if model.handoff:
         return
+    yield from _drafter_problems(name, model)
     if not model.sizes() and not model.url:
         yield f"models.{name} lacks file, files, quants or url", ()
     if model.sizes() and not model.repo and not any(quant.repo for quant in model.quants.values()) and not model.url:
@@ -232,6 +250,25 @@ def _problems(name: str, model: Model) -> Iterator[tuple[str, tuple[str | int, .
                 yield f"models.{name}: sha256 must be 64 hexadecimal digits, not {digest!r}", (*here, "sha256")
         if quant.digests and len(quant.digests) != len(quant.names):
             yield f"models.{name}: {len(quant.names)} files but {len(quant.digests)} sha256", (*here, "sha256")
+
+
+def _drafter_problems(name: str, model: Model) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    one = model.drafter
+    if one is None:
+        return
+    if not is_repo(one.repo):
+        yield f"models.{name}.drafter.repo: {one.repo!r} is not OWNER/NAME", ("drafter", "repo")
+    if not is_file(one.file):
+        yield f"models.{name}.drafter: {one.file!r} is not a plain file name inside a repository", ("drafter", "file")
+    if one.sha256 and not re.fullmatch(r"[0-9a-f]{64}", one.sha256):
+        yield f"models.{name}.drafter: sha256 must be 64 hexadecimal digits, not {one.sha256!r}", ("drafter", "sha256")
+    own, other = model.shape.get("vocab_size"), one.shape.get("vocab_size")
+    if isinstance(own, int) and isinstance(other, int) and abs(own - other) > VOCAB_APART:
+        yield (
+            f"models.{name}.drafter.shape.vocab_size: {other} is too far from the model's {own}: "
+            f"llama.cpp takes a second model only with the same vocabulary",
+            ("drafter", "shape", "vocab_size"),
+        )
 
 
 def is_repo(text: str) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmstack.catalog import quants
-from llmstack.catalog.models import Model
+from llmstack.catalog.models import Drafter, Model, quant_of, stem_of
 from llmstack.errors import BadInput
 from llmstack.gguf import GgufHeader, TensorInfo, tensor_bytes
 from llmstack.gguf.header import Kept
@@ -344,6 +344,13 @@ def describe(name: str, model: Model, quant: str) -> GgufHeader:
     header = synthesize(name, model.arch, model.shape, quant, size.bytes if size else 0)
     template = "the file brings its own; it takes enable_thinking"  # every shipped model's does, or never thinks
     return replace(header, values={**header.values, "tokenizer.chat_template": template})
+
+
+def describe_drafter(drafter: Drafter) -> GgufHeader:
+    """The header of a model's smaller sibling. Raises BadInput when its dimensions are not enough."""
+    return synthesize(
+        stem_of(drafter.file), drafter.arch, drafter.shape, quant_of(drafter.file) or "Q8_0", drafter.size
+    )
 
 
 def _layout(arch: str, shape: Mapping[str, Any]) -> list[tuple[str, tuple[int, ...]]]:

@@ -335,6 +335,7 @@ def _entry(name: str, model: Model, here: dict[str, str]) -> dict[str, Any]:
         "quirks": list(model.quirks),
         "sources": list(model.sources),
         "quants": list(model.sizes()),
+        "drafter": f"{model.drafter.repo}/{model.drafter.file}" if model.drafter else None,
         "here": here.get(name),
     }
 

@@ -153,12 +153,12 @@ def _plan(place: Home, name: str, hardware: Hardware, goal: Goal) -> Plan:
     """The same path as `up`, from a file when it is here and from the catalog's dimensions when it is not."""
     from dataclasses import replace
 
-    from llmstack.deploy.model_goal import with_entry
+    from llmstack.deploy.model_goal import with_drafter, with_entry
     from llmstack.fetch.locate import locate
     from llmstack.plan import make_plan, read_facts
 
     found = locate(place, name)
-    goal = with_entry(replace(goal, alias=found.name), found.entry)
+    goal = with_drafter(place, with_entry(replace(goal, alias=found.name), found.entry), found.entry)
     if found.path is not None:
         from llmstack.detect.model_file import open_model
 

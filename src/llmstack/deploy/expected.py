@@ -21,6 +21,7 @@ class Expected:
     facts: Facts
     hardware: Hardware
     assignment: Assignment
+    drafter: Facts | None = None  # the second model that guesses ahead
 
     @property
     def judges(self) -> bool:
@@ -33,14 +34,19 @@ class Expected:
         return stated_error(self.hardware)
 
     def prefill_s(self, tokens: int, depth: int = 0) -> float:
-        return predict_s(self.facts, self.hardware, self.assignment, decode=False, tokens=tokens, depth=depth)
+        return self._predict_s(decode=False, tokens=tokens, depth=depth)
 
     def decode_s(self, depth: int) -> float:
         """Seconds per generated token."""
-        return predict_s(self.facts, self.hardware, self.assignment, decode=True, tokens=1, depth=depth)
+        return self._predict_s(decode=True, tokens=1, depth=depth)
+
+    def _predict_s(self, *, decode: bool, tokens: int, depth: int) -> float:
+        return predict_s(
+            self.facts, self.hardware, self.assignment, decode=decode, tokens=tokens, depth=depth, drafter=self.drafter
+        )
 
     def observation(self, *, decode: bool, tokens: int, depth: int, seconds: float) -> Observation:
-        return Observation(self.facts, self.assignment, decode, tokens, depth, seconds)
+        return Observation(self.facts, self.assignment, decode, tokens, depth, seconds, self.drafter)
 
 
 def expected(stack: Stack) -> Expected | None:
@@ -50,7 +56,12 @@ def expected(stack: Stack) -> Expected | None:
     try:
         model = open_model(stack.model.path)
         hardware = from_json(msgspec.json.encode(stack.plan["hardware"]))
-        assignment = assignment_of(stack.plan.get("argv", ()), has_gpu=bool(hardware.devices))
-        return Expected(read_facts(model.header, path=stack.model.path), hardware, assignment)
+        argv = list(stack.plan.get("argv", ()))
+        assignment = assignment_of(argv, has_gpu=bool(hardware.devices))
+        drafter = None
+        if assignment.model_guesses:
+            path = argv[argv.index("-md") + 1]
+            drafter = read_facts(open_model(path).header, path=path)
+        return Expected(read_facts(model.header, path=stack.model.path), hardware, assignment, drafter)
     except (StackError, KeyError, ValueError, OSError):
         return None

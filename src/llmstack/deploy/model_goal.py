@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from llmstack.catalog.models import Model
-from llmstack.plan import Goal
+from llmstack.detect.model_file import open_model
+from llmstack.errors import BadInput
+from llmstack.fetch import hub
+from llmstack.fetch.locate import drafter_of, find_one, own_place
+from llmstack.fetch.survey import drafter_facts
+from llmstack.paths import Home
+from llmstack.plan import Facts, Goal, read_facts
+from llmstack.plan.pins import find_pin
 
 
 def with_entry(goal: Goal, entry: Model | None) -> Goal:
@@ -13,3 +21,31 @@ def with_entry(goal: Goal, entry: Model | None) -> Goal:
     if entry is None:
         return goal
     return replace(goal, extra=(*goal.extra, *entry.server_flags(thinking=goal.reasoning != "off")))
+
+
+def with_drafter(home: Home, goal: Goal, entry: Model | None, *, offline: bool = False) -> Goal:
+    """The small model that may guess ahead: the file of `--set md=FILE`, else the catalog's.
+
+    One that is not here is described by the catalog, with the path it would get; offline it is left out.
+    """
+    for name, value in goal.pins.items():
+        pin = find_pin(name)
+        if pin is not None and pin.flag == "-md" and value.endswith(".gguf"):
+            path = Path(value).expanduser().absolute()
+            if not path.is_file():
+                raise BadInput(f"--set {name}={value}: there is no such file")
+            return replace(goal, draft=_read(home, path))
+    source = drafter_of(entry) if entry is not None else None
+    if entry is None or source is None:
+        return goal
+    here = find_one(home, source)
+    if here is not None:
+        return replace(goal, draft=_read(home, here))
+    described = drafter_facts(entry)
+    if offline or hub.offline() or described is None:
+        return goal
+    return replace(goal, draft=replace(described, path=str(own_place(home, source))))
+
+
+def _read(home: Home, path: Path) -> Facts:
+    return read_facts(open_model(path, cache=home.cache).header, path=str(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,20 +14,22 @@ from llmstack.catalog.models import Model
 from llmstack.deploy import record, tuned
 from llmstack.deploy.apply import Desired, Progress
 from llmstack.deploy.demo_model import DEMO_NAME, ensure_demo_model
-from llmstack.deploy.model_goal import with_entry
+from llmstack.deploy.model_goal import with_drafter, with_entry
 from llmstack.deploy.record import Stack
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect import calibration
 from llmstack.detect.hardware import Detected, detect
 from llmstack.detect.model_file import ModelFile, open_model
 from llmstack.engine.find import Engine, devices_of, find
-from llmstack.errors import BadInput
+from llmstack.errors import BadInput, MissingPart
 from llmstack.fetch import resolve
-from llmstack.fetch.locate import entry_of_file
+from llmstack.fetch.locate import drafter_of, entry_of_file
 from llmstack.fetch.progress import Report, quiet
+from llmstack.fetch.pull import pull_file
 from llmstack.hardware import Hardware
 from llmstack.paths import Home
-from llmstack.plan import Goal, Infeasible, Plan, argv, make_plan, read_facts, to_json
+from llmstack.plan import Facts, Goal, Infeasible, Plan, argv, make_plan, read_facts, to_json
+from llmstack.plan.pins import find_pin
 
 PROXY_PORT, SERVER_PORT = 5000, 8080
 
@@ -62,20 +65,21 @@ def prepare(home: Home, ask: Ask, progress: Progress, report: Report = quiet) ->
     progress("looking at what was measured on this machine")
     known = calibration.apply(calibration.ensure(home, detected.hardware), detected.hardware, engine.name)
     detected = replace(detected, hardware=known)
-    goal = tuned.with_tuned(home, with_entry(replace(ask.goal, alias=name), entry), model.identity, known, engine.name)
+    goal = with_drafter(home, with_entry(replace(ask.goal, alias=name), entry), entry, offline=ask.offline)
+    goal = tuned.with_tuned(home, goal, model.identity, known, engine.name)
     inputs = _digest(model, engine, goal, detected.hardware)
     plan: Plan | None = None
+    warnings: tuple[str, ...] = ()
     if deployed is not None and deployed.inputs == inputs and _serves(home):
         planned, plan_argv = deployed.plan, tuple(deployed.plan.get("argv", ()))
     else:
         progress("planning")
         facts, machine = read_facts(model.header, path=str(model.path)), with_own_memory(home, detected.hardware)
-        try:
-            plan = make_plan(facts, machine, goal)
-        except Infeasible:
-            if goal.pins == ask.goal.pins:
-                raise
-            plan = make_plan(facts, machine, replace(goal, pins=ask.goal.pins))  # what was tuned fits no longer
+        plan = _plan(facts, machine, goal, ask)
+        if entry is not None and _lacks_drafter(plan):
+            goal, warnings = _with_pulled(home, goal, entry, name, report)
+            inputs = _digest(model, engine, goal, detected.hardware)
+            plan = _plan(facts, machine, goal, ask)
         plan = tuned.explained(home, plan, model.identity, engine.name)
         planned, plan_argv = to_json(plan), argv(plan)
     ports = (deployed.proxy.port, deployed.server.port) if deployed else (PROXY_PORT, SERVER_PORT)
@@ -98,7 +102,35 @@ def prepare(home: Home, ask: Ask, progress: Progress, report: Report = quiet) ->
         server_port=ask.server_port or ports[1],
         model=model,
     )
-    return Prepared(desired, plan, detected.warnings)
+    return Prepared(desired, plan, (*detected.warnings, *warnings))
+
+
+def _plan(facts: Facts, machine: Hardware, goal: Goal, ask: Ask) -> Plan:
+    try:
+        return make_plan(facts, machine, goal)
+    except Infeasible:
+        if goal.pins == ask.goal.pins:
+            raise
+        return make_plan(facts, machine, replace(goal, pins=ask.goal.pins))  # what was tuned fits no longer
+
+
+def _lacks_drafter(plan: Plan) -> bool:
+    """Whether the plan guesses ahead with a model that is not on this machine yet."""
+    second = plan.goal.draft
+    return plan.assignment.model_guesses > 0 and second is not None and not Path(second.path).is_file()
+
+
+def _with_pulled(home: Home, goal: Goal, entry: Model, name: str, report: Report) -> tuple[Goal, tuple[str, ...]]:
+    """The goal with its second model pulled, or without it and a warning: the large one runs all the same."""
+    source = drafter_of(entry)
+    assert source is not None
+    try:
+        pull_file(home, source, name, report)
+    except MissingPart as error:
+        if any(pin is not None and pin.flag == "-md" for pin in map(find_pin, goal.pins)):
+            raise
+        return replace(goal, draft=None), (f"{source.name} will not guess ahead: {error.what}",)
+    return with_drafter(home, goal, entry), ()
 
 
 def _model(
@@ -177,7 +209,12 @@ def _serves(home: Home) -> bool:
 
 
 def _digest(model: ModelFile, engine: Engine, goal: Goal, hardware: Hardware) -> str:
-    """What a plan depends on, less what changes by the minute: a second `up` with the same digest changes nothing."""
+    """What a plan depends on, less what changes by the minute: a second `up` with the same digest changes nothing.
+
+    A second model counts once it is here: until then no plan uses it.
+    """
+    if goal.draft is not None and not Path(goal.draft.path).is_file():
+        goal = replace(goal, draft=None)
     machine = (
         [(d.name, d.backend, d.total_mib) for d in hardware.devices],
         hardware.ram.total_mib,

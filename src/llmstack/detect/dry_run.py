@@ -48,7 +48,7 @@ def dry_run(binary: Path, argv: Sequence[str]) -> Breakdown:
         raise MissingPart(f"{binary} does not run: {error}", next="llmstack engine list") from None
     with process:
         try:
-            return _read(process, 2 if "draft-mtp" in argv else 1)
+            return _read(process, argv)
         finally:
             with suppress(ProcessLookupError):
                 process.kill()
@@ -73,8 +73,11 @@ def fit_params(binary: Path, argv: Sequence[str]) -> tuple[str, ...]:
     return tuple(lines[-1].split())
 
 
-def _read(process: subprocess.Popen[str], contexts: int) -> Breakdown:
+def _read(process: subprocess.Popen[str], argv: Sequence[str]) -> Breakdown:
+    """Guessing ahead takes a second context, whose breakdown follows: on the same weights (MTP) or on its own."""
     assert process.stdout is not None
+    second_model = "draft-simple" in argv
+    contexts = 2 if second_model or "draft-mtp" in argv else 1
     tail: list[str] = []
     found: list[Breakdown] = []
     for line in process.stdout:
@@ -85,20 +88,20 @@ def _read(process: subprocess.Popen[str], contexts: int) -> Breakdown:
         devices = tuple(_part(row["name"], [row]) for row in rows if row["kind"] == "device")
         found.append(Breakdown(devices, _part("RAM", [row for row in rows if row["kind"] != "device"])))
         if len(found) == contexts:
-            return _together(found)
+            return _together(found, weights=second_model)
     raise NotSo("llama-server ended before it said what it needs", why="".join(tail).strip()[-1500:])
 
 
-def _together(found: list[Breakdown]) -> Breakdown:
-    """The weights once, the caches and buffers of every context."""
+def _together(found: list[Breakdown], *, weights: bool) -> Breakdown:
+    """The caches and buffers of every context; the weights of all, or once where they are shared."""
     first = found[0]
-    devices = tuple(_sum([each.devices[number] for each in found]) for number in range(len(first.devices)))
-    return Breakdown(devices, _sum([each.host for each in found]))
+    devices = tuple(_sum([each.devices[number] for each in found], weights) for number in range(len(first.devices)))
+    return Breakdown(devices, _sum([each.host for each in found], weights))
 
 
-def _sum(parts: list[Part]) -> Part:
-    first = parts[0]
-    return Part(first.name, first.model, sum(p.context for p in parts), sum(p.compute for p in parts))
+def _sum(parts: list[Part], weights: bool) -> Part:
+    model = sum(p.model for p in parts) if weights else parts[0].model
+    return Part(parts[0].name, model, sum(p.context for p in parts), sum(p.compute for p in parts))
 
 
 def _part(name: str, rows: list[dict[str, int]]) -> Part:

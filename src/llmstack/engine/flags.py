@@ -147,6 +147,11 @@ _ALIASES: tuple[tuple[str, ...], ...] = (
     ("-lm", "--lm", "--load-mode"),
     ("-mm", "--mmproj"),
     ("-rea", "--reasoning"),
+    ("-md", "--model-draft", "--spec-draft-model"),
+    ("-ngld", "--gpu-layers-draft", "--spec-draft-ngl"),
+    ("-ctkd", "--cache-type-k-draft", "--spec-draft-type-k"),
+    ("-ctvd", "--cache-type-v-draft", "--spec-draft-type-v"),
+    ("--draft-p-min", "--spec-draft-p-min"),
     ("--no-ui", "--no-webui"),
 )
 

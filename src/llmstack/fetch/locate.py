@@ -182,6 +182,19 @@ def projector_of(model: Model) -> Source | None:
     return Source(model.mmproj.rpartition("/")[2], model.repo, model.mmproj, model.revision)
 
 
+def drafter_of(model: Model) -> Source | None:
+    """The small model that may guess ahead for a catalog model."""
+    one = model.drafter
+    if one is None:
+        return None
+    return Source(one.file.rpartition("/")[2], one.repo, one.file, one.revision, size=one.size, sha256=one.sha256)
+
+
+def find_one(home: Home, source: Source, known: stores.Stores | None = None) -> Path | None:
+    """A single file on this machine, in whosever store."""
+    return _one(home, source, stores.known() if known is None else known)
+
+
 def _hub(home: Home, reference: Reference, models: Catalog, others: stores.Stores) -> ResolvedModel:
     """A repository's file. Without a file's name the network must say which there are, unless one is here."""
     if reference.file:

@@ -40,7 +40,7 @@ def pull(
     report(Progress(Stage.ASKING, model.name))
     wanted = [*missing, *((image,) if image else ())]
     remotes = [remote_of(source, allow_hosts) for source in wanted]
-    _check_room(home, model, wanted, remotes)
+    _check_room(home, model.name, wanted, remotes)
     for source, remote in zip(wanted, remotes, strict=True):
         target = own_place(home, source)
         done = fetch(remote, target, report=report, check=check_header)
@@ -57,6 +57,16 @@ def pull(
         missing=(),
         mmproj=own_place(home, image) if image else model.mmproj,
     )
+
+
+def pull_file(home: Home, source: Source, name: str, report: Report = quiet) -> Path:
+    """One file that goes with the model `name`, whole and checked. Raises what `transfer.fetch` raises."""
+    remote, target = remote_of(source, ()), own_place(home, source)
+    _check_room(home, name, (source,), (remote,))
+    done = fetch(remote, target, report=report, check=check_header)
+    if not done.already:
+        library.write_record(target, remote.url, done.sha256, name)
+    return target
 
 
 def check_header(path: Path) -> None:
@@ -103,7 +113,7 @@ def remote_of(source: Source, allow_hosts: Sequence[str]) -> Remote:
     return replace(told, sha256=source.sha256 or told.sha256)
 
 
-def _check_room(home: Home, model: ResolvedModel, wanted: Sequence[Source], remotes: Sequence[Remote]) -> None:
+def _check_room(home: Home, name: str, wanted: Sequence[Source], remotes: Sequence[Remote]) -> None:
     """All files together must fit, less what is already here of them."""
     needed = 0
     for source, remote in zip(wanted, remotes, strict=True):
@@ -115,7 +125,7 @@ def _check_room(home: Home, model: ResolvedModel, wanted: Sequence[Source], remo
     free = shutil.disk_usage(existing).free
     if needed and free < needed + RESERVE:
         raise MissingPart(
-            f"{model.name} needs {needed / GIB:.1f} GiB on this disk, and {free / GIB:.1f} GiB are free",
+            f"{name} needs {needed / GIB:.1f} GiB on this disk, and {free / GIB:.1f} GiB are free",
             why=f"in {home.models}; {RESERVE >> 20} MiB stay free",
             next="llmstack models remove NAME, or set LLMSTACK_HOME to a folder on a larger disk",
         )

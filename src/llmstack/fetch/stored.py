@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from llmstack.catalog.models import Model
 from llmstack.fetch import library
-from llmstack.fetch.locate import locate, own_place, projector_of, read_catalog, sources_of
+from llmstack.fetch.locate import drafter_of, locate, own_place, projector_of, read_catalog, sources_of
 from llmstack.paths import Home
 
 
@@ -31,7 +32,19 @@ def stored_files(home: Home, name: str) -> list[Path]:
     others = {own_place(home, source) for size in model.sizes().values() for source in sources_of(model, size)} - places
     if projector is not None and not others & stored:
         places.add(own_place(home, projector))
+    drafter = drafter_of(model)
+    if drafter is not None and not others & stored:
+        place = own_place(home, drafter)
+        if not any(_in_use(home, other, place, stored) for key, other in catalog.models.items() if key != entry[0]):
+            places.add(place)
     return sorted(places & stored)
+
+
+def _in_use(home: Home, model: Model, place: Path, stored: set[Path]) -> bool:
+    """Whether this smaller sibling also serves another model of the store."""
+    drafter = drafter_of(model)
+    sizes = {own_place(home, source) for size in model.sizes().values() for source in sources_of(model, size)}
+    return drafter is not None and own_place(home, drafter) == place and bool(sizes & stored)
 
 
 def _final(path: Path) -> Path:

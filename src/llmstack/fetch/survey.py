@@ -15,10 +15,10 @@ import msgspec
 
 from llmstack import __version__
 from llmstack.catalog.models import Catalog, Model
-from llmstack.catalog.shape import describe
+from llmstack.catalog.shape import describe, describe_drafter
 from llmstack.errors import BadInput
 from llmstack.hardware import Hardware
-from llmstack.plan import Goal, Infeasible, make_plan, read_facts
+from llmstack.plan import Facts, Goal, Infeasible, make_plan, read_facts
 
 ENOUGH_TPS = 10.0
 """Decode speed (tokens/s) from which a size counts as usable: slower than this, a smaller one is proposed."""
@@ -100,7 +100,7 @@ def _plan(name: str, model: Model, quant: str, hardware: Hardware) -> Row:
         return Row(name, quant, False, 0, reason=error.what)
     facts = read_facts(header, path=f"{name}.gguf")
     try:
-        plan = make_plan(facts, hardware, Goal())
+        plan = make_plan(facts, hardware, Goal(draft=drafter_facts(model)))
     except Infeasible as error:
         return Row(name, quant, False, header.file_bytes, reason=error.reason)
     predicted = plan.predicted
@@ -114,6 +114,13 @@ def _plan(name: str, model: Model, quant: str, hardware: Hardware) -> Row:
         prefill_tps=round(predicted.prefill_tps, 1),
         ttft_cold_s=round(predicted.ttft_cold_s, 1),
     )
+
+
+def drafter_facts(model: Model) -> Facts | None:
+    """The smaller sibling as the catalog describes it."""
+    if model.drafter is None:
+        return None
+    return read_facts(describe_drafter(model.drafter), path=model.drafter.file.rpartition("/")[2])
 
 
 def _steady(hardware: Hardware) -> Hardware:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmstack.plan.assignment import Assignment
+from llmstack.plan.assignment import Assignment, of_drafter
 from llmstack.plan.facts import Facts
 from llmstack.plan.goal import Goal
 from llmstack.plan.result import Plan
@@ -12,7 +12,7 @@ FLAGS = (
     "-m", "-a", "-c", "-np", "-ngl", "-ncmoe", "-ncffn", "-nkvo", "-ctk", "-ctv", "-fa", "-b", "-ub", "-lm",
     "-cram", "-ctxcp", "--swa-full", "-ts", "-t", "-n", "-rea", "--jinja", "--fit", "--spec-type",
     "--spec-draft-n-max", "-mm", "-dev", "--reasoning-budget",
-    "--no-repack", "-kvu",
+    "--no-repack", "-kvu", "-md", "-ngld", "-ctkd", "-ctvd", "--spec-draft-p-min",
 )  # fmt: skip
 FLAGS_WITHOUT_VALUE = frozenset({"-nkvo", "-kvu", "--swa-full", "--jinja", "--no-repack"})
 
@@ -42,8 +42,13 @@ def flags(facts: Facts, a: Assignment, goal: Goal) -> tuple[str, ...]:
     parts += ["-lm", a.load_mode, "-cram", str(a.cache_ram_mib), "-ctxcp", str(a.checkpoints)]
     if a.swa_full:
         parts += ["--swa-full"]
-    if a.draft_max:
+    if a.block_guesses:
         parts += ["--spec-type", "draft-mtp", "--spec-draft-n-max", str(a.draft_max)]
+    if a.model_guesses and goal.draft is not None:
+        second = of_drafter(a, layers=goal.draft.n_layer_all + 1)
+        parts += ["--spec-type", "draft-simple", "-md", goal.draft.path, "-ngld", str(second.ngl)]
+        parts += ["-ctkd", second.type_k, "-ctvd", second.type_v]
+        parts += ["--spec-draft-n-max", str(a.draft_max), "--spec-draft-p-min", "0"]
     if goal.mmproj_path:
         parts += ["-mm", goal.mmproj_path]
     if a.no_repack:

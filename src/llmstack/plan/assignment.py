@@ -23,10 +23,10 @@ KV_TYPES: dict[str, GgmlType] = {
 class Assignment:
     """ngl counts as llama.cpp does: the output is the first layer, then the blocks from the last one.
 
-    split: the share of each device (-ts), empty for one device. draft_max: tokens guessed by the model's own
-    prediction block, 0 for none. has_gpu: the machine has a device, so that ngl = 0 must also switch it off.
-    no_repack: weights in RAM stay as they are. cache_ram_mib and checkpoints are host memory outside llama.cpp's
-    own report.
+    split: the share of each device (-ts), empty for one device. draft_max: tokens guessed ahead, 0 for none; drafter:
+    by a second model instead of the file's prediction block. has_gpu: the machine has a device, so that ngl = 0 must
+    also switch it off. no_repack: weights in RAM stay as they are. cache_ram_mib and checkpoints are host memory
+    outside llama.cpp's own report.
     """
 
     ctx: int
@@ -45,10 +45,33 @@ class Assignment:
     checkpoints: int = 0
     swa_full: bool = False
     draft_max: int = 0
+    drafter: bool = False
     split: tuple[float, ...] = ()
     threads: int = 0
     has_gpu: bool = False
     no_repack: bool = False
+
+    @property
+    def block_guesses(self) -> int:
+        """Tokens that the file's own prediction block guesses."""
+        return 0 if self.drafter else self.draft_max
+
+    @property
+    def model_guesses(self) -> int:
+        """Tokens that a second model guesses."""
+        return self.draft_max if self.drafter else 0
+
+
+DRAFT_KV = "f16"  # the second model's cache: llama-server's own default, written out
+
+
+def of_drafter(a: Assignment, *, layers: int) -> Assignment:
+    """What the second model gets: the first one's context, slots and batches, and all its layers beside it.
+
+    common_base_params_to_speculative and common_speculative_init_result (common/speculative.cpp, build 11434).
+    """
+    same = replace(a, ncmoe=0, ncffn=0, type_k=DRAFT_KV, type_v=DRAFT_KV, cache_ram_mib=0, checkpoints=0)
+    return replace(same, ngl=layers if a.ngl else 0, draft_max=0, drafter=False, split=())
 
 
 def on_cpu(a: Assignment, *, moe: bool, blocks: int) -> Assignment:

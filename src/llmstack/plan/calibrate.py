@@ -27,7 +27,10 @@ _PASS_S = 20e-6  # where the fit of the fixed time of a block starts
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One timing: `tokens` read when `depth` were cached, or (decode) one token generated at `depth`; seconds."""
+    """One timing: `tokens` read when `depth` were cached, or (decode) one token generated at `depth`; seconds.
+
+    drafter: the second model that the assignment guesses with.
+    """
 
     facts: Facts
     assignment: Assignment
@@ -35,12 +38,26 @@ class Observation:
     tokens: int
     depth: int
     seconds: float
+    drafter: Facts | None = None
 
 
-def predict_s(facts: Facts, hardware: Hardware, a: Assignment, *, decode: bool, tokens: int, depth: int) -> float:
+def predict_s(
+    facts: Facts,
+    hardware: Hardware,
+    a: Assignment,
+    *,
+    decode: bool,
+    tokens: int,
+    depth: int,
+    drafter: Facts | None = None,
+) -> float:
     """Seconds that the plan's model expects for an Observation's work."""
-    speed = Speed(facts, hardware, Estimator(facts, hardware.devices, cpu_flags=hardware.cpu.flags))
+    speed = Speed(facts, hardware, _estimator(facts, hardware, drafter))
     return speed.token_s(a, depth) if decode else speed.prefill_s(a, tokens, depth)
+
+
+def _estimator(facts: Facts, hardware: Hardware, drafter: Facts | None) -> Estimator:
+    return Estimator(facts, hardware.devices, cpu_flags=hardware.cpu.flags, drafter=drafter)
 
 
 def stated_error(hardware: Hardware) -> float:
@@ -59,7 +76,7 @@ def fit(hardware: Hardware, observations: Sequence[Observation], *, engine: str 
         return hardware
     names = _names(hardware, on_gpu=any(o.assignment.ngl > 0 for o in observations))
     start = [math.log(value) for value in _values(hardware, observations[0].facts, names)]
-    models = [(o, Estimator(o.facts, hardware.devices, cpu_flags=hardware.cpu.flags)) for o in observations]
+    models = [(o, _estimator(o.facts, hardware, o.drafter)) for o in observations]
 
     def residuals(point: Sequence[float]) -> list[float]:
         machine = _with(hardware, names, point)

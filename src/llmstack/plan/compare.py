@@ -99,7 +99,9 @@ def read_fit(facts: Facts, flags: Sequence[str], base: Assignment) -> Assignment
 def compare(plan: Plan, flags: Sequence[str]) -> Comparison:
     """Scores the flags of llama-fit-params with this planner's speed model, at llama.cpp's own batch sizes."""
     search = Search(plan.facts, plan.hardware, plan.goal, {})
-    base = replace(plan.assignment, ubatch=512, batch=2048, load_mode="mmap", draft_max=0, swa_full=False)
+    base = replace(
+        plan.assignment, ubatch=512, batch=2048, load_mode="mmap", draft_max=0, drafter=False, swa_full=False
+    )
     theirs = search.score(read_fit(plan.facts, flags, base)).predicted
     part = theirs.session_s / plan.predicted.session_s - 1
     verdict = f"this plan takes {part / (1 + part):.0%} less time" if part > 0.005 else "no difference"

@@ -115,7 +115,7 @@ class Compute:
             total += 4 * self.facts.n_vocab * a.parallel
         if pipelines(a, layout.start, layout.devices):
             total += 3 * masks + 4 * shape.ubatch * (12 if layout.low == 0 else 9) * self.facts.n_embd
-        if a.draft_max and layout.has_output:
+        if a.block_guesses and layout.has_output:
             total += self._draft(shape)
         left = None if room is None else room - total
         peak = self._peak(a, shape, layout, a.ncmoe, a.ncffn, left)
@@ -127,10 +127,10 @@ class Compute:
 
     def _peak(self, a: Assignment, shape: Shape, layout: Layout, ncmoe: int, ncffn: int, room: float | None) -> int:
         """The allocator replayed over the blocks of one device (plan.graph, plan.allocator)."""
-        low, high = layout.low, layout.high if a.draft_max else min(layout.high, self.facts.n_layer)
+        low, high = layout.low, layout.high if a.block_guesses else min(layout.high, self.facts.n_layer)
         if low >= high:
             return (8 if a.nkvo else 16) * shape.ubatch * self.facts.n_embd
-        kind = (low > 0, low == layout.start, ncmoe > low, ncffn > low, a.draft_max > 0)
+        kind = (low > 0, low == layout.start, ncmoe > low, ncffn > low, a.block_guesses > 0)
         cache = (a.type_k, a.type_v, shape.ubatch) if a.nkvo else None
         like = (kind, shape.full, shape.window < shape.full, shape.streams, shape.sequences, cache)
         near, spread = self._near.get(like, 0.0) * shape.ubatch, self._spread[a.nkvo]
@@ -232,7 +232,7 @@ class Compute:
             total += self._state * shape.streams
         if pipelines(a, start, devices):
             total += 3 * masks + 4 * shape.ubatch * 6 * d
-        if a.draft_max:
+        if a.block_guesses:
             total += shape.ubatch * (4 * 2 * d + 2 * shape.full)
         return total
 

@@ -10,7 +10,7 @@ from llmstack.errors import BadInput
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.pins import find_pin
 from llmstack.plan.result import Plan
-from llmstack.plan.search import Search
+from llmstack.plan.search import GUESSES, Search
 
 ABOUT = {
     "-c": "Tokens of context, prompt and answer together, for all slots. The cache grows with it; it is never "
@@ -39,7 +39,10 @@ ABOUT = {
     "after a restart: llama-server reads it again.",
     "-ts": "The share of the layers that each GPU gets.",
     "-t": "CPU threads. More than physical cores wait for the same memory.",
-    "--spec-draft-n-max": "How many tokens the file's own prediction block guesses ahead; one pass checks them all.",
+    "--spec-draft-n-max": "How many tokens the file's own prediction block, or a second model, guesses ahead; one pass "
+    "checks them all.",
+    "-md": "A small model with the same vocabulary that guesses ahead (speculative decoding). It has a cache of its "
+    "own for the whole context and reads every prompt too.",
     "-n": "The most tokens of one answer.",
     "-rea": "Whether the model thinks before it answers.",
 }
@@ -97,12 +100,21 @@ def _rows(plan: Plan, field: str) -> tuple[Row, ...]:
     rows = []
     for value in _values(plan, field):
         a = replace(plan.assignment, **{field: value})
+        if field in ("draft_max", "drafter"):
+            a = _guessing(a, field, by_model=search.estimator.drafter is not None and not plan.facts.n_draft)
         if field == "type_k":
             a = replace(a, type_v=value)
         if field == "ubatch":
             a = replace(a, batch=max(a.batch, value))
         rows.append(_row(search, a, _shown(value), a == plan.assignment))
     return tuple(rows)
+
+
+def _guessing(a: Assignment, field: str, *, by_model: bool) -> Assignment:
+    """How many tokens are guessed and by what belong together: neither is asked for without the other."""
+    if field == "draft_max":
+        return replace(a, drafter=by_model and a.draft_max > 0)
+    return replace(a, draft_max=(a.draft_max or GUESSES[1]) if a.drafter else 0)
 
 
 def _row(search: Search, a: Assignment, shown: str, chosen: bool) -> Row:
@@ -130,6 +142,8 @@ def _values(plan: Plan, field: str) -> Sequence[Any]:
     a, n = plan.assignment, plan.facts.n_layer_all
     chosen = getattr(a, field)
     if field in ("ncmoe", "ncffn") and (field == "ncmoe") != plan.facts.moe:
+        return ()
+    if field == "drafter" and plan.goal.draft is None:
         return ()
     if isinstance(chosen, bool):
         return (False, True)

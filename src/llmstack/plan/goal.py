@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from llmstack.plan.facts import Facts
+
 DEFAULT_CONTEXT = 65536
 DEFAULT_KV = "q4_0"
 DEFAULT_OUTPUT = 8192
@@ -39,7 +41,8 @@ class Goal:
     """ctx (of one conversation), kv_type, parallel: None leaves it to the planner, which starts at 64k, q4_0, one.
 
     pins: `--set FLAG=VALUE`, flag names with or without dashes. vram_margin_mib, ram_margin_mib: left free on
-    top of the plan. mmproj_bytes: size of the vision encoder's file, 0 for none.
+    top of the plan. mmproj_bytes: size of the vision encoder's file, 0 for none. draft: a small model with
+    the same vocabulary that may guess ahead.
     """
 
     ctx: int | None = None
@@ -54,4 +57,5 @@ class Goal:
     alias: str = ""
     mmproj_path: str = ""
     mmproj_bytes: int = 0
+    draft: Facts | None = None
     extra: tuple[str, ...] = ()

@@ -30,6 +30,8 @@ def make_plan(facts: Facts, hardware: Hardware, goal: Goal) -> Plan:
     if fixed.get("nkvo") and not hardware.devices:
         raise BadInput("-nkvo is pinned, but there is no GPU to keep the cache from")
     search = Search(facts, hardware, goal, fixed)
+    if search.no_drafter and (fixed.get("drafter") or (fixed.get("draft_max") and not facts.n_draft)):
+        raise BadInput(f"{goal.draft.name if goal.draft else ''} cannot guess ahead here", why=search.no_drafter)
     slots = fixed.get("parallel", 1)
     wanted = fixed.get("ctx") or min(DEFAULT_CONTEXT, facts.n_ctx_train or DEFAULT_CONTEXT) * slots
     smaller = (ctx * slots for ctx in SMALLER_CONTEXTS)
@@ -81,7 +83,9 @@ def _refusal(search: Search, ctx: int) -> Infeasible:
     """Names the budget that fails and the smallest change that would do."""
     facts, fixed = search.facts, search.fixed
     model = model_json(facts)
-    placed = {key: fixed[key] for key in ("ngl", "ncmoe", "ncffn", "nkvo", "split", "draft_max") if key in fixed}
+    placed = {
+        key: fixed[key] for key in ("ngl", "ncmoe", "ncffn", "nkvo", "split", "draft_max", "drafter") if key in fixed
+    }
     if placed:
         free = Search(facts, search.hardware, search.goal, {k: v for k, v in fixed.items() if k not in placed})
         if _feasible(free, ctx):

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from llmstack.gguf import GgmlType, row_bytes
 from llmstack.hardware import Device
-from llmstack.plan.assignment import KV_TYPES, Assignment
+from llmstack.plan.assignment import KV_TYPES, Assignment, of_drafter
 from llmstack.plan.compute import Layout, Shape, compute_of
 from llmstack.plan.facts import Facts, Kind
 from llmstack.plan.tensors import AMX_TYPES
@@ -118,11 +118,19 @@ class Estimator:
     """Sums over blocks, prepared once for a model and a set of devices; `estimate` is called per candidate."""
 
     def __init__(
-        self, facts: Facts, devices: Sequence[Device], *, cpu_flags: Collection[str] = (), mmproj_bytes: int = 0
+        self,
+        facts: Facts,
+        devices: Sequence[Device],
+        *,
+        cpu_flags: Collection[str] = (),
+        mmproj_bytes: int = 0,
+        drafter: Facts | None = None,
     ) -> None:
         self.facts = facts
         self.devices = tuple(devices)
         self.mmproj_bytes = mmproj_bytes
+        self.drafter = Estimator(drafter, devices, cpu_flags=cpu_flags) if drafter is not None else None
+        self._drafters: dict[Assignment, Memory] = {}
         self.backends = tuple(BACKENDS.get(device.backend, UNKNOWN_BACKEND) for device in devices)
         trunk = [not block.draft for block in facts.blocks]
         self._all = _sums(b.rest + b.experts + b.dense for b in facts.blocks)
@@ -195,8 +203,30 @@ class Estimator:
         return self._estimate(a, limits)
 
     def _estimate(self, a: Assignment, limits: Sequence[float] | None) -> Memory | None:
+        if not a.model_guesses:
+            return self._alone(a, limits)
+        second = self.of_drafter(a)
+        if limits is not None:
+            taken = [use.total - use.other for use in second.devices]
+            limits = [mib - more for mib, more in zip(limits, taken, strict=True)]
+        memory = self._alone(a, limits)
+        if memory is None:
+            return None
+        devices = tuple(_with(use, more, 0.0) for use, more in zip(memory.devices, second.devices, strict=True))
+        host = _with(memory.host, second.host, second.host.other - HOST_PROCESS_MIB)
+        return replace(memory, devices=devices, host=host)
+
+    def of_drafter(self, a: Assignment) -> Memory:
+        """What the second model takes beside this assignment; its `other` is the process's, which is there once."""
+        assert self.drafter is not None
+        second = of_drafter(a, layers=self.drafter.facts.n_layer_all + 1)
+        if second not in self._drafters:
+            self._drafters[second] = self.drafter.estimate(second)
+        return self._drafters[second]
+
+    def _alone(self, a: Assignment, limits: Sequence[float] | None) -> Memory | None:
         facts, n = self.facts, self.facts.n_layer_all
-        weights = self._all if a.draft_max else self._trunk
+        weights = self._all if a.block_guesses else self._trunk
         start, ranges = self.ranges(a)
         size = cells(facts, a)
         host_weights = facts.input_bytes + _between(weights, 0, min(start, n))
@@ -211,7 +241,7 @@ class Estimator:
         for number, (low, high) in enumerate(ranges):
             backend = self.backends[number]
             used = _between(weights, low, min(high, n))
-            experts, dense = self._movable[a.draft_max > 0]
+            experts, dense = self._movable[a.block_guesses > 0]
             moved = _between(experts, low, min(high, a.ncmoe, n)) if a.ncmoe > low else 0
             moved += _between(dense, low, min(high, a.ncffn, n)) if a.ncffn > low else 0
             used -= moved
@@ -265,7 +295,7 @@ class Estimator:
         for kind, count in ((Kind.FULL, size.full), (Kind.WINDOW, size.window)):
             k, v = (_between(sums, low, high) for sums in self._widths[kind])
             total += count * size.streams * (_row(kind_k, k) + _row(kind_v, v))
-        if a.draft_max:
+        if a.block_guesses:
             k, v = (_between(sums, low, high) for sums in self._draft_widths)
             total += size.full * size.streams * 2 * (k + v)
         recurrent = _between(self._recurrent, low, high)
@@ -305,6 +335,10 @@ class Estimator:
             k, v = (_between(sums, 0, n) for sums in self._widths[kind])
             total += min(depth * shared, limit) * (_row(KV_TYPES[a.type_k], k) + _row(KV_TYPES[a.type_v], v))
         return total
+
+
+def _with(use: Use, more: Use, other: float) -> Use:
+    return Use(use.weights + more.weights, use.context + more.context, use.compute + more.compute, use.other + other)
 
 
 def _sums(values: Iterable[int]) -> list[int]:

@@ -44,6 +44,11 @@ def _yes(text: str) -> bool:
     raise ValueError
 
 
+def _second(text: str) -> bool:
+    """Whether there is a second model; which one is the goal's."""
+    return True if text.endswith(".gguf") else _yes(text)
+
+
 def _kv(text: str) -> str:
     if text not in KV_TYPES:
         raise ValueError
@@ -90,6 +95,7 @@ _PINS: dict[tuple[str, ...], Pin] = {
     ("ctxcp", "ctx-checkpoints", "swa-checkpoints"): Pin("-ctxcp", "checkpoints", _count, "a number"),
     ("swa-full",): Pin("--swa-full", "swa_full", _yes, "on or off"),
     ("spec-draft-n-max",): Pin("--spec-draft-n-max", "draft_max", _count, "tokens to draft, 0 for none"),
+    ("md", "model-draft", "spec-draft-model"): Pin("-md", "drafter", _second, "on, off or a GGUF file"),
     ("ts", "tensor-split"): Pin("-ts", "split", _shares, "shares, such as 3,1"),
     ("t", "threads"): Pin("-t", "threads", _positive, "a number of threads"),
     ("n", "predict", "n-predict"): Pin("-n", "goal:n_predict", _positive, "a number of tokens"),
@@ -135,18 +141,20 @@ def read_pins(goal: Goal, facts: Facts) -> tuple[Goal, dict[str, Any]]:
             raise BadInput(f"--kv-type {goal.kv_type}: it is one of {', '.join(KV_TYPES)}")
         fixed.setdefault("type_k", goal.kv_type)
         fixed.setdefault("type_v", goal.kv_type)
-    _check(fixed, facts)
+    _check(fixed, facts, goal.draft)
     return replace(goal, n_predict=n_predict, reasoning=reasoning), fixed
 
 
-def _check(fixed: Mapping[str, Any], facts: Facts) -> None:
+def _check(fixed: Mapping[str, Any], facts: Facts, draft: Facts | None) -> None:
     top = facts.n_layer_all + 1
     for field in ("ctx", "parallel", "batch", "ubatch"):
         if field in fixed and not 0 < fixed[field] <= 1 << 26:
             raise BadInput(f"{fixed[field]} is no usable value for {field}")
     if fixed.get("ncmoe") and not facts.moe:
         raise BadInput("-ncmoe is pinned, but this model has no experts", next="pin -ncffn or -ngl instead")
-    if fixed.get("draft_max") and not facts.n_draft:
+    if fixed.get("drafter") and draft is None:
+        raise BadInput("-md is pinned, but no smaller model of the same vocabulary is known for this one")
+    if fixed.get("draft_max") and not facts.n_draft and (draft is None or fixed.get("drafter") is False):
         raise BadInput("--spec-draft-n-max is pinned, but this file has no prediction (MTP) blocks")
     if fixed.get("swa_full") and not facts.has_window:
         raise BadInput("--swa-full is pinned, but this model has no sliding window")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmstack.plan.argv import flags
-from llmstack.plan.assignment import Assignment
-from llmstack.plan.facts import Kind
+from llmstack.plan.assignment import DRAFT_KV, Assignment, of_drafter
+from llmstack.plan.facts import Facts, Kind
 from llmstack.plan.goal import DEFAULT_CONTEXT, DEFAULT_KV
 from llmstack.plan.memory import MIB
 from llmstack.plan.pins import find_pin
 from llmstack.plan.result import Alternative, Decision
-from llmstack.plan.search import Found, Search
+from llmstack.plan.search import WORTH, Found, Search
 
 
 def _gib(mib: float) -> str:
@@ -174,7 +174,11 @@ def _ram(search: Search, found: Found) -> list[Decision]:
 
 
 def _drafting(search: Search, found: Found) -> list[Decision]:
-    a = found.assignment
+    a, second = found.assignment, search.goal.draft
+    if a.model_guesses and second is not None:
+        return _second_model(search, found, second)
+    if second is not None and not a.draft_max:
+        return [Decision("--spec-type", "none", f"{second.name} does not guess ahead: {_why_alone(search, found)}")]
     if not search.facts.n_draft:
         return []
     if not a.draft_max:
@@ -185,6 +189,46 @@ def _drafting(search: Search, found: Found) -> list[Decision]:
         Decision("--spec-type", "draft-mtp", reason, f"decode {gain:+.0%}, if 7 of 10 guesses hold"),
         Decision("--spec-draft-n-max", str(a.draft_max), "more guesses would cost more than they bring"),
     ]
+
+
+def _second_model(search: Search, found: Found, second: Facts) -> list[Decision]:
+    a = found.assignment
+    alone = search.score(replace(a, draft_max=0, drafter=False)).predicted
+    decode, prefill = found.predicted.decode_tps / alone.decode_tps - 1, found.predicted.prefill_tps / alone.prefill_tps
+    memory = search.estimator.of_drafter(a)
+    uses = memory.devices if a.ngl else (memory.host,)
+    cost = f"{_gib(sum(use.weights + use.context + use.compute for use in uses))} of {'VRAM' if a.ngl else 'RAM'}"
+    reason = f"{second.name} guesses tokens that one pass then checks: the answer is drawn as without it"
+    held = f"decode {decode:+.0%}, prefill {prefill - 1:+.0%}, if 6 of 10 guesses hold"
+    return [
+        Decision("--spec-type", "draft-simple", reason, held),
+        Decision("-md", second.path.rpartition("/")[2], "the smaller sibling with the same vocabulary", cost),
+        Decision("-ngld", str(of_drafter(a, layers=second.n_layer_all + 1).ngl), "whole, where the large one is"),
+        Decision("-ctkd", DRAFT_KV, "its cache is small: guesses are better unrounded"),
+        Decision("-ctvd", DRAFT_KV, "as -ctkd"),
+        Decision("--spec-draft-n-max", str(a.draft_max), "more guesses would cost more than they bring"),
+    ]
+
+
+def _why_alone(search: Search, found: Found) -> str:
+    """Why a second model that is known is left out."""
+    if search.no_drafter:
+        return search.no_drafter
+    if search.fixed.get("drafter") is False or search.fixed.get("draft_max") == 0:
+        return "pinned by you"
+    if not search.hardware.devices:
+        return "on the processor alone the two models' threads wait for each other"
+    a = found.assignment
+    fixed = {**search.fixed, "drafter": True}
+    with_it = Search(search.facts, search.hardware, search.goal, fixed).best(a.ctx, a.type_k, a.type_v)
+    if with_it is None:
+        return "there is no room beside the model"
+    part = with_it.cost / found.cost - 1
+    if part > 0:
+        return f"the same work would take {part:.0%} longer"
+    if part > 1 / WORTH - 1:
+        return f"the same work would be {-part:.0%} shorter, too little for an assumption about how many guesses hold"
+    return f"parts of the model would make room for it and prompts be read slower, for {-part:.0%} less time in all"
 
 
 def _slots(a: Assignment) -> str:
@@ -266,6 +310,11 @@ def notes(search: Search, found: Found, wanted: int) -> tuple[str, ...]:
         made.append(f"the context was cut from {wanted} to {found.assignment.ctx} tokens to fit")
     if not facts.has_template:
         made.append("the file has no chat template: tool calls need one (--chat-template-file)")
+    if found.assignment.model_guesses:
+        made.append(
+            "the second model does not know a prompt that was restored from disk (llama.cpp#28619): its guesses are "
+            "worse there"
+        )
     if any(b.kind is Kind.WINDOW for b in facts.blocks) and not found.assignment.swa_full:
         made.append("sliding window without --swa-full: the first answer after a restart reads its prompt again")
     return tuple(made)

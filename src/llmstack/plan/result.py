@@ -127,6 +127,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
     return {
         "feasible": True,
         "model": model_json(plan.facts),
+        "draft_model": plan.goal.draft.path if plan.goal.draft and plan.assignment.model_guesses else None,
         "hardware": plan.hardware.to_json(),
         "decisions": [
             {"flag": d.flag, "value": d.value, "reason": d.reason, "cost": d.cost, "pinned": d.pinned}

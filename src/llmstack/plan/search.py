@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from llmstack.catalog.models import VOCAB_APART
 from llmstack.hardware import Hardware
 from llmstack.plan.assignment import Assignment, on_cpu
 from llmstack.plan.facts import Facts
@@ -20,12 +21,13 @@ from llmstack.plan.result import Budget
 from llmstack.plan.speed import Predicted, Speed
 
 UBATCHES = (512, 1024, 2048, 4096)
-DRAFTS = (0, 1, 2, 3)
+DRAFTS = (1, 2, 3)
+GUESSES = (1, 2, 3, 4, 6)  # of a second model
+WORTH = 1.03  # a second model must shorten the session by this much: how many guesses hold is an assumption
 PROMPT_CACHE_MIB = 8192  # llama-server's own default for -cram: the most we take
 CHECKPOINTS = 32  # its default for -ctxcp: the most we take
 MIN_CHECKPOINTS = 4  # turns that can be rolled back; a hybrid or windowed model without any re-reads its prompt
 STAGED_IS_WORTH_MIB = 256  # from here on, weights on the CPU are loaded into pinned memory
-
 
 FIT_MARGIN_MIB = 1024  # --fit-target's default
 
@@ -51,8 +53,13 @@ class Search:
         self.hardware = hardware
         self.goal = goal
         self.fixed = fixed
+        self.no_drafter = why_no_drafter(facts, hardware, goal)
         self.estimator = Estimator(
-            facts, hardware.devices, cpu_flags=hardware.cpu.flags, mmproj_bytes=goal.mmproj_bytes
+            facts,
+            hardware.devices,
+            cpu_flags=hardware.cpu.flags,
+            mmproj_bytes=goal.mmproj_bytes,
+            drafter=None if self.no_drafter else goal.draft,
         )
         self.speed = Speed(facts, hardware, self.estimator)
         self.budget = budgets(hardware, goal)
@@ -70,17 +77,26 @@ class Search:
         floor = self.floor(ctx, type_k, type_v)
         if floor is None:
             return self._cheapest(found)
-        nearest = max(_reach(one.predicted, floor) for one in found)
-        best = self._cheapest(one for one in found if _reach(one.predicted, floor) >= nearest)
+        reached = [self._reach(one, floor) for one in found]
+        nearest = max(reached)
+        best = self._cheapest(one for one, reach in zip(found, reached, strict=True) if reach >= nearest)
         return best or self._cheapest(found)
 
     def _cheapest(self, found: Iterable[Found]) -> Found | None:
         """The cheapest one that keeps the budgets to the byte: what was far from them was tried by a rough figure."""
-        ordered = sorted(found, key=lambda one: one.cost)
+        ordered = sorted(found, key=_price)
         return next((one for one in ordered if self._keeps(one.memory)), None)
 
     def _keeps(self, memory: Memory) -> bool:
         return all(use.total <= mib for use, mib in zip(memory.devices, self.budget.devices, strict=True))
+
+    def _reach(self, one: Found, floor: Predicted) -> float:
+        """A second model reads every prompt too, wherever the first is placed: the floor judges the placement."""
+        mine, a = one.predicted, one.assignment
+        if a.model_guesses:
+            alone = self.speed.predict(replace(a, draft_max=0, drafter=False), self.goal.workload)
+            mine = replace(mine, prefill_tps=alone.prefill_tps)
+        return _reach(mine, floor)
 
     def floor(self, ctx: int, type_k: str, type_v: str) -> Predicted | None:
         """What the placement of llama.cpp's --fit comes to: 1024 MiB left free, its own batch, a memory map.
@@ -121,12 +137,23 @@ class Search:
                 continue
             for placed in self._places(base, made):
                 done = self.finish(placed)
-                if done is None or done in seen:
+                if done is None:
+                    continue
+                done = self._guessing(done)
+                if done in seen:
                     continue
                 seen.add(done)
                 found = self.score(done)
                 made.append(found.predicted)
                 yield found
+
+    def _guessing(self, a: Assignment) -> Assignment:
+        """With as many guesses of a second model as write fastest."""
+        if not a.model_guesses or self.fixed.get("draft_max"):
+            return a
+        depth = self.goal.workload.within(a.ctx // a.parallel).depth
+        tried = (replace(a, draft_max=count) for count in GUESSES)
+        return min(tried, key=lambda one: self.speed.token_s(one, depth))
 
     def _beaten(self, a: Assignment, made: Sequence[Predicted]) -> bool:
         """Whether these layers, or -nkvo, could not gain even if all their weights fitted the GPU."""
@@ -161,7 +188,6 @@ class Search:
         fixed = {key: value for key, value in self.fixed.items() if key not in elsewhere}
         ubatches = (fixed["ubatch"],) if "ubatch" in fixed else UBATCHES
         swa = (fixed["swa_full"],) if "swa_full" in fixed else (False, True) if self.facts.has_window else (False,)
-        drafts = (fixed["draft_max"],) if "draft_max" in fixed else DRAFTS if self.facts.n_draft else (0,)
         offload = (fixed["nkvo"],) if "nkvo" in fixed else (False, True) if self.hardware.devices else (False,)
         # one cache for all slots saves cells of sliding windows only; elsewhere it is larger and slower
         shared = (False, True) if self.facts.has_window and fixed.get("parallel", 1) > 1 else (False,)
@@ -170,7 +196,7 @@ class Search:
             if ubatch > ctx and ubatch != ubatches[0]:
                 continue
             for swa_full in swa:
-                for draft_max in drafts:
+                for draft_max, drafter in self._drafting(fixed):
                     for nkvo in offload:
                         base = replace(start, **fixed)
                         yield replace(
@@ -180,8 +206,21 @@ class Search:
                             batch=fixed.get("batch", max(2048, ubatch)),
                             swa_full=swa_full,
                             draft_max=draft_max,
+                            drafter=drafter,
                             nkvo=nkvo,
                         )
+
+    def _drafting(self, fixed: dict[str, Any]) -> list[tuple[int, bool]]:
+        """How many tokens may be guessed, and whether by a second model."""
+        counts, by_model = fixed.get("draft_max"), fixed.get("drafter")
+        made = [] if counts or by_model else [(0, False)]
+        if counts == 0:
+            return [(0, False)]
+        if self.facts.n_draft and not by_model:
+            made += [(count, False) for count in ((counts,) if counts else DRAFTS)]
+        if self.estimator.drafter is not None and (by_model or (by_model is None and self.hardware.devices)):
+            made.append((counts or GUESSES[0], True))  # `_guessing` finds the count: it takes no memory
+        return made
 
     def _places(self, base: Assignment, made: Sequence[Predicted] = ()) -> Iterator[Assignment]:
         """Assignments of this base that keep the devices' budgets, at most a dozen. made: what was found already."""
@@ -286,6 +325,26 @@ class Search:
             spare = int(min(PROMPT_CACHE_MIB, left * 0.5)) // 256 * 256
             a = replace(a, cache_ram_mib=max(spare, 0))
         return a if left - a.cache_ram_mib >= 0 else None
+
+
+def _price(one: Found) -> float:
+    return one.cost * (WORTH if one.assignment.model_guesses else 1.0)
+
+
+def why_no_drafter(facts: Facts, hardware: Hardware, goal: Goal) -> str:
+    """Why the goal's second model cannot be used at all; empty when it can, or there is none."""
+    if goal.draft is None:
+        return ""
+    if len(hardware.devices) > 1:
+        return "its place among several GPUs is not planned"
+    if goal.mmproj_bytes:
+        return "llama-server cannot read pictures with one (server-context.cpp: batch.has_embd + spec)"
+    if facts.recurrent or facts.has_window:
+        return "rolling back the state of this model for wrong guesses is not planned"
+    apart = abs(facts.n_vocab - goal.draft.n_vocab)
+    if apart > VOCAB_APART:
+        return f"its vocabulary differs by {apart} tokens, llama.cpp takes at most {VOCAB_APART}"
+    return ""
 
 
 def at_least(mine: Predicted, floor: Predicted) -> bool:

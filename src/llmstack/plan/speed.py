@@ -8,10 +8,10 @@ in tests/planning/points.toml; docs/planner.md shows each prediction beside its 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmstack.hardware import Hardware, Measured
-from llmstack.plan.assignment import Assignment
+from llmstack.plan.assignment import Assignment, of_drafter
 from llmstack.plan.cards import Card, card_of
 from llmstack.plan.facts import Facts, Kind
 from llmstack.plan.goal import Workload
@@ -33,7 +33,8 @@ STAGED_EXPERTS = 0.65  # of a block's expert bytes, what a ubatch really copies:
 FEW_EXPERTS = 32  # up to here a ubatch uses them all
 ASSUMED_RAM_GBPS = 50.0  # two channels of DDR4-3200
 SCAN_GFLOPS = 30.0  # recurrent scan on the CPU (with -nkvo the state stays there)
-ACCEPT = 0.70  # assumed share of drafted tokens that are accepted, each
+ACCEPT = 0.70  # assumed share of a prediction block's guesses that are accepted, each
+ACCEPT_DRAFTER = 0.60  # the same of a second model's: between what two published gains come to (docs/planner.md)
 VERIFY_COST = 1.08
 CORE_GFLOPS = {"amx_int8": 90.0, "avx512f": 50.0, "avx2": 32.0, "asimddp": 25.0}
 CPU_BASE_GFLOPS = 8.0
@@ -95,6 +96,8 @@ class Speed:
         self.facts = facts
         self.hardware = hardware
         self.estimator = estimator
+        second = estimator.drafter
+        self.drafter = Speed(second.facts, hardware, second) if second is not None else None
         self.cards: tuple[Card, ...] = tuple(card_of(device) for device in hardware.devices)
         self.ram_gbps = hardware.ram.bandwidth_gbps or ASSUMED_RAM_GBPS
         rate = next((g for flag, g in CORE_GFLOPS.items() if flag in hardware.cpu.flags), CPU_BASE_GFLOPS)
@@ -132,11 +135,23 @@ class Speed:
         step = self._step_s(a, depth, 1)
         if not a.draft_max:
             return step
+        if a.drafter:
+            # a pass for each guess, and one in which the second model reads what was checked (draft-simple's process)
+            draft = (a.draft_max + 1) * self._second().token_s(self._beside(a), depth)
+            expected = sum(ACCEPT_DRAFTER**n for n in range(a.draft_max + 1))
+            return (self._step_s(a, depth, a.draft_max + 1) * VERIFY_COST + draft) / expected
         expected = sum(ACCEPT**n for n in range(a.draft_max + 1))
         block = max(self._draft_bytes(), 1)
         bandwidth = self.cards[0].bandwidth_gbps * GPU_READ if self.cards else self.ram_gbps * CPU_READ
         draft = a.draft_max * (block / bandwidth / 1e9 + 4 * LAYER_S)
         return (self._step_s(a, depth, a.draft_max + 1) * VERIFY_COST + draft) / expected
+
+    def _second(self) -> Speed:
+        assert self.drafter is not None
+        return self.drafter
+
+    def _beside(self, a: Assignment) -> Assignment:
+        return of_drafter(a, layers=self._second().facts.n_layer_all + 1)
 
     def _draft_bytes(self) -> float:
         drafts = sum(x for x, b in zip(self._active, self.facts.blocks, strict=True) if b.draft)
@@ -194,7 +209,12 @@ class Speed:
             cpu_bytes += facts.output_bytes
         else:
             syncs += SPLIT_SYNC_S * (start > 0) + SPLIT_SYNC_S * max(len([r for r in ranges if r[0] < r[1]]) - 1, 0)
-        total += cpu_bytes / (self.rates.read * 1e9) + expert_bytes / (self.rates.expert_read * 1e9)
+        rates = self.rates
+        cpu, experts = cpu_bytes / rates.read, expert_bytes / rates.expert_read
+        if tokens > 1:  # several tokens at once: threads may be busy computing longer than reading
+            cpu = max(cpu, tokens * cpu_bytes * self._flops_per_byte / rates.dense)
+            experts = max(experts, tokens * expert_bytes / widen * self._flops_per_byte / rates.expert)
+        total += (cpu + experts) / 1e9
         return total + host_kv / 1e9 + syncs
 
     def _live(self, a: Assignment, depth: int) -> float:
@@ -202,7 +222,10 @@ class Speed:
         return self.estimator.live_cache_bytes(a, depth) / self._attending
 
     def prefill_s(self, a: Assignment, tokens: int, depth: int) -> float:
-        """Seconds to read `tokens` new tokens when `depth` are in the cache."""
+        """Seconds to read `tokens` new tokens when `depth` are in the cache; a second model reads them too."""
+        if a.model_guesses:
+            second = self._second().prefill_s(self._beside(a), tokens, depth)
+            return second + self.prefill_s(replace(a, draft_max=0, drafter=False), tokens, depth)
         facts, n = self.facts, self.facts.n_layer_all
         ubatch = min(a.ubatch, a.batch, tokens)
         if not self.cards or a.ngl == 0:

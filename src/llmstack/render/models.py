@@ -84,6 +84,7 @@ def show_model(data: Mapping[str, Any]) -> None:
         "sampling": _flags(data.get("sampling")),
         "when thinking": _flags(data.get("sampling_thinking")),
         "quirks": "; ".join(data.get("quirks", ())),
+        "guesses ahead": data.get("drafter"),
     }
     for name, value in facts.items():
         if value:

@@ -10,6 +10,7 @@ from llmstack.engine.embedded import FLAGS, FlagError, help_text, parse, to_para
 from llmstack.engine.flags import parse_help
 
 SAMPLE = {
+    "P": "0.5",
     "N": "3", "FNAME": "model.gguf", "STRING": "name", "[on|off|auto]": "on", "[on|off]": "off", "TYPE": "q4_0",
     "MODE": "none", "{none,layer,row,tensor}": "layer", "N0,N1,...": "3,1", "INDEX": "0", "PATTERN=TYPE,...": "x=CPU",
     "SIMILARITY": "0.5", "FORMAT": "deepseek", "TYPE,...": "draft-mtp", "SEED": "42", "HOST": "127.0.0.1", "PORT": "9",
