@@ -103,7 +103,8 @@ def test_it_is_left_out_where_it_does_not_fit_and_the_reason_is_given() -> None:
 
 
 def fits_alone(model: Facts, gib: float) -> bool:
-    return make_plan(model, machine(gib, 64, card="RTX 5060 Ti"), Goal()).assignment.ngl == model.n_layer_all + 1
+    a = make_plan(model, machine(gib, 64, card="RTX 5060 Ti"), Goal()).assignment
+    return a.ngl == model.n_layer_all + 1 and not a.ncffn
 
 
 def test_experts_in_ram_gain_nothing_from_guesses() -> None:
