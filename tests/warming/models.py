@@ -34,10 +34,15 @@ def write_model(kind: str, path: Path) -> Path:
     data, size = header(keys, tensors)
     rng = random.Random(kind)
     chunks = {F: _values(rng, "f", 8191), H: _values(rng, "e", 8191)}
+    silent = [n for n, token in enumerate(keys["tokenizer.ggml.tokens"]) if token in CONTROL]  # type: ignore[arg-type]
     with path.open("wb") as stream:
         stream.write(data)
         for tensor in tensors:
-            stream.write(_fill(tensor, chunks[tensor.type]))
+            written = bytearray(_fill(tensor, chunks[tensor.type]))
+            if tensor.name == "output.weight":  # no row, no logit above the others': it never ends its turn at once
+                for token in silent:
+                    written[token * 2 * D : (token + 1) * 2 * D] = bytes(2 * D)
+            stream.write(written)
             stream.write(bytes(-tensor.size % 32))
         stream.truncate(size)
     return path
