@@ -59,10 +59,11 @@ def _run(stack: Stack, claude: str, directory: str) -> dict[str, Any]:
     }
     # Each run asks something else: the same words would flatter the figure of the second.
     words = f"ping {os.urandom(3).hex()}"
-    subprocess.run([claude, "-p", words], env=environment, cwd=work, check=True, capture_output=True, timeout=900)
     log = stack.home / "state" / "logs" / "proxy.log"
-    answered = [line for line in events(log, "request") if line["path"] == "/v1/messages" and line["status"] == 200]
-    return max(answered[-2:], key=lambda line: line["tokens_in"])
+    before = len(events(log, "request"))
+    subprocess.run([claude, "-p", words], env=environment, cwd=work, check=True, capture_output=True, timeout=900)
+    answered = [line for line in events(log, "request")[before:] if line["path"] == "/v1/messages"]
+    return max(answered, key=lambda line: line["tokens_in"])
 
 
 if __name__ == "__main__":

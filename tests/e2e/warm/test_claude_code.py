@@ -47,13 +47,15 @@ def run(command: list[str], environment: dict[str, str], home: StackHome, direct
         "DISABLE_AUTOUPDATER": "1",
         "IS_SANDBOX": "1",
     }
+    log = home.root / "state" / "logs" / "proxy.log"
+    before = len(events(log, "request"))
     done = subprocess.run(
         command, env=always | environment, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=150,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    answered = [line for line in events(home.root / "state" / "logs" / "proxy.log", "request") if "prefix" in line]
-    return max(answered[-2:], key=lambda line: line["tokens_in"])
+    answered = [line for line in events(log, "request")[before:] if "prefix" in line]
+    return max(answered, key=lambda line: line["tokens_in"])
 
 
 @pytest.mark.parametrize("start", [plainly, by_llmstack])
