@@ -147,9 +147,8 @@ class Compute:
         if peak is None:
             sizes = [_bytes(size, a, shape) for size in program.table]
             peak = program.peak(sizes)
-            if (
-                not self.facts.known
-            ):  # the order of its tensors is a guess: neither the largest nor the masks fit a hole
+            if not self.facts.known:
+                # the order of its tensors is a guess: neither the largest nor the masks fit a hole
                 units = [size[0][0] for size in program.table]
                 masks = [n for n, unit in zip(sizes, units, strict=True) if unit in graph.MASK.values()]
                 rest = [n for n, unit in zip(sizes, units, strict=True) if unit not in graph.MASK.values()]
@@ -221,9 +220,8 @@ class Compute:
         if a.nkvo and facts.recurrent:
             conv = facts.ssm_inner + 2 * facts.ssm_groups * facts.ssm_state
             rows = max(rows, conv + (5 * d if facts.arch in MAMBA else facts.ssm_inner))
-            if (
-                facts.arch in MAMBA and max(a.ncmoe, a.ncffn) > start
-            ):  # behind the mixed embeddings, which nothing frees
+            if facts.arch in MAMBA and max(a.ncmoe, a.ncffn) > start:
+                # behind the mixed embeddings, which nothing frees
                 inner = (1 if facts.arch in UNGATED else 2) * facts.n_expert_used * max(b.ffe for b in facts.blocks)
                 rows = max(rows, 5 * d + (inner + facts.n_expert_used * d if any(mine) else 0))
                 rows = max(rows, 5 * d + max((b.ff for b in facts.blocks[start : a.ncffn]), default=0))

@@ -37,7 +37,7 @@ class Call(msgspec.Struct, frozen=True, array_like=True):
         return Generated(self.upstream_id, self.arguments)
 
 
-def _silent(event: str, fields: dict[str, Any]) -> None:
+def silent(event: str, fields: dict[str, Any]) -> None:
     return None
 
 
@@ -46,7 +46,7 @@ class CallLog:
     """root: the folder of the states. say(event, fields) tells what was ignored and why."""
 
     root: Path
-    say: Callable[[str, dict[str, Any]], None] = _silent
+    say: Callable[[str, dict[str, Any]], None] = silent
 
     @property
     def path(self) -> Path:

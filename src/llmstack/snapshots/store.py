@@ -20,7 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from llmstack.paths import write_private
-from llmstack.snapshots.calls import NAME
+from llmstack.snapshots.calls import NAME, silent
 from llmstack.snapshots.statefile import read_tokens
 
 Kind = Literal["prefix", "conversation"]
@@ -65,17 +65,13 @@ class Prefix(msgspec.Struct, frozen=True):
     tokens: int = 0
 
 
-def _silent(event: str, fields: dict[str, Any]) -> None:
-    return None
-
-
 @dataclass(slots=True)
 class Store:
     """All states below `root`. say(event, fields) tells what was removed and why."""
 
     root: Path
     budget: int = BUDGET_BYTES
-    say: Callable[[str, dict[str, Any]], None] = _silent
+    say: Callable[[str, dict[str, Any]], None] = silent
     _tokens: dict[str, array[int]] = field(default_factory=dict)
 
     # ---- reading ----------------------------------------------------------------------------------------

@@ -5,27 +5,15 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from llmstack.protocol.replay import MOST, MOST_BYTES, Generated, Replay
 from llmstack.snapshots import Call, CallLog, Store
 
+from .conftest import Said
+
 CALLS = [Call(f"toolu_{n:09}", f"up{n}", f'{{"command": "echo {n} \\u00e9", "timeout": "{n}"}}') for n in range(8)]
-
-
-class Said:
-    def __init__(self) -> None:
-        self.lines: list[dict[str, Any]] = []
-
-    def __call__(self, event: str, fields: dict[str, Any]) -> None:
-        self.lines.append({"event": event, **fields})
-
-
-@pytest.fixture
-def said() -> Said:
-    return Said()
 
 
 @pytest.fixture

@@ -14,25 +14,14 @@ from llmstack.snapshots import Entry, Store, folder_name, seal
 from llmstack.snapshots.statefile import MAGIC, read_tokens
 from llmstack.snapshots.store import Prefix
 
+from .conftest import Said
+
 ARGV = ("/bin/engine", "-m", "/models/a.gguf", "-c", "4096", "-ctk", "q8_0", "--port", "8080", "-t", "4")
 
 
 def state(tokens: list[int], *, packed: bool = True, cells: bytes = b"cells" * 100) -> bytes:
     words = [0xFFFFFFFF, 1, len(tokens), *tokens, 0] if packed else tokens
     return MAGIC + struct.pack("<II", 4, len(words)) + struct.pack(f"<{len(words)}I", *words) + cells
-
-
-class Said:
-    def __init__(self) -> None:
-        self.lines: list[dict[str, Any]] = []
-
-    def __call__(self, event: str, fields: dict[str, Any]) -> None:
-        self.lines.append({"event": event, **fields})
-
-
-@pytest.fixture
-def said() -> Said:
-    return Said()
 
 
 @pytest.fixture
