@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from installed import cache
 from llmstack.engine.install import BuildSpec, install
 from llmstack.paths import Home
 
@@ -20,7 +21,7 @@ PROGRAMS = ("llama-server", "llama-fit-params", "llama-bench", "ggml-rpc-server"
 
 def build_home(spec: BuildSpec) -> Home:
     """The folder that keeps this build between test runs: version and flags are its name."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmstack-tests" / "engine" / spec.name
+    root = cache() / "engine" / spec.name
     return Home(root / "config", root / "state", root / "data", root / "cache")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -17,6 +16,8 @@ from typing import Any
 
 import psutil
 import pytest
+
+from installed import npm_package
 
 CLAUDE_CODE = "2.1.329"
 
@@ -131,17 +132,7 @@ def claude_code() -> Path:
     if given:
         return Path(given)
     npm = shutil.which("npm") or _install_node()
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmstack-tests" / f"claude-{CLAUDE_CODE}"
-    program = root / "node_modules" / ".bin" / "claude"
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not program.exists():
-            package = f"@anthropic-ai/claude-code@{CLAUDE_CODE}"
-            command = [npm, "install", "--no-fund", "--no-audit", "--prefix", str(root), package]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-            assert done.returncode == 0, f"npm could not install {package}:\n{done.stderr}"
-    return program
+    return npm_package(npm, f"@anthropic-ai/claude-code@{CLAUDE_CODE}") / "claude"
 
 
 def _install_node() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -15,35 +14,25 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from installed import installed, run
 from proxying.stand import free_port
 
 KEY = "sk-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 LOCK = Path(__file__).resolve().parents[2] / "lock" / "litellm.txt"
 
 
-def install() -> Path:
-    """Its `litellm` program; made once per lock file, in the user's cache folder."""
-    stamp = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmstack-tests"
-    place = cache / f"litellm-{stamp}"
-    program = place / "bin" / "litellm"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "litellm.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / "made").exists():
-            shutil.rmtree(place, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
-            uv = shutil.which("uv")
-            python = str(place / "bin" / "python")
-            if uv:
-                command = [uv, "pip", "install", "--python", python, "--require-hashes", "-r", str(LOCK)]
-            else:
-                subprocess.run([python, "-m", "ensurepip"], check=True, capture_output=True)
-                command = [python, "-m", "pip", "install", "-q", "--require-hashes", "-r", str(LOCK)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-            assert done.returncode == 0, f"LiteLLM could not be installed:\n{done.stderr[-2000:]}"
-            (place / "made").touch()
-    return program
+def program() -> Path:
+    """Its `litellm` program, one per lock file."""
+    return installed(f"litellm-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}", _make) / "bin" / "litellm"
+
+
+def _make(folder: Path) -> None:
+    run([sys.executable, "-m", "venv", "--without-pip", folder])
+    python, uv = folder / "bin" / "python", shutil.which("uv")
+    if not uv:
+        run([python, "-m", "ensurepip"])
+    install = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install", "-q"]
+    run([*install, "--require-hashes", "-r", LOCK])
 
 
 @contextlib.contextmanager
@@ -54,7 +43,7 @@ def running(
 
     more: variables of its environment, such as LITELLM_MASTER_KEY.
     """
-    program, port = install(), free_port()
+    port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     every: dict[str, object] = {
         "model_name": "*",
@@ -76,7 +65,7 @@ def running(
     }
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)],
+            [program(), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)],
             env=environment,
             cwd=folder,
             stdout=log,

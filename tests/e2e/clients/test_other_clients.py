@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ import openai
 import pytest
 
 from hosts.chat import Cerebras
+from installed import npm_package
 
 from ..conftest import StackHome
 from .conftest import Hosts, chats
@@ -54,19 +54,10 @@ def test_curl(stack: StackHome, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def qwen_code() -> Path:
-    """From npm, once, into the user's cache."""
+    """The folder of its program, from npm."""
     npm = shutil.which("npm")
     assert npm, "npm is missing: install Node.js 20 or newer"
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmstack-tests" / f"qwen-{QWEN_CODE}"
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (root / "node_modules" / ".bin" / "qwen").exists():
-            package = f"@qwen-code/qwen-code@{QWEN_CODE}"
-            command = [npm, "install", "--no-fund", "--no-audit", "--prefix", str(root), package]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-            assert done.returncode == 0, done.stderr
-    return root / "node_modules" / ".bin"
+    return npm_package(npm, f"@qwen-code/qwen-code@{QWEN_CODE}")
 
 
 def test_qwen_code(stack: StackHome, hosts: Hosts, qwen_code: Path, tmp_path: Path) -> None:

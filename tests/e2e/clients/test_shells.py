@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from installed import installed, run
+
 from ..conftest import StackHome
 
 LLMSTACK = [sys.executable, "-m", "llmstack"]
@@ -154,15 +156,14 @@ def test_a_name_that_would_be_code_is_refused(stack: StackHome) -> None:
 
 
 @pytest.fixture(scope="session")
-def powershell_errors(tmp_path_factory: pytest.TempPathFactory) -> str:
+def powershell_errors() -> str:
     """A Python with a PowerShell parser: PowerShell itself is in no registry this machine can reach."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmstack-tests" / "powershell-parser"
-    python = cache / "bin" / "python"
-    if not (cache / "made").exists():
-        venv.create(cache, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *PARSER], check=True, timeout=300)
-        (cache / "made").touch()
-    return str(python)
+
+    def make(folder: Path) -> None:
+        venv.create(folder, with_pip=True)
+        run([folder / "bin" / "python", "-m", "pip", "install", "-q", *PARSER])
+
+    return str(installed("-".join(["powershell", *PARSER]), make) / "bin" / "python")
 
 
 _PARSE = """

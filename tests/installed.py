@@ -1,0 +1,45 @@
+"""Programs of others that the tests install once per machine, into the user's cache folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+
+def cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmstack-tests"
+
+
+def installed(name: str, make: Callable[[Path], None]) -> Path:
+    """The folder `name` of the cache, filled by `make(folder)` unless that was done before, in this very place.
+
+    A folder that was cut short, copied or moved is made again: the programs of a virtual environment
+    name the interpreter that they were installed for.
+    """
+    folder = cache() / name
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = folder / "made"
+        if not made.exists() or made.read_text() != str(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            made.write_text(str(folder))
+    return folder
+
+
+def npm_package(npm: str, package: str) -> Path:
+    """The folder of this package's programs. package: with its version, as npm takes it."""
+    name = package.replace("@", "-").replace("/", "-").strip("-")
+    command = [npm, "install", "--no-fund", "--no-audit", package, "--prefix"]
+    return installed(name, lambda folder: run([*command, str(folder)])) / "node_modules" / ".bin"
+
+
+def run(command: Sequence[str | Path]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, f"{command[0]} failed:\n{done.stderr[-3000:]}"
