@@ -80,6 +80,7 @@ class Keeper:
         self._warming: asyncio.Task[None] | None = None
         self._warming_key = ""
         self._wanted: Prefix | None = None
+        self._comparing: asyncio.Task[bool] | None = None
 
     # ---- the watch ------------------------------------------------------------------------------------------
 
@@ -163,6 +164,9 @@ class Keeper:
                 if await states.restore(slot.number, entry):
                     self._restored(entry)
                     break
+        ahead = next((entry for entry in waiting if entry.kind == "prefix"), None)
+        if ahead is not None:  # the next conversation wants it: its bytes are compared before somebody waits for that
+            self._comparing = asyncio.create_task(asyncio.to_thread(self.store.intact, ahead))
         if self.warmth.state == "restoring":
             self.warmth = Warmth("cold")
             self._wanted = next(iter(self.store.prefixes()), None)
@@ -240,7 +244,7 @@ class Keeper:
             slots = await states.idle()
             if not (has_cache and self._conversations):
                 await states.learn(slots, self._last)
-            prompt = await states.calls.tokens({k: body[k] for k in ("messages", *prefix.SETTINGS) if k in body})
+            prompt = await self._prompt(states, body, key)
             for again in (True, False):
                 entry = await states.bring_back(slots, prompt, self._last)
                 if entry is not None:
@@ -252,9 +256,17 @@ class Keeper:
         _keep(self._conversations, name)
         self.store.touch_prefix(key)
 
+    async def _prompt(self, states: States, body: Body, key: str) -> array[int]:
+        """In tokens. What begins can share its prefix with a saved state and little else: those tokens are known."""
+        entry = await states.prefix_of(key) if prefix.begins(body) else None
+        known = self.store.tokens(entry) if entry is not None else None
+        if known is not None:
+            return known + array("I", [0])  # whatever comes next is computed
+        return await states.calls.tokens({k: body[k] for k in ("messages", *prefix.SETTINGS) if k in body})
+
     async def _compute(self, states: States, body: Body, key: str) -> bool:
         """The prefix, exactly to its end, and its state to disk. False when it is on disk, or not worth a file."""
-        if await states.has_prefix(key):
+        if await states.prefix_of(key) is not None:
             return False
         rendered = [await states.calls.tokens(probe) for probe in prefix.probes(body)]
         boundary = rendered[0][: prefix.common(rendered)]

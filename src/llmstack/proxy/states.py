@@ -61,8 +61,8 @@ class States:
     async def usable(self) -> list[Entry]:
         return await asyncio.to_thread(self.store.usable, self.served.folder, self.seal)
 
-    async def has_prefix(self, key: str) -> bool:
-        return any(entry.kind == "prefix" and entry.key == key for entry in await self.usable())
+    async def prefix_of(self, key: str) -> Entry | None:
+        return next((entry for entry in await self.usable() if entry.kind == "prefix" and entry.key == key), None)
 
     async def learn(self, slots: list[Slot], key: str) -> None:
         """Slots that somebody else filled are saved: the file says what they hold."""

@@ -28,6 +28,9 @@ BUDGET_BYTES = 8 << 30
 _UNFINISHED = "new-"
 _PREFIXES_KEPT = 4
 ABANDONED_S = 60.0
+_SETTLED_NS = 2_000_000_000  # a later write in the same tick of the file system's clock would not show
+
+_Mark = tuple[int, int, int]  # inode, bytes, ns since 1970 of the last write
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -73,6 +76,7 @@ class Store:
     budget: int = BUDGET_BYTES
     say: Callable[[str, dict[str, Any]], None] = silent
     _tokens: dict[str, array[int]] = field(default_factory=dict)
+    _whole: dict[Path, _Mark] = field(default_factory=dict)  # files whose digest was right, as they were then
 
     # ---- reading ----------------------------------------------------------------------------------------
 
@@ -106,9 +110,17 @@ class Store:
         return known
 
     def intact(self, entry: Entry) -> bool:
-        """Whether the file is still what was saved, byte for byte; one that is not is removed."""
+        """Whether the file is still what was saved, byte for byte; one that is not is removed.
+
+        Its bytes are read once; afterwards a file that nobody has touched since is known to be whole.
+        """
         try:
-            if self._size(entry.path) == entry.size and _digest(entry.path) == entry.digest:
+            mark = _mark(entry.path)
+            if self._whole.get(entry.path) == mark:
+                return True
+            if mark[1] == entry.size and _digest(entry.path) == entry.digest:
+                if time.time_ns() - mark[2] > _SETTLED_NS:
+                    self._whole[entry.path] = mark
                 return True
         except OSError:
             pass
@@ -267,6 +279,7 @@ class Store:
 
     def _remove(self, entry: Entry) -> None:
         self._tokens.pop(entry.digest, None)
+        self._whole.pop(entry.path, None)
         for path in (self._description(entry), entry.path):  # the description first: a lone state counts for nothing
             with suppress(OSError):
                 path.unlink()
@@ -280,6 +293,12 @@ class Store:
                 self._remove(entry)
                 total -= entry.size
                 self.say("snapshot", {"result": "removed", "kind": entry.kind, "why": "the budget is used up"})
+
+
+def _mark(path: Path) -> _Mark:
+    """Changes with every write. Raises OSError."""
+    told = path.stat()
+    return told.st_ino, told.st_size, told.st_mtime_ns
 
 
 def _digest(path: Path) -> str:

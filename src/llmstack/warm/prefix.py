@@ -16,6 +16,7 @@ import msgspec
 
 MIN_BYTES = 4096  # a shorter system text with its tools is not worth a file
 MIN_TOKENS = 256
+SHORT_BYTES = 8192  # some 2,000 tokens
 SETTINGS = ("tools", "tool_choice", "parallel_tool_calls", "chat_template_kwargs", "reasoning_effort")
 _WORDS = ("a", " b", "\nc", "<d>")
 
@@ -39,6 +40,12 @@ def opening_of(body: Body) -> str:
     messages = body.get("messages") or []
     opening = messages[len(part_of(body)["messages"]) :][:1]
     return hashlib.blake2b(msgspec.json.encode(opening), digest_size=8).hexdigest()
+
+
+def begins(body: Body) -> bool:
+    """Whether this is the first request of a conversation, with a first message that is soon read."""
+    messages = (body.get("messages") or [])[len(part_of(body)["messages"]) :]
+    return len(messages) == 1 and len(msgspec.json.encode(messages)) < SHORT_BYTES
 
 
 def size_of(body: Body) -> int:

@@ -98,6 +98,21 @@ def test_one_changed_byte_is_noticed(store: Store) -> None:
     assert not store.intact(entry) and store.entries() == []
 
 
+def test_a_file_that_was_looked_at_is_read_again_only_after_a_write(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = put(store, "k", [1, 2, 3])
+    assert entry is not None
+    os.utime(entry.path, (1, 1))
+    assert store.intact(entry)
+    with monkeypatch.context() as patched:
+        patched.setattr("llmstack.snapshots.store._digest", lambda _: pytest.fail("it was read again"))
+        assert store.intact(entry)
+    data = entry.path.read_bytes()
+    entry.path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert not store.intact(entry)
+
+
 def test_an_unfinished_save_is_swept_and_named(store: Store, said: Said) -> None:
     name = store.begin(store.root / "engine")
     assert store.sweep() == 1

@@ -43,6 +43,14 @@ def test_probes_share_the_prefix_and_begin_differently() -> None:
     assert len(firsts) == len(probes) >= 4
 
 
+def test_a_conversation_begins_with_one_short_message() -> None:
+    system, hello = BODY["messages"]
+    assert prefix.begins(BODY) and prefix.begins({"messages": [hello]})
+    assert not prefix.begins({"messages": [system, hello, {"role": "assistant", "content": "hi"}, hello]})
+    assert not prefix.begins({"messages": [system, {"role": "user", "content": "x" * prefix.SHORT_BYTES}]})
+    assert not prefix.begins({"messages": [system]})
+
+
 def test_size_counts_system_text_and_tools() -> None:
     assert prefix.size_of(BODY) == len("rules") + len('[{"name":"run"}]')
     assert prefix.size_of({"messages": [{"role": "user", "content": "x" * 99}]}) == 0
