@@ -47,9 +47,11 @@ class Cpu:
 class Measured:
     """Rates that an engine reached on this machine; None where nothing was measured.
 
-    read_gbps, expert_read_gbps, cache_read_gbps: what threads reach while they read dense weights, experts and the
-    live cache (GB/s). dense_gflops, expert_gflops, attention_gflops: prefill on the CPU. pass_s: fixed seconds of
-    each block in each forward pass. error: the share by which predictions missed what was measured.
+    read_gbps, expert_read_gbps: what threads reach while they read dense weights and experts (GB/s). cache_read_gbps:
+    the same of an f16 cache, once for each query head, with plan.speed.CELL_VALUES for each cell. dense_gflops,
+    expert_gflops, attention_gflops: prefill on the CPU; value_gops: 10^9 values/s between its matrix products.
+    pass_s: fixed seconds of each block in each forward pass. error: the share by which predictions missed what was
+    measured.
     """
 
     read_gbps: float | None = None
@@ -58,6 +60,7 @@ class Measured:
     dense_gflops: float | None = None
     expert_gflops: float | None = None
     attention_gflops: float | None = None
+    value_gops: float | None = None
     pass_s: float | None = None
     error: float | None = None
     engine: str = ""

@@ -104,6 +104,7 @@ _CPU = (
     "dense_gflops",
     "expert_gflops",
     "attention_gflops",
+    "value_gops",
     "pass_s",
 )
 _DEVICE = ("bandwidth_gbps", "compute_tflops", "link_gbps")
@@ -124,6 +125,7 @@ def _values(hardware: Hardware, facts: Facts, names: Sequence[tuple[int, str]]) 
         "dense_gflops": rates.dense,
         "expert_gflops": rates.expert,
         "attention_gflops": rates.attention,
+        "value_gops": rates.values,
         "pass_s": rates.pass_s or _PASS_S,
     }
     return [cpu[n] if index < 0 else getattr(card_of(hardware.devices[index]), n) for index, n in names]

@@ -116,7 +116,7 @@ class Compute:
         if pipelines(a, layout.start, layout.devices):
             total += 3 * masks + 4 * shape.ubatch * (12 if layout.low == 0 else 9) * self.facts.n_embd
         if a.block_guesses and layout.has_output:
-            total += self._draft(shape)
+            total += self._draft(a, shape)
         left = None if room is None else room - total
         peak = self._peak(a, shape, layout, a.ncmoe, a.ncffn, left)
         if offloads:
@@ -184,12 +184,13 @@ class Compute:
             program = self._programs[key] = replace(program, number=len(self._programs))
         return program
 
-    def _draft(self, shape: Shape) -> int:
-        """The prediction block's own context: one block and a mask over the whole context."""
+    def _draft(self, a: Assignment, shape: Shape) -> int:
+        """The prediction block's own context: one block, a mask over the whole context, with -nkvo its f16 cache."""
         d, k = self.facts.n_embd, self.facts.n_expert_used
         block = self.facts.blocks[-1]
         rows = max(3 * block.ff, 3 * k * block.ffe + 5 * d if block.experts else 0)
-        return shape.ubatch * (4 * rows + 2 * shape.full)
+        copied = 2 * shape.full * (block.k_width + block.v_width) if a.nkvo else 0
+        return shape.ubatch * (4 * rows + 2 * shape.full) + copied
 
     def _staged(self, layout: Layout, high: int) -> int:
         """The largest matrix that is copied for one operation; twice for delta-net models, whose hole is kept."""

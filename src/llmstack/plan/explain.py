@@ -25,7 +25,8 @@ ABOUT = {
     "-ncffn": "Keeps the feed-forward weights of the first N blocks in RAM; attention and cache stay on the GPU.",
     "-nkvo": "Keeps the cache in RAM. Attention still runs on the GPU, so each block's whole live cache crosses the "
     "bus at every step; a recurrent state is then updated by the CPU.",
-    "-ctk": "The type of the cache. q4_0 takes 4.5 bits a value, q8_0 8.5, f16 16.",
+    "-ctk": "The type of the cache. q4_0 takes 4.5 bits a value, q8_0 8.5, f16 16. Without a GPU, threads read f16 in "
+    "tiles and a quantised cache row by row: a long prompt then takes several times as long.",
     "-ctv": "The type of the cache's values; a pair of two different types has no fast kernel.",
     "-b": "The most tokens that are handed to the model at once; at least -ub.",
     "-ub": "How many prompt tokens one pass computes. Weights in RAM cross to the GPU once per pass, so a larger "

@@ -12,6 +12,7 @@ from llmstack.plan.memory import MIB
 from llmstack.plan.pins import find_pin
 from llmstack.plan.result import Alternative, Decision
 from llmstack.plan.search import WORTH, Found, Search
+from llmstack.plan.speed import IN_TILES, on_threads
 
 
 def _gib(mib: float) -> str:
@@ -124,12 +125,17 @@ def _placement(search: Search, found: Found) -> list[Decision]:
 
 
 def _cache(search: Search, found: Found) -> list[Decision]:
-    a = found.assignment
+    a, other = found.assignment, ""
     if a.type_k == DEFAULT_KV:
         reason = "a quarter of f16's size: 64k of context in what 16k would take"
+    elif not a.ngl and on_threads(a) is IN_TILES:
+        change = _change(search, found, type_k=DEFAULT_KV, type_v=DEFAULT_KV)
+        reason = f"threads read it in tiles, a {DEFAULT_KV} cache row by row"
+        other = f"with {DEFAULT_KV}: {change}" if change else ""
     else:
         reason = f"finer than {DEFAULT_KV} and, on this machine, as fast: it fits anyway"
-    made = [Decision("-ctk", a.type_k, reason), Decision("-ctv", a.type_v, "as -ctk: mixed pairs have no fast kernel")]
+    made = [Decision("-ctk", a.type_k, reason, other)]
+    made.append(Decision("-ctv", a.type_v, "as -ctk: mixed pairs have no fast kernel"))
     if a.swa_full:
         change = _change(search, found, swa_full=False)
         mib = _window_history_mib(search, a)

@@ -101,24 +101,28 @@ class Search:
     def floor(self, ctx: int, type_k: str, type_v: str) -> Predicted | None:
         """What the placement of llama.cpp's --fit comes to: 1024 MiB left free, its own batch, a memory map.
 
-        It moves single matrices, so it is credited with half a block less in RAM than whole blocks allow.
+        It takes experts off the GPU from all layers, else whole layers, in single matrices: so it is credited with half
+        a block less in RAM than whole blocks allow (common/fit.cpp).
         """
         if not self.hardware.devices:
             return None
         fixed: dict[str, Any] = {"ubatch": 512, "nkvo": False, "draft_max": 0, "swa_full": False, "load_mode": "mmap"}
         goal = replace(self.goal, vram_margin_mib=FIT_MARGIN_MIB)
         like = Search(self.facts, self.hardware, goal, {**fixed, **self.fixed})
-        best = min(like.all(ctx, type_k, type_v), key=lambda one: one.cost, default=None)
-        if best is None:
+        base = next(like._bases(ctx, type_k, type_v))
+        blocks = self.facts.n_layer_all if self.facts.moe else 0
+        base = replace(base, ngl=self.fixed["ngl"] if "ngl" in self.fixed else like._most(base, blocks))
+        placed = like._least_on_cpu(base) if self.facts.moe else like._fit(base)
+        a = like.finish(placed) if placed is not None else None
+        if a is None:
             return None
-        a = best.assignment
-        if a.ncmoe or a.ncffn:
-            a = replace(a, ncmoe=max(a.ncmoe - 1, 0), ncffn=max(a.ncffn - 1, 0))
+        chosen = self.speed.predict(a, self.goal.workload)
+        if a.ncmoe:
+            a = replace(a, ncmoe=a.ncmoe - 1)
         elif a.ngl < self.top:
             a = replace(a, ngl=a.ngl + 1)
         less = self.speed.predict(a, self.goal.workload)
-        decode = (less.decode_tps + best.predicted.decode_tps) / 2
-        return replace(best.predicted, decode_tps=decode)
+        return replace(chosen, decode_tps=(less.decode_tps + chosen.decode_tps) / 2)
 
     def feasible(self, ctx: int, type_k: str, type_v: str) -> bool:
         """Whether any assignment keeps the budgets; cheaper than the best one."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from llmstack.gguf import row_bytes
 from llmstack.hardware import Hardware, Measured
-from llmstack.plan.assignment import Assignment, of_drafter
+from llmstack.plan.assignment import KV_TYPES, Assignment, of_drafter
 from llmstack.plan.cards import Card, card_of
 from llmstack.plan.facts import Facts, Kind
 from llmstack.plan.goal import Workload
@@ -38,8 +39,29 @@ ACCEPT_DRAFTER = 0.60  # the same of a second model's: between what two publishe
 VERIFY_COST = 1.08
 CORE_GFLOPS = {"amx_int8": 90.0, "avx512f": 50.0, "avx2": 32.0, "asimddp": 25.0}
 CPU_BASE_GFLOPS = 8.0
-GROUP = 4.0  # query heads that share a K and V in most models: the later ones read them from the processor's cache
+CORE_CACHE_GBPS = 20.0  # a core's attention to an f16 cache in decode, with CELL_VALUES
+CELL_VALUES = 190  # in decode each cell of a head costs threads as much as so many values of K and V more
+ROW_VALUES = 50  # the same in prefill
 RESTORE_S = 0.5  # a snapshot read back after a restart, and the rest of the request
+CORE_VALUES = 0.3  # 10^9 values/s a core passes between the matrix products: norms, activations, quantised inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Attending:
+    """Attention on threads, in times of an f16 cache's: a prefill's, and a value's in decode (docs/planner.md)."""
+
+    prefill: float
+    value: float
+
+
+IN_TILES = Attending(1.0, 1.0)  # ggml_compute_forward_flash_attn_ext_tiled (ggml/src/ggml-cpu/ops.cpp): f16 and f32
+ROW_BY_ROW = Attending(10.0, 2.5)
+ON_THREADS = {"f16": IN_TILES, "f32": IN_TILES, "q8_0": Attending(7.0, 1.5)}
+
+
+def on_threads(a: Assignment) -> Attending:
+    """The slower of K's and V's: one alone in f16 helps nothing."""
+    return max((ON_THREADS.get(kind, ROW_BY_ROW) for kind in (a.type_k, a.type_v)), key=lambda found: found.prefill)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +79,7 @@ class Predicted:
 
 @dataclass(frozen=True, slots=True)
 class CpuRates:
-    """What threads reach: GB/s while reading, GFLOP/s in prefill, and s per block of each forward pass."""
+    """What threads reach: GB/s while reading, GFLOP/s in prefill, 10^9 values/s, and s per block of each pass."""
 
     read: float
     expert_read: float
@@ -65,21 +87,23 @@ class CpuRates:
     dense: float
     expert: float
     attention: float
+    values: float
     pass_s: float
 
 
-def cpu_rates(measured: Measured | None, read: float, gflops: float) -> CpuRates:
-    """Measured rates where there are any, else `read` GB/s and `gflops` GFLOP/s for everything."""
+def cpu_rates(measured: Measured | None, read: float, gflops: float, cores: int) -> CpuRates:
+    """Measured rates where there are any, else from `read` GB/s and `gflops` GFLOP/s of all cores together."""
     m = measured or Measured()
     read = m.read_gbps or read
     dense = m.dense_gflops or gflops
     return CpuRates(
         read=read,
         expert_read=m.expert_read_gbps or read,
-        cache_read=m.cache_read_gbps or read * GROUP,
+        cache_read=m.cache_read_gbps or CORE_CACHE_GBPS * cores,
         dense=dense,
         expert=m.expert_gflops or dense,
         attention=m.attention_gflops or dense / 2,
+        values=m.value_gops or CORE_VALUES * cores,
         pass_s=m.pass_s or 0.0,
     )
 
@@ -101,13 +125,17 @@ class Speed:
         self.cards: tuple[Card, ...] = tuple(card_of(device) for device in hardware.devices)
         self.ram_gbps = hardware.ram.bandwidth_gbps or ASSUMED_RAM_GBPS
         rate = next((g for flag, g in CORE_GFLOPS.items() if flag in hardware.cpu.flags), CPU_BASE_GFLOPS)
-        self.cpu_gflops = rate * max(hardware.cpu.physical_cores, 1)
-        self.rates = cpu_rates(hardware.measured, self.ram_gbps * CPU_READ, self.cpu_gflops)
+        cores = max(hardware.cpu.physical_cores, 1)
+        self.cpu_gflops = rate * cores
+        self.rates = cpu_rates(hardware.measured, self.ram_gbps * CPU_READ, self.cpu_gflops, cores)
         share = facts.expert_share
         self._attending = max(sum(b.k_width > 0 and not b.draft for b in facts.blocks), 1)
         self._active = [b.rest + b.dense + b.experts * share for b in facts.blocks]
         bits = facts.size_bytes / facts.n_params if facts.n_params else 1.0
         self._flops_per_byte = 2.0 / bits if bits else 2.0
+        self._flops = [active * self._flops_per_byte for active in self._active]
+        self._attention = [4.0 * b.heads * (b.head_dim or 1) * (b.k_width > 0) for b in facts.blocks]  # for each cell
+        self._matrix = [tuple(_matrix_tflops(card, experts) * 1e12 for experts in (False, True)) for card in self.cards]
 
     def predict(self, a: Assignment, work: Workload) -> Predicted:
         work = work.within(a.ctx // a.parallel)
@@ -165,6 +193,10 @@ class Speed:
         widen = 1 + (widen - 1) * 0.85  # drafted tokens share some experts
         live = self._live(a, depth)
         total, cpu_bytes, syncs, host_kv = 0.0, 0.0, 0.0, 0.0
+        attended = passed = (
+            0.0  # by threads: bytes of cache, and bytes of f16 for each query head and what goes with it
+        )
+        value = on_threads(a).value
         expert_bytes = 0.0  # of experts that threads read
         for block in facts.blocks[: min(start, n)]:
             if block.draft:
@@ -172,7 +204,8 @@ class Speed:
             cpu_bytes += block.rest + block.dense
             expert_bytes += block.experts * facts.expert_share * widen
             if block.k_width:  # threads read K and V once for each query head, not once for each group
-                host_kv += live * block.heads * (block.head_dim or 1) / block.k_width / self.rates.cache_read
+                attended += live
+                passed += self._as_f16(a, live) * block.heads / block.k_width * (value * block.head_dim + CELL_VALUES)
             syncs += self.rates.pass_s
         for (low, high), card in zip(ranges, self.cards, strict=True):
             gpu, kv, blocks = 0.0, 0.0, 0
@@ -210,12 +243,18 @@ class Speed:
         else:
             syncs += SPLIT_SYNC_S * (start > 0) + SPLIT_SYNC_S * max(len([r for r in ranges if r[0] < r[1]]) - 1, 0)
         rates = self.rates
+        host_kv += max(passed / rates.cache_read, attended / rates.read)
         cpu, experts = cpu_bytes / rates.read, expert_bytes / rates.expert_read
         if tokens > 1:  # several tokens at once: threads may be busy computing longer than reading
             cpu = max(cpu, tokens * cpu_bytes * self._flops_per_byte / rates.dense)
             experts = max(experts, tokens * expert_bytes / widen * self._flops_per_byte / rates.expert)
         total += (cpu + experts) / 1e9
         return total + host_kv / 1e9 + syncs
+
+    @staticmethod
+    def _as_f16(a: Assignment, live: float) -> float:
+        """Bytes of as many cells in f16."""
+        return live * 4 / sum(row_bytes(KV_TYPES[kind], 32) / 32 for kind in (a.type_k, a.type_v))
 
     def _live(self, a: Assignment, depth: int) -> float:
         """Bytes of live cache of one attending block."""
@@ -234,22 +273,19 @@ class Speed:
         start, ranges = self.estimator.ranges(a)
         share = STAGED_EXPERTS if facts.n_expert > FEW_EXPERTS else 1.0
         compute, staged, syncs, scan = 0.0, 0.0, 0.0, 0.0
-        owners: list[Card] = [self.cards[0]] * n
-        for (low, high), card in zip(ranges, self.cards, strict=True):
-            for il in range(low, min(high, n)):
-                owners[il] = card
+        owners = [0] * n
+        for number, (low, high) in enumerate(ranges):
+            owners[low : min(high, n)] = [number] * (min(high, n) - low)
         middle = depth + tokens / 2
         live = self._live(a, int(middle))
+        seen = {kind: sharing(a) * (min(middle, facts.window) if kind is Kind.WINDOW else middle) for kind in Kind}
         for il, block in enumerate(facts.blocks):
             if block.draft:
                 continue
-            card = owners[il]
-            flops = self._active[il] * self._flops_per_byte
-            compute += flops / (_matrix_tflops(card, block.experts > 0) * 1e12)
+            card = self.cards[owners[il]]
+            compute += self._flops[il] / self._matrix[owners[il]][block.experts > 0]
             if block.k_width:
-                seen = min(middle, facts.window) if block.kind is Kind.WINDOW else middle
-                attention = 4.0 * seen * sharing(a) * block.heads * (block.head_dim or 1)
-                compute += attention / (card.compute_tflops * ATTENTION_RATE * 1e12)
+                compute += self._attention[il] * seen[block.kind] / (card.compute_tflops * ATTENTION_RATE * 1e12)
             moved = 0.0
             if il < start:
                 moved = block.rest + block.dense + block.experts * share
@@ -269,7 +305,7 @@ class Speed:
 
     def _cpu_prefill_s(self, a: Assignment, tokens: int, depth: int) -> float:
         share = self.facts.expert_share
-        dense = experts = attention = 0.0
+        dense = experts = attention = values = 0.0
         blocks = 0
         middle = depth + tokens / 2
         for block in self.facts.blocks:
@@ -278,10 +314,13 @@ class Speed:
             blocks += 1
             dense += (block.rest + block.dense) * self._flops_per_byte
             experts += block.experts * share * self._flops_per_byte
+            wide = block.ff + block.shared_ff + block.ffe * self.facts.n_expert_used
+            values += 6 * self.facts.n_embd + 3 * wide
             if block.k_width:
                 seen = min(middle, self.facts.window) if block.kind is Kind.WINDOW else middle
-                attention += 4.0 * seen * sharing(a) * block.heads * (block.head_dim or 1)
+                attention += 4.0 * seen * sharing(a) * block.heads * (block.head_dim + ROW_VALUES)
         rates = self.rates
-        each = dense / rates.dense + experts / rates.expert + attention / rates.attention
+        attention *= on_threads(a).prefill
+        each = dense / rates.dense + experts / rates.expert + attention / rates.attention + values / rates.values
         passes = -(-tokens // max(min(a.ubatch, a.batch), 1))
         return tokens * each / 1e9 + passes * blocks * rates.pass_s
