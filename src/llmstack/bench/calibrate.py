@@ -1,16 +1,18 @@
 """Measures this machine's rates with small models of known shapes, and gives them to the planner.
 
-Three models are written on the spot (about 300 MB, larger than most processors' caches; removed afterwards): two
-dense ones, wide and deep, and a mixture of experts. The engine in use runs each on the CPU at two depths;
-`plan.calibrate.fit` finds the rates that explain all of it. A card's own rates are learned from the deployed model
-instead: one this small could not keep a card busy.
+Three models are written on the spot (about 450 MB; one token reads more of each than most processors' caches hold;
+removed afterwards): two dense ones, wide and deep, and a mixture of experts. The engine in use runs each on the CPU at
+two depths, all of them in ROUNDS, because a machine's speed drifts within minutes; `plan.calibrate.fit` finds the rates
+that explain all of it. A card's own rates are learned from the deployed model instead: one this small could not keep a
+card busy.
 """
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmstack.bench.depths import Effort, measure
@@ -32,12 +34,13 @@ from llmstack.plan.calibrate import Observation, fit
 from llmstack.plan.goal import Goal
 
 PROBES = (
-    ProbeShape("probe-wide", layers=8, d=1536, heads=24, kv_heads=8, n_ff=4096),
+    ProbeShape("probe-wide", layers=8, d=1536, heads=12, kv_heads=4, n_ff=4096, head_dim=128),
     ProbeShape("probe-deep", layers=28, d=512, heads=8, kv_heads=4, n_ff=2048),
-    ProbeShape("probe-experts", layers=8, d=768, heads=12, kv_heads=4, n_ff=512, experts=24, experts_used=4),
+    ProbeShape("probe-experts", layers=8, d=1024, heads=16, kv_heads=4, n_ff=768, experts=24, experts_used=4),
 )
 DEPTHS = (0, 3072)
-EFFORT = Effort(repeats=4, decode_tokens=48, seconds=45.0)
+ROUNDS = 2
+EFFORT = Effort(repeats=3, decode_tokens=32, seconds=40.0)
 CONTEXT = 8192
 
 
@@ -56,13 +59,14 @@ def calibrate(home: Home, progress: Callable[[str], None], probes: Sequence[Prob
     engine = find(home)
     hardware = for_engine(detect(), engine).hardware
     known = calibration.apply(calibration.ensure(home, hardware), hardware, "")
-    seen: list[Observation] = []
+    taken: list[Observation] = []
     with tempfile.TemporaryDirectory(prefix="llmstack-probe-") as folder:
-        for number, shape in enumerate(probes, start=1):
-            progress(f"measuring model {number} of {len(probes)}: {shape.name}")
-            path = write_probe(shape, Path(folder) / f"{shape.name}.gguf")
-            seen += observe(home, engine, hardware, path)
-            path.unlink()
+        for turn in range(ROUNDS):
+            for number, shape in enumerate(probes, start=1):
+                progress(f"round {turn + 1} of {ROUNDS}, model {number} of {len(probes)}: {shape.name}")
+                path = write_probe(shape, Path(folder) / f"{shape.name}.gguf")
+                taken += observe(home, engine, hardware, path)
+    seen = medians(taken)
     if not seen:
         raise NotSo(
             "the machine was never quiet while it was measured",
@@ -80,6 +84,7 @@ def calibrate(home: Home, progress: Callable[[str], None], probes: Sequence[Prob
         ("prefill on the CPU, dense", measured.dense_gflops or 0.0, "GFLOP/s"),
         ("prefill on the CPU, experts", measured.expert_gflops or 0.0, "GFLOP/s"),
         ("attention on the CPU", measured.attention_gflops or 0.0, "GFLOP/s"),
+        ("values between matrix products", measured.value_gops or 0.0, "G/s"),
         ("fixed time of a block", (measured.pass_s or 0.0) * 1e6, "µs"),
     ]
     for device in fitted.devices:
@@ -89,6 +94,14 @@ def calibrate(home: Home, progress: Callable[[str], None], probes: Sequence[Prob
             (f"{device.name}, link", device.link_gbps or 0.0, "GB/s"),
         ]
     return Calibrated(tuple(lines), len(seen), measured.error or 0.0, fitted)
+
+
+def medians(taken: Sequence[Observation]) -> list[Observation]:
+    """One timing of each work instead of several."""
+    groups: dict[tuple[str, bool, int, int], list[Observation]] = {}
+    for one in taken:
+        groups.setdefault((one.facts.path, one.decode, one.tokens, one.depth), []).append(one)
+    return [replace(same[0], seconds=statistics.median(one.seconds for one in same)) for same in groups.values()]
 
 
 def observe(home: Home, engine: Engine, hardware: Hardware, path: Path) -> list[Observation]:

@@ -1,8 +1,9 @@
 """Models of any shape with made-up weights, for measuring: real tensors in real types, whose words mean nothing.
 
-Speed does not depend on the values of weights, only on their types and shapes, so one block of random bytes is
-repeated; the embedding's rows still differ, so that a router sends tokens to different experts. The tokenizer
-knows single bytes only: each character of a prompt is one token.
+Speed hardly depends on the values of weights, but on their types and shapes, so one block of random bytes is
+repeated; the embedding's rows still differ, so that a router sends tokens to different experts. Queries and keys are
+normed: scores without bounds would leave denormal numbers behind the softmax, which a processor multiplies slowly.
+The tokenizer knows single bytes only: each character of a prompt is one token.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def write_probe(shape: ProbeShape, path: Path) -> Path:
 
 
 def _metadata(shape: ProbeShape) -> Mapping[str, Value]:
-    arch = "qwen3moe" if shape.experts else "llama"
+    arch = "qwen3moe" if shape.experts else "qwen3"
     unused = shape.vocab - 259
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *(f"u{n}" for n in range(unused))]
     moe: dict[str, Value] = {}
@@ -104,14 +105,14 @@ def _tensors(shape: ProbeShape) -> Iterator[Tensor]:
         yield Tensor(f"blk.{il}.attn_k.weight", (d, narrow), q)
         yield Tensor(f"blk.{il}.attn_v.weight", (d, narrow), q)
         yield Tensor(f"blk.{il}.attn_output.weight", (wide, d), q)
+        yield Tensor(f"blk.{il}.attn_q_norm.weight", (shape.head_dim,), f)
+        yield Tensor(f"blk.{il}.attn_k_norm.weight", (shape.head_dim,), f)
         yield Tensor(f"blk.{il}.ffn_norm.weight", (d,), f)
         if not shape.experts:
             yield Tensor(f"blk.{il}.ffn_gate.weight", (d, shape.n_ff), q)
             yield Tensor(f"blk.{il}.ffn_up.weight", (d, shape.n_ff), q)
             yield Tensor(f"blk.{il}.ffn_down.weight", (shape.n_ff, d), q)
             continue
-        yield Tensor(f"blk.{il}.attn_q_norm.weight", (shape.head_dim,), f)
-        yield Tensor(f"blk.{il}.attn_k_norm.weight", (shape.head_dim,), f)
         yield Tensor(f"blk.{il}.ffn_gate_inp.weight", (d, shape.experts), f)
         yield Tensor(f"blk.{il}.ffn_gate_exps.weight", (d, shape.n_ff, shape.experts), q)
         yield Tensor(f"blk.{il}.ffn_up_exps.weight", (d, shape.n_ff, shape.experts), q)

@@ -2,9 +2,10 @@
 
     python -m bench.figures.calibration [--out FILE] [--cpu-time]          (from tests/, with PYTHONPATH=.)
 
-By the clock everything is measured as `llmstack bench --calibrate` does it. --out: timings are kept there, and a model
-that it holds already is not measured again. --cpu-time: one thread, and seconds of its processor time. On a machine
-that others keep busy this is the only timing that says something: a single thread never waits for another one.
+By the clock everything is measured as `llmstack bench --calibrate` does it, in rounds over all models. --out: timings
+are kept there, and what it holds already is not measured again. --cpu-time: one thread, and seconds of its processor
+time. On a machine that others keep busy this is the only timing that says something: a single thread never waits for
+another one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llmstack.bench.calibrate import PROBES, observe
+from llmstack.bench.calibrate import PROBES, ROUNDS, medians, observe
 from llmstack.bench.depths import CHUNK, Prompts
 from llmstack.bench.probe_model import ProbeShape, write_probe
 from llmstack.bench.scratch import scratch
@@ -35,7 +36,7 @@ from llmstack.plan.assignment import Assignment
 from llmstack.plan.calibrate import Observation, fit, predict_s
 
 TARGETS = (
-    ProbeShape("dense, wide", layers=8, d=2048, heads=32, kv_heads=8, n_ff=5632),
+    ProbeShape("dense, wide", layers=8, d=2048, heads=16, kv_heads=4, n_ff=5632, head_dim=128),
     ProbeShape("dense, deep", layers=24, d=768, heads=12, kv_heads=4, n_ff=2304),
     ProbeShape("experts", layers=12, d=1024, heads=16, kv_heads=4, n_ff=512, experts=32, experts_used=4),
 )
@@ -95,23 +96,31 @@ def by_processor_time(
 
 
 class Timings:
-    """Those of each model, kept in a file if there is one."""
+    """Those of each model and round, kept in a file if there is one."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, folder: Path) -> None:
         self._path = path
+        self._folder = folder
         self._known: dict[str, list[list[Any]]] = json.loads(path.read_text()) if path and path.exists() else {}
 
-    def of(self, shape: ProbeShape, folder: Path, threads: int, take: Take) -> list[Observation]:
-        path = write_probe(shape, folder / f"{shape.name.replace(', ', '-')}.gguf")
-        if shape.name not in self._known:
-            found = take(path)
-            self._known[shape.name] = [[o.decode, o.tokens, o.depth, o.seconds] for o in found]
-            if self._path:
-                self._path.write_text(json.dumps(self._known))
+    def take(self, shape: ProbeShape, turn: int, take: Take) -> None:
+        name = f"{shape.name}, round {turn + 1}"
+        if name in self._known:
+            return
+        found = take(self._file(shape))
+        self._known[name] = [[o.decode, o.tokens, o.depth, o.seconds] for o in found]
+        if self._path:
+            self._path.write_text(json.dumps(self._known))
+
+    def of(self, shape: ProbeShape, threads: int) -> list[Observation]:
+        path = self._file(shape)
         facts = read_facts(open_model(path).header, path=str(path))
-        path.unlink()
         a = Assignment(ctx=8192, ngl=0, type_k="f16", type_v="f16", threads=threads)
-        return [Observation(facts, a, *timing) for timing in self._known[shape.name]]
+        rounds = [timings for name, timings in self._known.items() if name.startswith(f"{shape.name}, round")]
+        return medians([Observation(facts, a, *timing) for timings in rounds for timing in timings])
+
+    def _file(self, shape: ProbeShape) -> Path:
+        return write_probe(shape, self._folder / f"{shape.name.replace(', ', '-')}.gguf")
 
 
 def table(hardware: Hardware, calibrated: Hardware, rows: list[tuple[str, Facts, Observation]]) -> list[str]:
@@ -165,11 +174,14 @@ def main() -> None:
                 return by_processor_time(home, engine, path, threads, clock, options.repeats)
             return observe(home, engine, hardware, path)
 
-        timings = Timings(options.out)
-        seen = [o for shape in PROBES for o in timings.of(shape, root, threads, take)]
+        timings = Timings(options.out, root)
+        for turn in range(ROUNDS):
+            for shape in (*PROBES, *TARGETS):
+                timings.take(shape, turn, take)
+        seen = [o for shape in PROBES for o in timings.of(shape, threads)]
         calibrated = fit(hardware, seen, engine=engine.name)
         print(calibrated.measured, flush=True)
-        rows = [(shape.name, o.facts, o) for shape in TARGETS for o in timings.of(shape, root, threads, take)]
+        rows = [(shape.name, o.facts, o) for shape in TARGETS for o in timings.of(shape, threads)]
         own = [(o.facts.name, o.facts, o) for o in seen]
         print("\n".join(["", "what it was calibrated with:", *table(hardware, calibrated, own), ""]))
         print("\n".join(table(hardware, calibrated, rows)))
