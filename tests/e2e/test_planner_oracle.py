@@ -142,6 +142,19 @@ def test_two_gpus_are_filled_as_the_split_says(built_engine: Path, tmp_path: Pat
             assert misses(bench.compare(facts, a, devices)) == []
 
 
+@pytest.mark.parametrize("nkvo", [False, True])
+@pytest.mark.parametrize("ubatch", [512, 2048])
+def test_a_prediction_block_with_its_experts_in_ram_is_never_counted_too_low(
+    bench: Bench, ubatch: int, nkvo: bool
+) -> None:
+    facts = bench.facts("glm4moe-106b-a12b")
+    n = facts.n_layer_all
+    a = Assignment(ctx=65536, ngl=n + 1, ncmoe=n, nkvo=nkvo, ubatch=ubatch, draft_max=2, threads=1)
+    rows = bench.compare(facts, a)
+    assert misses(tuple(row for row in rows if row.part != "compute")) == []
+    assert [row for row in rows if row.planned < row.reported - 1] == []
+
+
 def test_no_plan_of_a_sample_goes_over_its_budgets_by_llama_servers_own_count(
     bench: Bench, oracle: Oracle, tmp_path: Path
 ) -> None:

@@ -232,7 +232,10 @@ class Compute:
         if pipelines(a, start, devices):
             total += 3 * masks + 4 * shape.ubatch * 6 * d
         if a.block_guesses:
-            total += shape.ubatch * (4 * 2 * d + 2 * shape.full)
+            block, rows = facts.blocks[-1], 2 * d
+            if max(a.ncmoe if block.experts else a.ncffn, start) >= facts.n_layer_all:  # its weights are here too
+                rows += 2 * d + 3 * (facts.n_expert_used * block.ffe if block.experts else block.ff)
+            total += shape.ubatch * (4 * rows + 2 * shape.full)
         return total
 
     def _beside(self, a: Assignment, shape: Shape, inner: int, out: int, chosen: int) -> int:
