@@ -16,7 +16,7 @@ import msgspec
 
 MIN_HIT_RATIO = 0.9
 TOLERANCE = 0.15  # share by which medians must differ
-FEW = 3  # samples: fewer have no spread to speak of, so they must differ by FEW_TOLERANCE
+FEW = 3  # samples, or runs before: fewer have no spread to speak of, so medians must differ by FEW_TOLERANCE
 FEW_TOLERANCE = 0.3
 BUSY = 0.12  # share of all processors that other programs used: from here on a sample says little
 SMALL = {"ms": 5.0, "s": 0.005}  # differences of a time to the first token that nobody notices
@@ -137,7 +137,8 @@ def _row(old: Sequence[Metric], new: Metric) -> Row:
     median = statistics.median(m.median for m in old)
     low, high = min(m.low for m in old), max(m.high for m in old)
     ratio = new.median / median if median else 1.0
-    tolerance = FEW_TOLERANCE if new.n < FEW or max(m.n for m in old) < FEW else TOLERANCE
+    few = min(new.n, max(m.n for m in old), len(old)) < FEW
+    tolerance = FEW_TOLERANCE if few else TOLERANCE
     if new.better is Better.HIGHER:
         gain = ratio - 1
         worse = new.high < low and ratio < 1 - tolerance

@@ -66,6 +66,14 @@ def test_a_few_milliseconds_of_a_first_token_are_no_regression(name: str, unit: 
     assert change([took(1.0, 1.1)], took(30.0, 31.0)) is Change.SLOWER
 
 
+def test_one_or_two_runs_before_say_little_about_how_a_machine_drifts() -> None:
+    runs = [speed(100, 101, 102), speed(101, 102, 103), speed(99, 100, 101)]
+    a_fifth_slower, halved = speed(80, 81, 82), speed(50, 51, 52)
+    assert change(runs, a_fifth_slower) is Change.SLOWER
+    assert change(runs[:2], a_fifth_slower) is Change.SAME
+    assert change(runs[:1], halved) is Change.SLOWER
+
+
 @pytest.mark.parametrize("noise", [0.01, 0.05, 0.10])
 def test_in_300_pairs_of_equal_noisy_runs_under_one_in_a_hundred_is_called_slower(noise: float) -> None:
     rng = random.Random(7)
