@@ -117,7 +117,7 @@ def table(kept: Kept) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tries", type=int, default=20)
-    parser.add_argument("--model", default="demo", help="demo, middle (a made-up one of 80 MB), or a GGUF")
+    parser.add_argument("--model", default="demo", help="demo, middle (a made-up one of 60 MB), or a GGUF")
     parser.add_argument("--out", type=Path, help="where tries are kept")
     options = parser.parse_args()
     threads = detect().hardware.cpu.physical_cores
