@@ -193,9 +193,7 @@ class Speed:
         widen = 1 + (widen - 1) * 0.85  # drafted tokens share some experts
         live = self._live(a, depth)
         total, cpu_bytes, syncs, host_kv = 0.0, 0.0, 0.0, 0.0
-        attended = passed = (
-            0.0  # by threads: bytes of cache, and bytes of f16 for each query head and what goes with it
-        )
+        attended = passed = 0.0  # by threads: bytes of cache; as f16, for each query head, with CELL_VALUES
         value = on_threads(a).value
         expert_bytes = 0.0  # of experts that threads read
         for block in facts.blocks[: min(start, n)]:
@@ -256,6 +254,11 @@ class Speed:
         """Bytes of as many cells in f16."""
         return live * 4 / sum(row_bytes(KV_TYPES[kind], 32) / 32 for kind in (a.type_k, a.type_v))
 
+    def _seen(self, a: Assignment, cached: float) -> dict[Kind, float]:
+        """Cells that one token's attention passes over, by the kind of block."""
+        near = min(cached, self.facts.window)
+        return {kind: sharing(a) * (near if kind is Kind.WINDOW else cached) for kind in Kind}
+
     def _live(self, a: Assignment, depth: int) -> float:
         """Bytes of live cache of one attending block."""
         return self.estimator.live_cache_bytes(a, depth) / self._attending
@@ -278,7 +281,7 @@ class Speed:
             owners[low : min(high, n)] = [number] * (min(high, n) - low)
         middle = depth + tokens / 2
         live = self._live(a, int(middle))
-        seen = {kind: sharing(a) * (min(middle, facts.window) if kind is Kind.WINDOW else middle) for kind in Kind}
+        seen = self._seen(a, middle)
         for il, block in enumerate(facts.blocks):
             if block.draft:
                 continue
@@ -307,7 +310,7 @@ class Speed:
         share = self.facts.expert_share
         dense = experts = attention = values = 0.0
         blocks = 0
-        middle = depth + tokens / 2
+        seen = self._seen(a, depth + tokens / 2)
         for block in self.facts.blocks:
             if block.draft:
                 continue
@@ -317,8 +320,7 @@ class Speed:
             wide = block.ff + block.shared_ff + block.ffe * self.facts.n_expert_used
             values += 6 * self.facts.n_embd + 3 * wide
             if block.k_width:
-                seen = min(middle, self.facts.window) if block.kind is Kind.WINDOW else middle
-                attention += 4.0 * seen * sharing(a) * block.heads * (block.head_dim + ROW_VALUES)
+                attention += 4.0 * seen[block.kind] * block.heads * (block.head_dim + ROW_VALUES)
         rates = self.rates
         attention *= on_threads(a).prefill
         each = dense / rates.dense + experts / rates.expert + attention / rates.attention + values / rates.values

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.figures.kept import Rows
 from llmstack.bench.probe_model import ProbeShape, write_probe
 from llmstack.detect.hardware import detect
 
@@ -64,22 +65,11 @@ def judged(run: dict[str, Any]) -> str:
     return "busy" if any("not judged" in note for note in run["verdict"]["notes"]) else "same"
 
 
-class Kept:
-    """Tries so far, one JSON object a line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.rows: list[dict[str, Any]] = []
-        if path.exists():
-            self.rows = [json.loads(line) for line in path.read_text().splitlines()]
+class Kept(Rows):
+    """Tries so far."""
 
     def of(self, model: str, threads: int) -> list[dict[str, Any]]:
         return [row for row in self.rows if (row["model"], row["threads"]) == (model, threads)]
-
-    def add(self, row: dict[str, Any]) -> None:
-        self.rows.append(row)
-        with self._path.open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
 
 
 def tries(stack: Stack, kept: Kept, model: str, threads: int, count: int) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 import tempfile
 import time
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.figures.kept import Rows
 from llmstack.bench.depths import Effort, measure
 from llmstack.bench.probe_model import ProbeShape, write_probe
 from llmstack.bench.sample import Sampler
@@ -48,14 +48,8 @@ def measured(home: Home, engine: Engine, facts: Facts, a: Assignment) -> Trial:
     return Trial(a, prefill, decode, seconds_of(Aim.SESSION, prefill, decode, Workload()))
 
 
-class Grid:
-    """Each trial with the seconds that it took, one JSON object a line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.rows: list[dict[str, Any]] = []
-        if path.exists():
-            self.rows = [json.loads(line) for line in path.read_text().splitlines()]
+class Grid(Rows):
+    """Each trial with the seconds that it took."""
 
     def take(self, wanted: dict[str, Any], trial: Callable[[], Trial]) -> float:
         """Seconds of a session with these values, measured unless they are there."""
@@ -65,9 +59,7 @@ class Grid:
         began = time.monotonic()
         session_s = trial().seconds
         row = {"values": wanted, "session_s": session_s, "spent_s": time.monotonic() - began}
-        self.rows.append(row)
-        with self._path.open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
+        self.add(row)
         print(f"  {len(self.rows):>3}: {wanted}: {session_s:.0f} s a session, {row['spent_s']:.0f} s spent", flush=True)
         return session_s
 
