@@ -1,8 +1,9 @@
 """Verdicts on measurements: against the plan, against the runs before, and why something is slow. Pure.
 
 A change is called only outside the spread: the better samples of the new run must be worse than the worse samples
-of the old ones, and the medians must differ by more than TOLERANCE. What was measured while other programs kept
-the processors busy is never called a regression.
+of the old ones, and the medians must differ by more than TOLERANCE. All speeds together are judged too: what slows
+every one of them a little shows there first. What was measured while other programs kept the processors busy is never
+called a regression, nor what the machine's own pace beside it explains.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import enum
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -19,8 +21,10 @@ TOLERANCE = 0.15  # share by which medians must differ
 FEW = 3  # samples, or runs before: fewer have no spread to speak of, so medians must differ by FEW_TOLERANCE
 FEW_TOLERANCE = 0.3
 BUSY = 0.12  # share of all processors that other programs used: from here on a sample says little
+SLOW_PACE = 0.85  # of the earlier one: from here on a machine's figures say little about its rates
 SMALL = {"ms": 5.0, "s": 0.005}  # differences of a time to the first token that nobody notices
 BASELINE_RUNS = 5
+WHOLE = "prefill and decode together"
 
 
 class Better(enum.StrEnum):
@@ -31,7 +35,8 @@ class Better(enum.StrEnum):
 class Metric(msgspec.Struct, frozen=True):
     """One measured quantity: the median, quartiles and number of its samples.
 
-    load: the share of all processors that other programs used meanwhile (median over the samples).
+    load: the share of all processors that other programs used meanwhile (median over the samples). pace: pieces/s
+    of a fixed piece of work on every core, beside the samples (detect.pace; None: not taken).
     """
 
     name: str
@@ -43,6 +48,7 @@ class Metric(msgspec.Struct, frozen=True):
     n: int
     load: float = 0.0
     values: tuple[float, ...] = ()
+    pace: float | None = None
 
     @property
     def spread(self) -> float:
@@ -53,13 +59,30 @@ class Metric(msgspec.Struct, frozen=True):
     def busy(self) -> bool:
         return self.load > BUSY
 
+    def at(self, pace: float) -> Metric:
+        """What the same stack would have shown on this machine at `pace`; itself where its own is not known."""
+        if self.pace is None:
+            return self
+        factor = pace / self.pace if self.better is Better.HIGHER else self.pace / pace
+        return msgspec.structs.replace(
+            self, median=self.median * factor, low=self.low * factor, high=self.high * factor, pace=pace
+        )
 
-def metric(name: str, unit: str, better: Better, values: Sequence[float], loads: Sequence[float] = ()) -> Metric:
+
+class Sample(NamedTuple):
+    """One value; load and pace: as a Metric's."""
+
+    value: float
+    load: float = 0.0
+    pace: float | None = None
+
+
+def metric(name: str, unit: str, better: Better, samples: Sequence[Sample]) -> Metric:
     """Sums up samples; those taken while others were busy count only when there are fewer than two others."""
-    pairs = list(zip(values, loads or [0.0] * len(values), strict=True))
-    clean = [pair for pair in pairs if pair[1] <= BUSY]
-    used = clean if len(clean) >= 2 else sorted(pairs, key=lambda pair: pair[1])[:3]
-    kept = sorted(value for value, _ in used)
+    clean = [sample for sample in samples if sample.load <= BUSY]
+    used = clean if len(clean) >= 2 else sorted(samples, key=lambda sample: sample.load)[:3]
+    kept = sorted(sample.value for sample in used)
+    paces = [sample.pace for sample in used if sample.pace is not None]
     low, high = (kept[0], kept[-1]) if len(kept) < 4 else (_quantile(kept, 0.25), _quantile(kept, 0.75))
     return Metric(
         name,
@@ -69,8 +92,9 @@ def metric(name: str, unit: str, better: Better, values: Sequence[float], loads:
         _short(low),
         _short(high),
         len(kept),
-        round(statistics.median(load for _, load in used), 3),
+        round(statistics.median(sample.load for sample in used), 3),
         tuple(_short(value) for value in kept),
+        _short(statistics.median(paces)) if paces else None,
     )
 
 
@@ -89,12 +113,13 @@ class Change(enum.StrEnum):
     SAME = "same"
     FASTER = "better"
     SLOWER = "worse"
-    UNSURE = "unsure"  # it looks worse, but the machine was busy
+    UNSURE = "unsure"  # it looks worse, but the machine was busy, or slow itself
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """change: after / before - 1, signed so that a positive one is good."""
+    """gain: after / before - 1, signed so that a positive one is good. pace: the machine's own, after / before (1.0:
+    not known). reason: why a change is unsure."""
 
     name: str
     unit: str
@@ -102,6 +127,8 @@ class Row:
     after: float
     gain: float
     change: Change
+    pace: float = 1.0
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +138,11 @@ class Comparison:
     @property
     def slower(self) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.change is Change.SLOWER)
+
+    @property
+    def slow_itself(self) -> frozenset[str]:
+        """Names of what was measured while the machine was slow itself."""
+        return frozenset(row.name for row in self.rows if row.pace < SLOW_PACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,29 +162,82 @@ def compare(before: Sequence[Mapping[str, Metric]], after: Mapping[str, Metric])
         old = ([m for m in old if not m.busy] or old)[-BASELINE_RUNS:]
         if old:
             rows.append(_row(old, new))
-    return Comparison(tuple(rows))
+    whole = _whole(before[-BASELINE_RUNS:], after)
+    return Comparison((whole, *rows) if whole is not None else tuple(rows))
+
+
+def _whole(before: Sequence[Mapping[str, Metric]], after: Mapping[str, Metric]) -> Row | None:
+    """The geometric mean of all speeds that were measured in quiet, at the machine's pace of now: its noise is a
+    fraction of a single one's, so that it needs no third run before. None where there are fewer than two speeds."""
+    runs = [{name: m for name, m in run.items() if m.unit == "tokens/s" and not m.busy} for run in (*before, after)]
+    names = {name for name in runs[-1] if any(name in run for run in runs[:-1])}
+    olds = [{name: run[name] for name in names & run.keys()} for run in runs[:-1] if names & run.keys()]
+    if len(names) < 2:
+        return None
+    new = {name: runs[-1][name] for name in names}
+    plain = _together(olds, new)
+    even = _together([{name: m.at(new[name].pace or m.pace or 1.0) for name, m in old.items()} for old in olds], new)
+    pace = plain[0] / even[0]
+    change, reason = plain[1], ""
+    if change is not even[1]:
+        reason = _slow_itself(pace) if change is Change.SLOWER else ""
+        change = Change.UNSURE if change is Change.SLOWER else Change.SAME
+    return Row(WHOLE, "of before", 1.0, _short(plain[0]), round(plain[0] - 1, 4), change, round(pace, 3), reason)
+
+
+def _together(olds: Sequence[Mapping[str, Metric]], new: Mapping[str, Metric]) -> tuple[float, Change]:
+    """The new run's geometric mean over that of the middle of the old ones, and what that is called."""
+    middle = {name: statistics.median(old[name].median for old in olds if name in old) for name in new}
+
+    def mean(run: Mapping[str, Metric]) -> float:
+        return statistics.geometric_mean([max(m.median, 1e-9) / max(middle[name], 1e-9) for name, m in run.items()])
+
+    means, found = [mean(old) for old in olds], mean(new)
+    if found < min(1 - TOLERANCE, *means):
+        return found, Change.SLOWER
+    return found, Change.FASTER if found > max(1 + TOLERANCE, *means) else Change.SAME
 
 
 def _row(old: Sequence[Metric], new: Metric) -> Row:
+    median = statistics.median(m.median for m in old)
+    paces = [m.pace for m in old if m.pace is not None]
+    pace = new.pace / statistics.median(paces) if new.pace is not None and paces else 1.0
+    change, reason = _change(old, new), ""
+    if new.pace is not None and change is not Change.SAME and _change([m.at(new.pace) for m in old], new) is not change:
+        reason = _slow_itself(pace) if change is Change.SLOWER else ""
+        change = Change.UNSURE if change is Change.SLOWER else Change.SAME
+    if change is Change.SLOWER and (new.busy or all(m.busy for m in old)):
+        change, reason = Change.UNSURE, "other programs kept the processors busy"
+    return Row(new.name, new.unit, _short(median), new.median, round(_gain(median, new), 4), change, pace, reason)
+
+
+def _slow_itself(pace: float) -> str:
+    return f"the machine itself ran at {pace:.0%} of its earlier pace"
+
+
+def _gain(median: float, new: Metric) -> float:
+    ratio = new.median / median if median else 1.0
+    if new.better is Better.HIGHER:
+        return ratio - 1
+    return (1 / ratio if ratio else 2.0) - 1
+
+
+def _change(old: Sequence[Metric], new: Metric) -> Change:
+    """Taken as they are: nothing of load or pace."""
     median = statistics.median(m.median for m in old)
     low, high = min(m.low for m in old), max(m.high for m in old)
     ratio = new.median / median if median else 1.0
     few = min(new.n, max(m.n for m in old), len(old)) < FEW
     tolerance = FEW_TOLERANCE if few else TOLERANCE
+    if abs(new.median - median) < SMALL.get(new.unit, 0.0):
+        return Change.SAME
     if new.better is Better.HIGHER:
-        gain = ratio - 1
         worse = new.high < low and ratio < 1 - tolerance
         better = new.low > high and ratio > 1 + tolerance
     else:
-        gain = (1 / ratio if ratio else 2.0) - 1
         worse = new.low > high and ratio > 1 / (1 - tolerance)
         better = new.high < low and ratio < 1 / (1 + tolerance)
-    if abs(new.median - median) < SMALL.get(new.unit, 0.0):
-        worse = better = False
-    change = Change.SLOWER if worse else Change.FASTER if better else Change.SAME
-    if worse and (new.busy or all(m.busy for m in old)):
-        change = Change.UNSURE
-    return Row(new.name, new.unit, _short(median), new.median, round(gain, 4), change)
+    return Change.SLOWER if worse else Change.FASTER if better else Change.SAME
 
 
 def judge(
@@ -161,6 +246,8 @@ def judge(
     """Measured against planned (error: the plan's stated one, as a share), against the cache, against before."""
     findings: list[str] = []
     notes: list[str] = []
+    rows = history.rows if history is not None else ()
+    paces = {row.name: min(row.pace, 1.0) for row in rows}
     for name, planned in predicted.items():
         have = measured.get(name)
         if have is None or planned <= 0:
@@ -168,16 +255,24 @@ def judge(
         ratio = have.median / planned if have.better is Better.HIGHER else planned / have.median
         if ratio < 1 - error:
             sentence = f"{name}: {have.median:,.4g} {have.unit}, planned {planned:,.4g} (the plan states ±{error:.0%})"
-            (notes if have.busy else findings).append(sentence)
+            if have.busy:
+                notes.append(sentence)
+            elif ratio / paces.get(name, 1.0) >= 1 - error:
+                notes.append(f"{sentence}; {_slow_itself(paces[name])}")
+            else:
+                findings.append(sentence)
     hits = measured.get("cache hit ratio")
     if hits is not None and hits.median < MIN_HIT_RATIO:
         findings.append(f"only {hits.median:.0%} of a repeated prompt came from the cache")
-    for row in history.rows if history is not None else ():
+    whole = any(row.name == WHOLE and row.change is Change.SLOWER for row in rows)
+    for row in rows:
         sentence = f"{row.name}: {row.after:,.4g} {row.unit}, before it was {row.before:,.4g} ({row.gain:+.0%})"
+        if row.name == WHOLE:
+            sentence = f"{row.name}: {row.after:.0%} of before"
         if row.change is Change.SLOWER:
             findings.append(f"slower than before: {sentence}")
-        elif row.change is Change.UNSURE:
-            notes.append(f"not judged, other programs kept the processors busy: {sentence}")
+        elif row.change is Change.UNSURE and not whole:
+            notes.append(f"not judged, {row.reason}: {sentence}")
     busy = max((m.load for m in measured.values()), default=0.0)
     if busy > BUSY:
         notes.append(f"other programs used up to {busy:.0%} of the processors meanwhile; figures may be too low")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from llmstack.bench.record import Memory, Run
-from llmstack.judge import Better, Metric, Verdict, metric
+from llmstack.judge import Better, Metric, Sample, Verdict, metric
 
 
 def rate(name: str, *values: float) -> Metric:
-    return metric(name, "tokens/s", Better.HIGHER, values)
+    return metric(name, "tokens/s", Better.HIGHER, [Sample(value) for value in values])
 
 
 def make_run(number: int = 1, *, factor: float = 1.0, model: str = "m", argv: tuple[str, ...] = ("-t", "2")) -> Run:
@@ -16,9 +16,9 @@ def make_run(number: int = 1, *, factor: float = 1.0, model: str = "m", argv: tu
         rate("prefill at 2048", *(value * factor for value in (300.0, 310.0, 305.0))),
         rate("decode at 0", *(value * factor for value in (20.0, 20.4, 20.2))),
         rate("decode at 2048", *(value * factor for value in (17.0, 17.4, 17.2))),
-        metric("first token cold", "s", Better.LOWER, [14.0 / factor]),
-        metric("first token warm", "s", Better.LOWER, [0.5 / factor, 0.6 / factor]),
-        metric("cache hit ratio", "of the prompt", Better.HIGHER, [0.998, 0.997]),
+        metric("first token cold", "s", Better.LOWER, [Sample(14.0 / factor)]),
+        metric("first token warm", "s", Better.LOWER, [Sample(0.5 / factor), Sample(0.6 / factor)]),
+        metric("cache hit ratio", "of the prompt", Better.HIGHER, [Sample(0.998), Sample(0.997)]),
     ]
     return Run(
         prefill_tps=350.0 * factor,

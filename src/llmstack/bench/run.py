@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -15,7 +16,7 @@ from llmstack.bench.memory import memory_use
 from llmstack.bench.modes import SETTINGS, Clock, Mode, Settings
 from llmstack.bench.parallel import parallel
 from llmstack.bench.record import Run, comparable, history, like, new_id, remember
-from llmstack.bench.sample import Sampler, Work
+from llmstack.bench.sample import Sampler, Work, beside
 from llmstack.bench.stream import Client
 from llmstack.deploy import keys, record
 from llmstack.deploy.apply import restart
@@ -26,7 +27,7 @@ from llmstack.detect import calibration
 from llmstack.detect.hardware import detect
 from llmstack.engine.control import EngineClient
 from llmstack.errors import NotSo
-from llmstack.judge import Better, Metric, compare, judge, metric
+from llmstack.judge import WHOLE, Better, Metric, Sample, compare, judge, metric
 from llmstack.paths import Home
 from llmstack.plan.calibrate import Observation
 
@@ -82,7 +83,8 @@ def bench(home: Home, progress: Progress, *, mode: Mode = Mode.NORMAL, with_rest
     tell = _Teller(progress, settings, restart=mode is Mode.FULL if with_restart is None else with_restart)
     with EngineClient(stack.server.url, home.server_key) as engine, _client(home, stack) as client:
         pids = [status.pid for status in supervisor_for(home).status().values() if status.pid]
-        sampler = Sampler(pids, patience_s=settings.patience_s)
+        threads = plan.assignment.threads if plan is not None else 0
+        sampler = Sampler(pids, patience_s=settings.patience_s, pace=beside(threads))
         try:
             _measure(engine, client, sampler, stack, settings, found, tell, clock)
             before = [
@@ -139,7 +141,7 @@ def bench(home: Home, progress: Progress, *, mode: Mode = Mode.NORMAL, with_rest
     )
     remember(home, run)
     if plan is not None and plan.judges and complete:
-        _calibrate(home, plan, found, stack.server.engine)
+        _calibrate(home, plan, observations(plan, found.depths, against.slow_itself), stack.server.engine)
     return run
 
 
@@ -241,18 +243,16 @@ def _first_tokens(
     client: Client, sampler: Sampler, agent: str, settings: Settings, found: _Found, tell: _Teller
 ) -> None:
     tell("the first token of a new conversation, through the proxy")
-    sampler.wait_quiet()
-    sampler.watch.restart()
+    pace = sampler.look()
     cold = client.through_proxy(agent, "Why?")
     found.prompt_tokens, found.agent = cold.prompt_tokens, agent
-    found.others["first token cold"] = metric(
-        "first token cold", "s", Better.LOWER, [cold.seconds], [sampler.watch.others()]
-    )
-    hits: list[float] = []
+    sample = Sample(cold.seconds, sampler.watch.others(), pace)
+    found.others["first token cold"] = metric("first token cold", "s", Better.LOWER, [sample])
+    hits: list[Sample] = []
 
     def again() -> Work:
         warm = client.through_proxy(agent, f"And then? ({len(hits)})")
-        hits.append(warm.hit_ratio)
+        hits.append(Sample(warm.hit_ratio))
         return Work(1, warm.seconds)
 
     tell("the first token of its next turns")
@@ -265,19 +265,16 @@ def _first_tokens(
 def _overhead(client: Client, sampler: Sampler, text: str, settings: Settings, found: _Found, clock: Clock) -> None:
     """The difference of a warm first token with and without the proxy, taken in turns."""
     client.through_proxy(text, "go", max_tokens=1)
-    differences: list[float] = []
-    loads: list[float] = []
+    taken: list[Sample] = []
     deadline = time.perf_counter() + min(settings.cold_s, clock.left_s / 2)
-    while len(differences) < settings.rounds and (len(differences) < 3 or time.perf_counter() < deadline):
-        sampler.wait_quiet(0.5)
-        sampler.watch.restart()
+    while len(taken) < settings.rounds and (len(taken) < 3 or time.perf_counter() < deadline):
+        pace = sampler.look(0.5)
         proxied = client.through_proxy(text, "go", max_tokens=1).seconds
         direct = client.direct(text, "go", max_tokens=1).seconds
-        differences.append((proxied - direct) * 1000)
-        loads.append(sampler.watch.others())
-    load = sorted(loads)[len(loads) // 2]  # a round is shorter than a tick of the processors' clocks
+        taken.append(Sample((proxied - direct) * 1000, sampler.watch.others(), pace))
+    load = statistics.median_high(sample.load for sample in taken)  # a round is shorter than a tick of their clocks
     found.others["proxy overhead"] = metric(
-        "proxy overhead", "ms", Better.LOWER, differences, [load] * len(differences)
+        "proxy overhead", "ms", Better.LOWER, [sample._replace(load=load) for sample in taken]
     )
 
 
@@ -286,7 +283,9 @@ def _after_restart(home: Home, client: Client, found: _Found, tell: _Teller) -> 
     restart(home, ("server",), lambda _: None)
     tell("the first token after the restart")
     again = client.through_proxy(found.agent, "Why?")
-    found.others["first token after restart"] = metric("first token after restart", "s", Better.LOWER, [again.seconds])
+    found.others["first token after restart"] = metric(
+        "first token after restart", "s", Better.LOWER, [Sample(again.seconds)]
+    )
 
 
 def _look_again(
@@ -301,7 +300,7 @@ def _look_again(
 ) -> None:
     """A second look before anything is called slower: the better of both counts."""
     slow = {row.name for row in compare(before, found.metrics).slower}
-    marks = [mark for mark in found.depths.prefill if {f"prefill at {mark}", f"decode at {mark}"} & slow]
+    marks = [mark for mark in found.depths.prefill if {f"prefill at {mark}", f"decode at {mark}", WHOLE} & slow]
     effort = replace(settings.effort, seconds=min(settings.effort.seconds, clock.left_s * 0.6))
     time.sleep(min(PAUSE_S, max(clock.left_s, 0.0) / 4))
     one = found.depths.chunk / min(m.median for m in found.depths.prefill.values())
@@ -329,26 +328,27 @@ def _predictions(plan: Expected, found: _Found) -> dict[str, float]:
     return {name: float(f"{value:.5g}") for name, value in made.items()}
 
 
-def observations(plan: Expected, found: Depths) -> list[Observation]:
-    """Timings for `plan.calibrate.fit`: only those taken while the machine was quiet."""
+def observations(plan: Expected, found: Depths, slow: Set[str] = frozenset()) -> list[Observation]:
+    """Timings for `plan.calibrate.fit`: only those taken while the machine was quiet, and not slow itself."""
     seen = [
         plan.observation(decode=False, tokens=found.chunk, depth=mark, seconds=found.chunk / m.median)
         for mark, m in found.prefill.items()
-        if not m.busy
+        if not m.busy and m.name not in slow
     ]
     seen += [
         plan.observation(decode=True, tokens=1, depth=mark, seconds=1 / m.median)
         for mark, m in found.decode.items()
-        if not m.busy and not plan.assignment.model_guesses  # how many guesses hold says nothing about rates
+        if not m.busy
+        and m.name not in slow
+        and not plan.assignment.model_guesses  # how many guesses hold says nothing about rates
     ]
     return seen
 
 
-def _calibrate(home: Home, plan: Expected, found: _Found, engine: str) -> None:
+def _calibrate(home: Home, plan: Expected, seen: list[Observation], engine: str) -> None:
     """Feeds what was measured to the next plan."""
     from llmstack.plan.calibrate import fit
 
-    seen = observations(plan, found.depths)
     if seen:
         with contextlib.suppress(OSError):
             known = calibration.apply(calibration.read(home, plan.hardware), plan.hardware, engine)

@@ -112,6 +112,7 @@ def show_comparison(before: Run, after: Run, found: Comparison, flags: Sequence[
     for row in found.rows:
         unit = _SHORT.get(row.unit, row.unit)
         word = "" if row.change is Change.SAME else style(row.change.value, _COLOURS[row.change])
+        word += f", {row.reason}" if row.reason else ""
         gain = f"{row.gain:+.0%}"
         show(f"  {row.name:<28}{_number(row.before):>11} {_number(row.after):>11} {unit:<6} {gain:>6}  {word}".rstrip())
     if not found.rows:

@@ -1,11 +1,9 @@
 """Predicted against measured speed, after calibration, on models of other shapes than those it was calibrated with.
 
-    python -m bench.figures.calibration [--out FILE] [--cpu-time]          (from tests/, with PYTHONPATH=.)
+    python -m bench.figures.calibration [--out FILE]                       (from tests/, with PYTHONPATH=.)
 
-By the clock everything is measured as `llmstack bench --calibrate` does it, in rounds over all models. --out: timings
-are kept there, and what it holds already is not measured again. --cpu-time: one thread, and seconds of its processor
-time. On a machine that others keep busy this is the only timing that says something: a single thread never waits for
-another one.
+Everything is measured as `llmstack bench --calibrate` does it, in rounds over all models. --out: timings are kept
+there, and what it holds already is not measured again.
 """
 
 from __future__ import annotations
@@ -14,24 +12,20 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llmstack.bench.calibrate import PROBES, ROUNDS, medians, observe
-from llmstack.bench.depths import CHUNK, Prompts
 from llmstack.bench.probe_model import ProbeShape, write_probe
-from llmstack.bench.scratch import scratch
 from llmstack.detect.bandwidth import ram_read_gbps
 from llmstack.detect.hardware import detect
 from llmstack.detect.model_file import open_model
 from llmstack.engine.find import Engine, EngineKind, Origin, find
 from llmstack.hardware import Cpu, Hardware
 from llmstack.paths import Home
-from llmstack.plan import Facts, Goal, read_facts
-from llmstack.plan.argv import flags
+from llmstack.plan import Facts, read_facts
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.calibrate import Observation, fit, predict_s
 
@@ -40,59 +34,7 @@ TARGETS = (
     ProbeShape("dense, deep", layers=24, d=768, heads=12, kv_heads=4, n_ff=2304),
     ProbeShape("experts", layers=12, d=1024, heads=16, kv_heads=4, n_ff=512, experts=32, experts_used=4),
 )
-DEPTHS = (0, 1536)  # with --cpu-time
-DECODED = 24
-
-
-@dataclass(frozen=True)
-class Clock:
-    """now(pid): s. The wall's, or the processor's time of all threads of a process."""
-
-    name: str
-    now: Callable[[int], float]
-
-
-def _processor_time(pid: int) -> float:
-    """s that all threads of pid ran (/proc/PID/task/TID/schedstat counts ns)."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
-
-
-WALL = Clock("the clock", lambda _: time.perf_counter())
 Take = Callable[[Path], list[Observation]]
-PROCESSOR = Clock("processor time of one thread", _processor_time)
-
-
-def by_processor_time(
-    home: Home, engine: Engine, path: Path, threads: int, clock: Clock, repeats: int
-) -> list[Observation]:
-    """Prefill and decode of one model at DEPTHS, the best of the repeats."""
-    model = open_model(path)
-    facts = read_facts(model.header, path=str(path))
-    a = Assignment(ctx=8192, ngl=0, type_k="f16", type_v="f16", threads=threads)
-    seen = []
-    wanted = (*flags(facts, a, Goal(reasoning="auto")), "-tb", str(threads))
-    with scratch(home, engine, wanted, model_bytes=model.size_bytes) as (client, pid):
-        prompts = Prompts(client)
-        client.complete(prompts.tokens(64), n_predict=2)
-        base: list[int] = []
-
-        def spent(tokens: list[int], n: int) -> float:
-            began = clock.now(pid)
-            client.complete(tokens, n_predict=n)
-            return clock.now(pid) - began
-
-        for depth in DEPTHS:
-            if depth:
-                base = prompts.tokens(depth)
-                client.complete(base, n_predict=1)
-            prefill = min(spent(base + prompts.tokens(CHUNK), 1) for _ in range(repeats))
-            long = min(spent(base + prompts.tokens(4), DECODED + 1) for _ in range(repeats))
-            short = min(spent(base + prompts.tokens(4), 1) for _ in range(repeats))
-            decode = (long - short) / DECODED
-            seen.append(Observation(facts, a, False, CHUNK, depth, prefill))
-            seen.append(Observation(facts, a, True, 1, depth, decode))
-    return seen
 
 
 class Timings:
@@ -148,9 +90,7 @@ def table(hardware: Hardware, calibrated: Hardware, rows: list[tuple[str, Facts,
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--cpu-time", action="store_true")
     parser.add_argument("--engine", type=Path, help="a llama-server to use instead of the embedded engine")
-    parser.add_argument("--repeats", type=int, default=4, help="with --cpu-time")
     parser.add_argument("--out", type=Path, help="where timings are kept")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="llmstack-figures-") as folder:
@@ -162,16 +102,13 @@ def main() -> None:
             else find(home)
         )
         found = detect().hardware
-        threads = 1 if options.cpu_time else found.cpu.physical_cores
+        threads = found.cpu.physical_cores
         ram = replace(found.ram, bandwidth_gbps=ram_read_gbps(threads))
         hardware = Hardware(ram, Cpu(threads, threads, found.cpu.flags))
-        clock = PROCESSOR if options.cpu_time else WALL
-        print(f"engine {engine.name}, {threads} threads, seconds are {clock.name}", flush=True)
+        print(f"engine {engine.name}, {threads} threads", flush=True)
 
         def take(path: Path) -> list[Observation]:
             print(f"  measuring {path.stem}", flush=True)
-            if options.cpu_time:
-                return by_processor_time(home, engine, path, threads, clock, options.repeats)
             return observe(home, engine, hardware, path)
 
         timings = Timings(options.out, root)

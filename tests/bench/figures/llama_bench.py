@@ -69,7 +69,7 @@ def compared(home: Home, engine: Engine, folder: Path, model: Path, threads: int
             return ours(client, Prompts(client))
 
     for number in range(pairs):
-        sampler.wait_quiet(10.0)
+        sampler.look(10.0)
         first = mine() if number % 2 else None
         other = theirs(folder, model, threads)
         found.append((first or mine(), other))

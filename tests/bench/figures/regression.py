@@ -4,8 +4,9 @@
                                                                            (from tests/, with PYTHONPATH=.)
 
 Each try is a real `llmstack bench --quick --json` judged against the same two baseline runs. A try that the bench
-itself calls unusable, because other programs kept the processors busy, is counted apart. --out: tries are appended
-there, and those that it holds already are not taken again, so that the figure can be made in pieces.
+itself does not judge, because other programs kept the processors busy or the machine itself was slow, is counted
+apart. --out: tries are appended there, and those that it holds already are not taken again, so that the figure can
+be made in pieces.
 """
 
 from __future__ import annotations
@@ -59,10 +60,10 @@ class Stack:
 
 
 def judged(run: dict[str, Any]) -> str:
-    """slower, busy (seen as slower, but not judged), or same."""
+    """slower, unsure (seen as slower, but not judged), or same."""
     if any("slower than before" in finding for finding in run["verdict"]["findings"]):
         return "slower"
-    return "busy" if any("not judged" in note for note in run["verdict"]["notes"]) else "same"
+    return "unsure" if any("not judged" in note for note in run["verdict"]["notes"]) else "same"
 
 
 class Kept(Rows):
@@ -81,7 +82,8 @@ def tries(stack: Stack, kept: Kept, model: str, threads: int, count: int) -> Non
         spent = time.monotonic() - began
         load = max(m["load"] for m in run["metrics"].values())
         row = {"model": model, "threads": threads, "judged": judged(run), "seconds": round(spent, 1), "load": load}
-        kept.add({**row, "prefill": run["prefill_tps"], "decode": run["decode_tps"], "verdict": run["verdict"]})
+        speeds = {name: (m["median"], m["pace"]) for name, m in run["metrics"].items()}
+        kept.add({**row, "speeds": speeds, "verdict": run["verdict"]})
         print(
             f"  {number + 1:>2}: {judged(run):<7} {spent:>5.1f} s, prefill {run['prefill_tps']:>9,.0f}, "
             f"decode {run['decode_tps']:>8,.1f} tokens/s, others used up to {load:.0%}",
@@ -91,11 +93,11 @@ def tries(stack: Stack, kept: Kept, model: str, threads: int, count: int) -> Non
 
 
 def table(kept: Kept) -> list[str]:
-    lines = ["| model | threads | tries | called slower | the same | not judged: busy | seconds a run |"]
+    lines = ["| model | threads | tries | called slower | the same | not judged | seconds a run |"]
     lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for model, threads in dict.fromkeys((row["model"], row["threads"]) for row in kept.rows):
         rows = kept.of(model, threads)
-        counts = [sum(row["judged"] == word for row in rows) for word in ("slower", "same", "busy")]
+        counts = [sum(row["judged"] == word for row in rows) for word in ("slower", "same", "unsure")]
         seconds = sorted(row["seconds"] for row in rows)
         lines.append(
             f"| {model} | {threads} | {len(rows)} | {counts[0]} | {counts[1]} | {counts[2]} | "

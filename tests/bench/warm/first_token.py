@@ -9,15 +9,14 @@ request in the proxy, of which the demo's short answer is a small part; the clie
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from warming.claude import plain, run
 from warming.stack import Stack, running
-from warming.talk import events
 
 
 def main(claude: str, model: str | None) -> None:
@@ -41,29 +40,9 @@ def _figures(stack: Stack, claude: str) -> None:
 
 
 def _run(stack: Stack, claude: str, directory: str) -> dict[str, Any]:
-    home = stack.home.parent
-    work = home / directory
-    work.mkdir(exist_ok=True)
-    names = ("ANTHROPIC_MODEL", *(f"ANTHROPIC_DEFAULT_{tier}_MODEL" for tier in ("OPUS", "SONNET", "HAIKU")))
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(home),
-        "ANTHROPIC_BASE_URL": stack.url,
-        "ANTHROPIC_AUTH_TOKEN": stack.token,
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        "DISABLE_TELEMETRY": "1",
-        "DISABLE_AUTOUPDATER": "1",
-        "IS_SANDBOX": "1",
-        "NO_PROXY": "127.0.0.1",
-        **dict.fromkeys(names, "local-model"),
-    }
     # Each run asks something else: the same words would flatter the figure of the second.
     words = f"ping {os.urandom(3).hex()}"
-    log = stack.home / "state" / "logs" / "proxy.log"
-    before = len(events(log, "request"))
-    subprocess.run([claude, "-p", words], env=environment, cwd=work, check=True, capture_output=True, timeout=900)
-    answered = [line for line in events(log, "request")[before:] if line["path"] == "/v1/messages"]
-    return max(answered, key=lambda line: line["tokens_in"])
+    return run([claude, "-p", words], plain(stack.url, stack.token), stack.home, directory)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,11 @@ def test_each_figure_says_how_much_other_programs_used(measured: tuple[Any, Path
     assert all(0 <= m["load"] <= 1 and m["low"] <= m["median"] <= m["high"] for m in metrics.values())
 
 
+def test_each_speed_says_how_fast_the_machine_itself_was_beside_it(measured: tuple[Any, Path]) -> None:
+    metrics = measured[0].json["metrics"]
+    assert all(m["pace"] > 0 for name, m in metrics.items() if name.startswith(("prefill", "decode", "first token")))
+
+
 def test_progress_goes_to_stderr_with_the_time_left(measured: tuple[Any, Path]) -> None:
     assert "left" in measured[0].err and "%" in measured[0].err
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,51 +10,21 @@ from typing import Any
 
 import pytest
 
-from warming.talk import events
+from warming.claude import plain, run
 
 from ..conftest import StackHome
 
 
 def plainly(program: Path, home: StackHome, directory: str, words: str) -> dict[str, Any]:
     """`claude -p` that only has its base URL and its models set."""
-    names = ("ANTHROPIC_MODEL", *(f"ANTHROPIC_DEFAULT_{tier}_MODEL" for tier in ("OPUS", "SONNET", "HAIKU")))
-    environment = {
-        "ANTHROPIC_BASE_URL": home.url,
-        "ANTHROPIC_AUTH_TOKEN": home.token,
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        "NO_PROXY": "127.0.0.1",
-        **dict.fromkeys(names, "local-model"),
-    }
-    return run([str(program), "-p", words], environment, home, directory)
+    return run([str(program), "-p", words], plain(home.url, home.token), home.root, directory)
 
 
 def by_llmstack(program: Path, home: StackHome, directory: str, words: str) -> dict[str, Any]:
     """`llmstack claude -- -p`."""
     environment = {"PATH": f"{program.parent}:{os.environ['PATH']}", "LLMSTACK_HOME": str(home.root)}
     command = [sys.executable, "-m", "llmstack", "claude", "--", "-p", words]
-    return run(command, environment, home, directory)
-
-
-def run(command: list[str], environment: dict[str, str], home: StackHome, directory: str) -> dict[str, Any]:
-    """The log line of the request that the client's main loop made."""
-    work = home.root.parent / directory
-    work.mkdir(exist_ok=True)
-    always = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(home.root.parent),
-        "DISABLE_TELEMETRY": "1",
-        "DISABLE_AUTOUPDATER": "1",
-        "IS_SANDBOX": "1",
-    }
-    log = home.root / "state" / "logs" / "proxy.log"
-    before = len(events(log, "request"))
-    done = subprocess.run(
-        command, env=always | environment, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=150,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    answered = [line for line in events(log, "request")[before:] if "prefix" in line]
-    return max(answered, key=lambda line: line["tokens_in"])
+    return run(command, environment, home.root, directory)
 
 
 @pytest.mark.parametrize("start", [plainly, by_llmstack])

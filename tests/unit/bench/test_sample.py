@@ -17,12 +17,14 @@ class Machine:
         self.now = 0.0
         self.loads = loads
         self.calls = 0
+        self.paces = [100.0]
+
+    def pace(self, seconds: float) -> float:
+        self.now += seconds
+        return self.paces.pop(0) if len(self.paces) > 1 else self.paces[0]
 
     def perf_counter(self) -> float:
         return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
     def work(self, tokens: float, takes: float) -> Callable[[], Work]:
         def run() -> Work:
@@ -47,7 +49,7 @@ class Watch:
 def make(monkeypatch: pytest.MonkeyPatch, loads: list[float], patience_s: float = 0.0) -> tuple[Machine, Sampler]:
     machine = Machine(loads)
     monkeypatch.setattr(sample, "time", machine)
-    sampler = Sampler([], patience_s=patience_s)
+    sampler = Sampler([], patience_s=patience_s, pace=machine.pace)
     sampler.watch = Watch(machine)  # type: ignore[assignment]
     return machine, sampler
 
@@ -65,7 +67,7 @@ def test_short_work_is_taken_together_until_clocks_can_tell(monkeypatch: pytest.
 
 
 def test_busy_samples_are_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine, sampler = make(monkeypatch, [0.9, 0.9, 0.0])
+    machine, sampler = make(monkeypatch, [0.0, 0.9, 0.0, 0.9, 0.0])  # a look and a sample, in turns
     found = sampler.rate("x", machine.work(100, 0.5), repeats=3, seconds=60)
     assert machine.calls == 5 and not found.busy
 
@@ -85,5 +87,11 @@ def test_time_that_is_up_ends_it_after_one_sample(monkeypatch: pytest.MonkeyPatc
 def test_waiting_for_quiet_stays_within_its_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     machine, sampler = make(monkeypatch, [0.9], patience_s=2.0)
     for _ in range(10):
-        sampler.wait_quiet()
-    assert machine.now <= 2.5
+        sampler.look()
+    assert machine.now <= 2.0 + 10 * 0.1 + 1e-6
+
+
+def test_a_metric_carries_the_median_pace_of_the_machine_beside_its_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, sampler = make(monkeypatch, [0.0])
+    machine.paces = [100.0, 60.0, 62.0]
+    assert sampler.rate("x", machine.work(100, 0.5), repeats=3, seconds=60).pace == 62.0
