@@ -167,35 +167,37 @@ def compare(before: Sequence[Mapping[str, Metric]], after: Mapping[str, Metric])
 
 
 def _whole(before: Sequence[Mapping[str, Metric]], after: Mapping[str, Metric]) -> Row | None:
-    """The geometric mean of all speeds that were measured in quiet, at the machine's pace of now: its noise is a
-    fraction of a single one's, so that it needs no third run before. None where there are fewer than two speeds."""
+    """All speeds that were measured in quiet, as one: its noise is a fraction of a single one's, so that TOLERANCE is
+    enough after one run, and it may be judged at the machine's pace of now. None for fewer than two speeds."""
     runs = [{name: m for name, m in run.items() if m.unit == "tokens/s" and not m.busy} for run in (*before, after)]
     names = {name for name in runs[-1] if any(name in run for run in runs[:-1])}
     olds = [{name: run[name] for name in names & run.keys()} for run in runs[:-1] if names & run.keys()]
     if len(names) < 2:
         return None
     new = {name: runs[-1][name] for name in names}
-    plain = _together(olds, new)
-    even = _together([{name: m.at(new[name].pace or m.pace or 1.0) for name, m in old.items()} for old in olds], new)
-    pace = plain[0] / even[0]
-    change, reason = plain[1], ""
-    if change is not even[1]:
-        reason = _slow_itself(pace) if change is Change.SLOWER else ""
-        change = Change.UNSURE if change is Change.SLOWER else Change.SAME
-    return Row(WHOLE, "of before", 1.0, _short(plain[0]), round(plain[0] - 1, 4), change, round(pace, 3), reason)
+    plain, plain_olds = _together(olds, new)
+    even, even_olds = _together(
+        [{name: m.at(new[name].pace or m.pace or 1.0) for name, m in old.items()} for old in olds], new
+    )
+    pace, reason, change = plain / even, "", Change.SAME
+    if even < min(1 - TOLERANCE, *even_olds) and plain < max(plain_olds) * (1 - TOLERANCE):
+        change = Change.SLOWER
+    elif plain < min(1 - TOLERANCE, *plain_olds):
+        change, reason = Change.UNSURE, _slow_itself(pace)
+    elif even > max(1 + TOLERANCE, *even_olds) and plain > min(plain_olds) * (1 + TOLERANCE):
+        change = Change.FASTER
+    shown = plain if change is Change.UNSURE else even
+    return Row(WHOLE, "of before", 1.0, _short(shown), round(shown - 1, 4), change, round(pace, 3), reason)
 
 
-def _together(olds: Sequence[Mapping[str, Metric]], new: Mapping[str, Metric]) -> tuple[float, Change]:
-    """The new run's geometric mean over that of the middle of the old ones, and what that is called."""
+def _together(olds: Sequence[Mapping[str, Metric]], new: Mapping[str, Metric]) -> tuple[float, list[float]]:
+    """Geometric means of the new run's speeds, and of each old one's, over the middle of the old ones."""
     middle = {name: statistics.median(old[name].median for old in olds if name in old) for name in new}
 
     def mean(run: Mapping[str, Metric]) -> float:
         return statistics.geometric_mean([max(m.median, 1e-9) / max(middle[name], 1e-9) for name, m in run.items()])
 
-    means, found = [mean(old) for old in olds], mean(new)
-    if found < min(1 - TOLERANCE, *means):
-        return found, Change.SLOWER
-    return found, Change.FASTER if found > max(1 + TOLERANCE, *means) else Change.SAME
+    return mean(new), [mean(old) for old in olds]
 
 
 def _row(old: Sequence[Metric], new: Metric) -> Row:
@@ -213,6 +215,10 @@ def _row(old: Sequence[Metric], new: Metric) -> Row:
 
 def _slow_itself(pace: float) -> str:
     return f"the machine itself ran at {pace:.0%} of its earlier pace"
+
+
+def _at_pace(row: Row) -> str:
+    return "" if row.change is Change.UNSURE or row.pace == 1.0 else ", at the machine's pace of now"
 
 
 def _gain(median: float, new: Metric) -> float:
@@ -268,7 +274,7 @@ def judge(
     for row in rows:
         sentence = f"{row.name}: {row.after:,.4g} {row.unit}, before it was {row.before:,.4g} ({row.gain:+.0%})"
         if row.name == WHOLE:
-            sentence = f"{row.name}: {row.after:.0%} of before"
+            sentence = f"{row.name}: {row.after:.0%} of before" + _at_pace(row)
         if row.change is Change.SLOWER:
             findings.append(f"slower than before: {sentence}")
         elif row.change is Change.UNSURE and not whole:
