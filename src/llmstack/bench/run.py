@@ -16,7 +16,7 @@ from llmstack.bench.memory import memory_use
 from llmstack.bench.modes import SETTINGS, Clock, Mode, Settings
 from llmstack.bench.parallel import parallel
 from llmstack.bench.record import Run, comparable, history, like, new_id, remember
-from llmstack.bench.sample import Sampler, Work, beside
+from llmstack.bench.sample import Pace, Sampler, Work, beside, unpaced
 from llmstack.bench.stream import Client
 from llmstack.deploy import keys, record
 from llmstack.deploy.apply import restart
@@ -83,8 +83,7 @@ def bench(home: Home, progress: Progress, *, mode: Mode = Mode.NORMAL, with_rest
     tell = _Teller(progress, settings, restart=mode is Mode.FULL if with_restart is None else with_restart)
     with EngineClient(stack.server.url, home.server_key) as engine, _client(home, stack) as client:
         pids = [status.pid for status in supervisor_for(home).status().values() if status.pid]
-        threads = plan.assignment.threads if plan is not None else 0
-        sampler = Sampler(pids, patience_s=settings.patience_s, pace=beside(threads))
+        sampler = Sampler(pids, patience_s=settings.patience_s, pace=_pace(plan))
         try:
             _measure(engine, client, sampler, stack, settings, found, tell, clock)
             before = [
@@ -173,6 +172,12 @@ class _Teller:
         """The depths may have taken less than they were allowed: what is left is known better now."""
         spent = time.perf_counter() - self._began
         self._total = spent + settings.cold_s / 2 + settings.rounds * 0.1 + 15.0 * self.restart
+
+
+def _pace(plan: Expected | None) -> Pace:
+    if plan is None:
+        return beside()
+    return beside(plan.assignment.threads) if plan.on_processors else unpaced
 
 
 def _client(home: Home, stack: Stack) -> Client:

@@ -42,6 +42,11 @@ def beside(threads: int = 0) -> Pace:
     return partial(pace, min(threads or cores, cores))
 
 
+def unpaced(seconds: float) -> None:
+    """For an engine whose speed the processors' pace says nothing about: on devices alone."""
+    time.sleep(seconds)
+
+
 class Sampler:
     """patience_s: what all waiting for quiet may cost together; beyond it there is one look before each sample."""
 

@@ -29,6 +29,13 @@ class Expected:
         return self.facts.size_bytes >= SMALLEST
 
     @property
+    def on_processors(self) -> bool:
+        """Whether this machine's processors compute a part of the model, and not its devices alone."""
+        a = self.assignment
+        whole = bool(self.hardware.devices) and a.ngl > self.facts.n_layer_all
+        return not whole or a.nkvo or bool(a.ncmoe or a.ncffn)
+
+    @property
     def error(self) -> float:
         """The plan's stated error, as a share."""
         return stated_error(self.hardware)

@@ -95,3 +95,12 @@ def test_a_metric_carries_the_median_pace_of_the_machine_beside_its_samples(monk
     machine, sampler = make(monkeypatch, [0.0])
     machine.paces = [100.0, 60.0, 62.0]
     assert sampler.rate("x", machine.work(100, 0.5), repeats=3, seconds=60).pace == 62.0
+
+
+def test_an_engine_on_devices_alone_is_sampled_without_the_processors_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, sampler = make(monkeypatch, [0.0])
+    monkeypatch.setattr(machine, "sleep", lambda seconds: machine.work(0, seconds)(), raising=False)
+    alone = Sampler([], patience_s=0.0, pace=sample.unpaced)
+    alone.watch = sampler.watch
+    found = alone.rate("x", machine.work(100, 0.5), repeats=3, seconds=60)
+    assert found.median == 200.0 and found.pace is None
