@@ -13,7 +13,7 @@ from llmstack.render.output import show, style
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 20
-_SHORT = {"tokens/s": "tok/s", "of the prompt": ""}
+_SHORT = {"tokens/s": "tok/s", "of the prompt": "", "of before": "×"}
 _COLOURS = {Change.SLOWER: "red", Change.FASTER: "green", Change.UNSURE: "yellow", Change.SAME: "white"}
 
 
