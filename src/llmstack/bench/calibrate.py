@@ -2,9 +2,9 @@
 
 Three models are written on the spot (about 450 MB; one token reads more of each than most processors' caches hold;
 removed afterwards): two dense ones, wide and deep, and a mixture of experts. The engine in use runs each on the CPU at
-two depths, all of them in ROUNDS, because a machine's speed drifts within minutes; `plan.calibrate.fit` finds the rates
-that explain all of it. A card's own rates are learned from the deployed model instead: one this small could not keep a
-card busy.
+two depths, all of them in ROUNDS and brought to one pace, because a machine's speed drifts within minutes;
+`plan.calibrate.fit` finds the rates that explain all of it. A card's own rates are learned from the deployed model
+instead: one this small could not keep a card busy.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from llmstack.bench.depths import Effort, measure
 from llmstack.bench.probe_model import ProbeShape, write_probe
@@ -39,7 +40,7 @@ PROBES = (
     ProbeShape("probe-experts", layers=8, d=1024, heads=16, kv_heads=4, n_ff=768, experts=24, experts_used=4),
 )
 DEPTHS = (0, 3072)
-ROUNDS = 2
+ROUNDS = 3
 EFFORT = Effort(repeats=3, decode_tokens=32, seconds=40.0)
 CONTEXT = 8192
 
@@ -59,14 +60,14 @@ def calibrate(home: Home, progress: Callable[[str], None], probes: Sequence[Prob
     engine = find(home)
     hardware = for_engine(detect(), engine).hardware
     known = calibration.apply(calibration.ensure(home, hardware), hardware, "")
-    taken: list[Observation] = []
+    taken: list[Timing] = []
     with tempfile.TemporaryDirectory(prefix="llmstack-probe-") as folder:
         for turn in range(ROUNDS):
             for number, shape in enumerate(probes, start=1):
                 progress(f"round {turn + 1} of {ROUNDS}, model {number} of {len(probes)}: {shape.name}")
                 path = write_probe(shape, Path(folder) / f"{shape.name}.gguf")
                 taken += observe(home, engine, hardware, path)
-    seen = medians(taken)
+    seen = even(taken)
     if not seen:
         raise NotSo(
             "the machine was never quiet while it was measured",
@@ -96,15 +97,24 @@ def calibrate(home: Home, progress: Callable[[str], None], probes: Sequence[Prob
     return Calibrated(tuple(lines), len(seen), measured.error or 0.0, fitted)
 
 
-def medians(taken: Sequence[Observation]) -> list[Observation]:
-    """One timing of each work instead of several."""
+class Timing(NamedTuple):
+    """One timing, and the machine's pace beside it (detect.pace; None: not taken)."""
+
+    observation: Observation
+    pace: float | None
+
+
+def even(taken: Sequence[Timing]) -> list[Observation]:
+    """One timing of each work instead of several, all of them at the middle of the machine's paces."""
+    usual = statistics.median([pace for _, pace in taken if pace] or [1.0])
     groups: dict[tuple[str, bool, int, int], list[Observation]] = {}
-    for one in taken:
-        groups.setdefault((one.facts.path, one.decode, one.tokens, one.depth), []).append(one)
+    for one, pace in taken:
+        at_usual = replace(one, seconds=one.seconds * (pace or usual) / usual)
+        groups.setdefault((one.facts.path, one.decode, one.tokens, one.depth), []).append(at_usual)
     return [replace(same[0], seconds=statistics.median(one.seconds for one in same)) for same in groups.values()]
 
 
-def observe(home: Home, engine: Engine, hardware: Hardware, path: Path) -> list[Observation]:
+def observe(home: Home, engine: Engine, hardware: Hardware, path: Path) -> list[Timing]:
     """Prefill and decode of one model by threads, at DEPTHS; quiet timings only."""
     model = open_model(path)
     facts = read_facts(model.header, path=str(path))
@@ -116,7 +126,7 @@ def observe(home: Home, engine: Engine, hardware: Hardware, path: Path) -> list[
         threads=hardware.cpu.physical_cores,
         has_gpu=bool(hardware.devices),
     )
-    seen: list[Observation] = []
+    seen: list[Timing] = []
     wanted = flags(facts, a, Goal(reasoning="auto"))
     with scratch(home, engine, wanted, model_bytes=model.size_bytes) as (client, pid):
         found = measure(client, Sampler([pid], patience_s=40.0), DEPTHS, EFFORT, lambda _: None)
@@ -124,5 +134,5 @@ def observe(home: Home, engine: Engine, hardware: Hardware, path: Path) -> list[
         for depth, metric in metrics.items():
             tokens = 1 if decode else found.chunk
             if not metric.busy:
-                seen.append(Observation(facts, a, decode, tokens, depth, tokens / metric.median))
+                seen.append(Timing(Observation(facts, a, decode, tokens, depth, tokens / metric.median), metric.pace))
     return seen

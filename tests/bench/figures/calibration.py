@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llmstack.bench.calibrate import PROBES, ROUNDS, medians, observe
+from llmstack.bench.calibrate import PROBES, ROUNDS, Timing, even, observe
 from llmstack.bench.probe_model import ProbeShape, write_probe
 from llmstack.detect.bandwidth import ram_read_gbps
 from llmstack.detect.hardware import detect
@@ -34,7 +34,7 @@ TARGETS = (
     ProbeShape("dense, deep", layers=24, d=768, heads=12, kv_heads=4, n_ff=2304),
     ProbeShape("experts", layers=12, d=1024, heads=16, kv_heads=4, n_ff=512, experts=32, experts_used=4),
 )
-Take = Callable[[Path], list[Observation]]
+Take = Callable[[Path], list[Timing]]
 
 
 class Timings:
@@ -50,16 +50,16 @@ class Timings:
         if name in self._known:
             return
         found = take(self._file(shape))
-        self._known[name] = [[o.decode, o.tokens, o.depth, o.seconds] for o in found]
+        self._known[name] = [[o.decode, o.tokens, o.depth, o.seconds, pace] for o, pace in found]
         if self._path:
             self._path.write_text(json.dumps(self._known))
 
-    def of(self, shape: ProbeShape, threads: int) -> list[Observation]:
+    def of(self, shape: ProbeShape, threads: int) -> list[Timing]:
         path = self._file(shape)
         facts = read_facts(open_model(path).header, path=str(path))
         a = Assignment(ctx=8192, ngl=0, type_k="f16", type_v="f16", threads=threads)
         rounds = [timings for name, timings in self._known.items() if name.startswith(f"{shape.name}, round")]
-        return medians([Observation(facts, a, *timing) for timings in rounds for timing in timings])
+        return [Timing(Observation(facts, a, *work), pace) for timings in rounds for *work, pace in timings]
 
     def _file(self, shape: ProbeShape) -> Path:
         return write_probe(shape, self._folder / f"{shape.name.replace(', ', '-')}.gguf")
@@ -115,10 +115,12 @@ def main() -> None:
         for turn in range(ROUNDS):
             for shape in (*PROBES, *TARGETS):
                 timings.take(shape, turn, take)
-        seen = [o for shape in PROBES for o in timings.of(shape, threads)]
+        everything = even([timing for shape in (*PROBES, *TARGETS) for timing in timings.of(shape, threads)])
+        probes = {shape.name for shape in PROBES}
+        seen = [o for o in everything if o.facts.name in probes]
         calibrated = fit(hardware, seen, engine=engine.name)
         print(calibrated.measured, flush=True)
-        rows = [(shape.name, o.facts, o) for shape in TARGETS for o in timings.of(shape, threads)]
+        rows = [(o.facts.name, o.facts, o) for o in everything if o.facts.name not in probes]
         own = [(o.facts.name, o.facts, o) for o in seen]
         print("\n".join(["", "what it was calibrated with:", *table(hardware, calibrated, own), ""]))
         print("\n".join(table(hardware, calibrated, rows)))
