@@ -169,9 +169,9 @@ def test_all_speeds_a_quarter_slower_are_a_regression_though_none_is_by_itself_a
     assert finding == f"slower than before: prefill and decode together: {whole(before, after).after:.0%} of before"
 
 
-def test_of_300_unchanged_runs_with_a_drift_of_7_percent_in_each_speed_two_in_a_hundred_look_slower_together() -> None:
+def test_of_300_unchanged_runs_with_a_drift_of_a_tenth_in_each_speed_two_in_a_hundred_look_slower_together() -> None:
     rng = random.Random(6)
-    runs = [([speeds(rng, 100, 0.07), speeds(rng, 100, 0.07)], speeds(rng, 100, 0.07)) for _ in range(300)]
+    runs = [([speeds(rng, 100, 0.1), speeds(rng, 100, 0.1)], speeds(rng, 100, 0.1)) for _ in range(300)]
     assert sum(whole(*run).change is Change.SLOWER for run in runs) <= 6  # each of them is looked at twice more
 
 

@@ -23,7 +23,9 @@ def plain(url: str, token: str) -> dict[str, str]:
     }
 
 
-def run(command: list[str], environment: dict[str, str], root: Path, directory: str) -> dict[str, Any]:
+def run(
+    command: list[str], environment: dict[str, str], root: Path, directory: str, *, timeout_s: float = 150
+) -> dict[str, Any]:
     """The log line of the request that the client's main loop made.
 
     root: the stack's LLMSTACK_HOME; beside it lie the client's own home and the directory that it works in.
@@ -41,7 +43,7 @@ def run(command: list[str], environment: dict[str, str], root: Path, directory: 
     before = len(events(log, "request"))
     done = subprocess.run(
         command, env=always | environment, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=900,
+        timeout=timeout_s,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     answered = [line for line in events(log, "request")[before:] if "prefix" in line]

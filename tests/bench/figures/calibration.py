@@ -107,7 +107,7 @@ def main() -> None:
         hardware = Hardware(ram, Cpu(threads, threads, found.cpu.flags))
         print(f"engine {engine.name}, {threads} threads", flush=True)
 
-        def take(path: Path) -> list[Observation]:
+        def take(path: Path) -> list[Timing]:
             print(f"  measuring {path.stem}", flush=True)
             return observe(home, engine, hardware, path)
 

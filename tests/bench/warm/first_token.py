@@ -42,7 +42,7 @@ def _figures(stack: Stack, claude: str) -> None:
 def _run(stack: Stack, claude: str, directory: str) -> dict[str, Any]:
     # Each run asks something else: the same words would flatter the figure of the second.
     words = f"ping {os.urandom(3).hex()}"
-    return run([claude, "-p", words], plain(stack.url, stack.token), stack.home, directory)
+    return run([claude, "-p", words], plain(stack.url, stack.token), stack.home, directory, timeout_s=900)
 
 
 if __name__ == "__main__":
