@@ -11,10 +11,11 @@ SHELL = {
     "description": "Runs a command.",
     "input_schema": {
         "type": "object",
+        # one value each: whatever tokens the model spells a call with, all its calls say the same
         "properties": {
-            "command": {"type": "string", "enum": ["make", "make check"]},
-            "timeout": {"type": "string", "enum": ["5000", "60000"]},
-            "description": {"type": "string", "enum": ["builds it", "checks it"]},
+            "command": {"type": "string", "enum": ["cd /work && make"]},
+            "timeout": {"type": "string", "enum": ["5000"]},
+            "description": {"type": "string", "enum": ["builds it"]},
         },
         "required": ["command", "timeout", "description"],
     },
@@ -22,9 +23,9 @@ SHELL = {
 
 
 def rewritten(call: dict[str, Any]) -> dict[str, Any]:
-    """As Claude Code does: the keys in another order, a number instead of its digits."""
-    keys = sorted(call["input"], reverse=True)
-    return {**call, "input": {k: int(v) if (v := call["input"][k]).isdigit() else v for k in keys}}
+    """As Claude Code does: the keys in another order, a number instead of its digits, no step into its own folder."""
+    values = {key: call["input"][key].removeprefix("cd /work && ") for key in sorted(call["input"], reverse=True)}
+    return {**call, "input": {key: int(value) if value.isdigit() else value for key, value in values.items()}}
 
 
 class Session:
@@ -37,7 +38,7 @@ class Session:
 
     def turn(self) -> Answer:
         forced = {"type": "any", "disable_parallel_tool_use": True}
-        answer = self.talker.ask(*self.turns, max_tokens=120, tools=[SHELL], tool_choice=forced)
+        answer = self.talker.ask(*self.turns, max_tokens=240, tools=[SHELL], tool_choice=forced)
         [call] = [block for block in answer.content if block["type"] == "tool_use"]
         sent = rewritten(call) if self.rewrites else call
         assert not self.rewrites or (list(sent["input"]) != list(call["input"]) and sent["input"] != call["input"])
@@ -47,6 +48,6 @@ class Session:
         return answer
 
 
-def new_tokens(answer: Answer, before: Answer) -> int:
-    """Of the prompt: what neither the last prompt nor the last answer held."""
-    return answer.total - before.total - before.output
+def added(answer: Answer, before: Answer) -> int:
+    """Tokens of the last answer and of what was said to it, as the server was sent them."""
+    return answer.total - before.total
