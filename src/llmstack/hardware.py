@@ -50,8 +50,8 @@ class Measured:
     read_gbps, expert_read_gbps: what threads reach while they read dense weights and experts (GB/s). cache_read_gbps:
     the same of an f16 cache, once for each query head, with plan.speed.CELL_VALUES for each cell. dense_gflops,
     expert_gflops, attention_gflops: prefill on the CPU; value_gops: 10^9 values/s between its matrix products.
-    pass_s: fixed seconds of each block in each forward pass. error: the share by which predictions missed what was
-    measured.
+    pass_s: fixed seconds of each block in each forward pass; expert_pass_s: more of one with experts (routing, and a
+    short matrix for each expert). error: the share by which predictions missed what was measured.
     """
 
     read_gbps: float | None = None
@@ -62,6 +62,7 @@ class Measured:
     attention_gflops: float | None = None
     value_gops: float | None = None
     pass_s: float | None = None
+    expert_pass_s: float | None = None
     error: float | None = None
     engine: str = ""
 

@@ -1,8 +1,8 @@
 """Measures this machine's rates with small models of known shapes, and gives them to the planner.
 
-Three models are written on the spot (about 450 MB; one token reads more of each than most processors' caches hold;
-removed afterwards): two dense ones, wide and deep, and a mixture of experts. The engine in use runs each on the CPU at
-two depths, all of them in ROUNDS and brought to one pace, because a machine's speed drifts within minutes;
+Four models are written on the spot (about 600 MB; one token reads more of each than most processors' caches hold;
+removed afterwards): two dense ones, wide and deep, and two with experts, wide and narrow. The engine in use runs each
+on the CPU, all of them in ROUNDS and brought to one pace, because a machine's speed drifts within minutes;
 `plan.calibrate.fit` finds the rates that explain all of it. A card's own rates are learned from the deployed model
 instead: one this small could not keep a card busy.
 """
@@ -38,10 +38,10 @@ PROBES = (
     ProbeShape("probe-wide", layers=8, d=1536, heads=12, kv_heads=4, n_ff=4096, head_dim=128),
     ProbeShape("probe-deep", layers=28, d=512, heads=8, kv_heads=4, n_ff=2048),
     ProbeShape("probe-experts", layers=8, d=1024, heads=16, kv_heads=4, n_ff=768, experts=24, experts_used=4),
+    ProbeShape("probe-narrow", layers=24, d=512, heads=8, kv_heads=4, n_ff=256, experts=16, experts_used=8),
 )
-DEPTHS = (0, 3072)
-ROUNDS = 3
-EFFORT = Effort(repeats=3, decode_tokens=32, seconds=40.0)
+ROUNDS: tuple[tuple[int, ...], ...] = ((0, 3072), (0,), (0, 3072), (0,), (0, 3072), (0,))  # depths that each visits
+EFFORT = Effort(repeats=3, decode_tokens=32, seconds=60.0)
 CONTEXT = 8192
 
 
@@ -62,11 +62,11 @@ def calibrate(home: Home, progress: Callable[[str], None], probes: Sequence[Prob
     known = calibration.apply(calibration.ensure(home, hardware), hardware, "")
     taken: list[Timing] = []
     with tempfile.TemporaryDirectory(prefix="llmstack-probe-") as folder:
-        for turn in range(ROUNDS):
+        for turn, depths in enumerate(ROUNDS, start=1):
             for number, shape in enumerate(probes, start=1):
-                progress(f"round {turn + 1} of {ROUNDS}, model {number} of {len(probes)}: {shape.name}")
+                progress(f"round {turn} of {len(ROUNDS)}, model {number} of {len(probes)}: {shape.name}")
                 path = write_probe(shape, Path(folder) / f"{shape.name}.gguf")
-                taken += observe(home, engine, hardware, path)
+                taken += observe(home, engine, hardware, path, depths)
     seen = even(taken)
     if not seen:
         raise NotSo(
@@ -87,6 +87,7 @@ def calibrate(home: Home, progress: Callable[[str], None], probes: Sequence[Prob
         ("attention on the CPU", measured.attention_gflops or 0.0, "GFLOP/s"),
         ("values between matrix products", measured.value_gops or 0.0, "G/s"),
         ("fixed time of a block", (measured.pass_s or 0.0) * 1e6, "µs"),
+        ("more of one with experts", (measured.expert_pass_s or 0.0) * 1e6, "µs"),
     ]
     for device in fitted.devices:
         lines += [
@@ -114,8 +115,8 @@ def even(taken: Sequence[Timing]) -> list[Observation]:
     return [replace(same[0], seconds=statistics.median(one.seconds for one in same)) for same in groups.values()]
 
 
-def observe(home: Home, engine: Engine, hardware: Hardware, path: Path) -> list[Timing]:
-    """Prefill and decode of one model by threads, at DEPTHS; quiet timings only."""
+def observe(home: Home, engine: Engine, hardware: Hardware, path: Path, depths: Sequence[int]) -> list[Timing]:
+    """Prefill and decode of one model by threads, at these depths; quiet timings only."""
     model = open_model(path)
     facts = read_facts(model.header, path=str(path))
     a = Assignment(
@@ -129,7 +130,7 @@ def observe(home: Home, engine: Engine, hardware: Hardware, path: Path) -> list[
     seen: list[Timing] = []
     wanted = flags(facts, a, Goal(reasoning="auto"))
     with scratch(home, engine, wanted, model_bytes=model.size_bytes) as (client, pid):
-        found = measure(client, Sampler([pid], patience_s=40.0), DEPTHS, EFFORT, lambda _: None)
+        found = measure(client, Sampler([pid], patience_s=40.0), depths, EFFORT, lambda _: None)
     for decode, metrics in ((False, found.prefill), (True, found.decode)):
         for depth, metric in metrics.items():
             tokens = 1 if decode else found.chunk

@@ -18,6 +18,7 @@ from llmstack.plan.memory import Estimator
 from llmstack.plan.speed import Speed
 
 PRIOR = 0.05  # how stiffly a rate keeps to its old value: a measurement weighs 20 times as much
+ONE_RAM = 0.3  # how stiffly experts' reading keeps to dense weights': both come from the same memory
 STEPS = 25
 BOUND = 1.0  # the most a rate may change in one step, as a logarithm
 ASSUMED_ERROR = 0.5  # of a plan on a machine where nothing was measured
@@ -75,6 +76,7 @@ def fit(hardware: Hardware, observations: Sequence[Observation], *, engine: str 
     if not observations:
         return hardware
     names = _names(hardware, on_gpu=any(o.assignment.ngl > 0 for o in observations))
+    read, expert_read = names.index((-1, "read_gbps")), names.index((-1, "expert_read_gbps"))
     start = [math.log(value) for value in _values(hardware, observations[0].facts, names)]
     models = [(o, _estimator(o.facts, hardware, o.drafter)) for o in observations]
 
@@ -87,7 +89,8 @@ def fit(hardware: Hardware, observations: Sequence[Observation], *, engine: str 
                 speed.token_s(o.assignment, o.depth) if o.decode else speed.prefill_s(o.assignment, o.tokens, o.depth)
             )
             misses.append(math.log(expected / o.seconds))
-        return misses + [PRIOR * (here - there) for here, there in zip(point, start, strict=True)]
+        apart = ONE_RAM * (point[expert_read] - point[read])
+        return [*misses, apart, *(PRIOR * (here - there) for here, there in zip(point, start, strict=True))]
 
     point = _least_squares(residuals, start)
     misses = sorted(abs(miss) for miss in residuals(point)[: len(observations)])
@@ -106,6 +109,7 @@ _CPU = (
     "attention_gflops",
     "value_gops",
     "pass_s",
+    "expert_pass_s",
 )
 _DEVICE = ("bandwidth_gbps", "compute_tflops", "link_gbps")
 
@@ -127,6 +131,7 @@ def _values(hardware: Hardware, facts: Facts, names: Sequence[tuple[int, str]]) 
         "attention_gflops": rates.attention,
         "value_gops": rates.values,
         "pass_s": rates.pass_s or _PASS_S,
+        "expert_pass_s": rates.expert_pass_s or _PASS_S,
     }
     return [cpu[n] if index < 0 else getattr(card_of(hardware.devices[index]), n) for index, n in names]
 

@@ -79,7 +79,7 @@ class Predicted:
 
 @dataclass(frozen=True, slots=True)
 class CpuRates:
-    """What threads reach: GB/s while reading, GFLOP/s in prefill, 10^9 values/s, and s per block of each pass."""
+    """What threads reach: GB/s reading, GFLOP/s in prefill, 10^9 values/s; s per block of a pass, more with experts."""
 
     read: float
     expert_read: float
@@ -89,6 +89,11 @@ class CpuRates:
     attention: float
     values: float
     pass_s: float
+    expert_pass_s: float
+
+    def fixed_s(self, experts: bool) -> float:
+        """Of one block in one forward pass."""
+        return self.pass_s + self.expert_pass_s * experts
 
 
 def cpu_rates(measured: Measured | None, read: float, gflops: float, cores: int) -> CpuRates:
@@ -105,6 +110,7 @@ def cpu_rates(measured: Measured | None, read: float, gflops: float, cores: int)
         attention=m.attention_gflops or dense / 2,
         values=m.value_gops or CORE_VALUES * cores,
         pass_s=m.pass_s or 0.0,
+        expert_pass_s=m.expert_pass_s or 0.0,
     )
 
 
@@ -201,10 +207,10 @@ class Speed:
                 continue
             cpu_bytes += block.rest + block.dense
             expert_bytes += block.experts * facts.expert_share * widen
-            if block.k_width:  # threads read K and V once for each query head, not once for each group
+            if block.k_width:  # from memory once for each group of heads, then passed over by each query head
                 attended += live
                 passed += self._as_f16(a, live) * block.heads / block.k_width * (value * block.head_dim + CELL_VALUES)
-            syncs += self.rates.pass_s
+            syncs += self.rates.fixed_s(block.experts > 0)
         for (low, high), card in zip(ranges, self.cards, strict=True):
             gpu, kv, blocks = 0.0, 0.0, 0
             for il in range(low, min(high, n)):
@@ -241,7 +247,7 @@ class Speed:
         else:
             syncs += SPLIT_SYNC_S * (start > 0) + SPLIT_SYNC_S * max(len([r for r in ranges if r[0] < r[1]]) - 1, 0)
         rates = self.rates
-        host_kv += max(passed / rates.cache_read, attended / rates.read)
+        host_kv += passed / rates.cache_read + attended / rates.read
         cpu, experts = cpu_bytes / rates.read, expert_bytes / rates.expert_read
         if tokens > 1:  # several tokens at once: threads may be busy computing longer than reading
             cpu = max(cpu, tokens * cpu_bytes * self._flops_per_byte / rates.dense)
@@ -308,21 +314,20 @@ class Speed:
 
     def _cpu_prefill_s(self, a: Assignment, tokens: int, depth: int) -> float:
         share = self.facts.expert_share
-        dense = experts = attention = values = 0.0
-        blocks = 0
+        dense = experts = attention = values = fixed = 0.0
         seen = self._seen(a, depth + tokens / 2)
         for block in self.facts.blocks:
             if block.draft:
                 continue
-            blocks += 1
             dense += (block.rest + block.dense) * self._flops_per_byte
             experts += block.experts * share * self._flops_per_byte
             wide = block.ff + block.shared_ff + block.ffe * self.facts.n_expert_used
             values += 6 * self.facts.n_embd + 3 * wide
+            fixed += self.rates.fixed_s(block.experts > 0)
             if block.k_width:
                 attention += 4.0 * seen[block.kind] * block.heads * (block.head_dim + ROW_VALUES)
         rates = self.rates
         attention *= on_threads(a).prefill
         each = dense / rates.dense + experts / rates.expert + attention / rates.attention + values / rates.values
         passes = -(-tokens // max(min(a.ubatch, a.batch), 1))
-        return tokens * each / 1e9 + passes * blocks * rates.pass_s
+        return tokens * each / 1e9 + passes * fixed

@@ -12,8 +12,9 @@ import argparse
 import json
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +108,14 @@ def main() -> None:
         hardware = Hardware(ram, Cpu(threads, threads, found.cpu.flags))
         print(f"engine {engine.name}, {threads} threads", flush=True)
 
-        def take(path: Path) -> list[Timing]:
+        def take(path: Path, depths: Sequence[int]) -> list[Timing]:
             print(f"  measuring {path.stem}", flush=True)
-            return observe(home, engine, hardware, path)
+            return observe(home, engine, hardware, path, depths)
 
         timings = Timings(options.out, root)
-        for turn in range(ROUNDS):
+        for turn, depths in enumerate(ROUNDS):
             for shape in (*PROBES, *TARGETS):
-                timings.take(shape, turn, take)
+                timings.take(shape, turn, partial(take, depths=depths))
         everything = even([timing for shape in (*PROBES, *TARGETS) for timing in timings.of(shape, threads)])
         probes = {shape.name for shape in PROBES}
         seen = [o for o in everything if o.facts.name in probes]

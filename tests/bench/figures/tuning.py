@@ -99,14 +99,14 @@ def main() -> None:
         best, tried = search(start, tried_axes, lambda _: True, try_it)
         search_s = time.monotonic() - began
         top = min(sessions, key=lambda a: sessions[a])
-        pairs = [(try_it(best.assignment).seconds, try_it(top).seconds) for _ in range(PAIRS)]
         for label, a in (("grid's best", top), ("search's best, as the grid measured it", best.assignment)):
             print(f"{label}: -ub {a.ubatch} -ctk {a.type_k} -t {a.threads}: {sessions[a]:.0f} s a session")
+        share = f"{search_s:.0f} of {grid.spent_s:.0f} s ({search_s / grid.spent_s:.0%})"
+        print(f"{len(tried)} of {len(sessions)} trials, {share}")
+        pairs = [(try_it(best.assignment).seconds, try_it(top).seconds) for _ in range(PAIRS)]
         ratio = statistics.median(mine / other for mine, other in pairs)
-        print(
-            f"measured again in turns, {PAIRS} times: off by {ratio - 1:+.1%}; {len(tried)} of {len(sessions)} trials, "
-            f"{search_s:.0f} of {grid.spent_s:.0f} s ({search_s / grid.spent_s:.0%})"
-        )
+        same = ", which is this machine's noise: they are the same" if best.assignment == top else ""
+        print(f"measured again in turns, {PAIRS} times: off by {ratio - 1:+.1%}{same}")
 
 
 if __name__ == "__main__":

@@ -45,4 +45,4 @@ def test_the_embeddings_rows_differ(tmp_path: Path) -> None:
 
 def test_the_models_of_a_calibration_are_small() -> None:
     weights = sum(3 * shape.layers * shape.d * shape.n_ff * max(shape.experts, 1) for shape in PROBES)
-    assert weights * 4.5 / 8 < 400e6  # bytes of feed-forward weights in Q4_K, all three
+    assert weights * 4.5 / 8 < 500e6  # bytes of feed-forward weights in Q4_K, all four

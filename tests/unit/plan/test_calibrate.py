@@ -87,3 +87,35 @@ def test_a_deployed_argument_list_gives_its_assignment_back(make: object, device
     assert callable(make)
     plan = make_plan(facts_of(make()), replace(CPU_ONLY, devices=devices), Goal())
     assert assignment_of(argv(plan), has_gpu=bool(devices)) == replace(plan.assignment, has_gpu=bool(devices))
+
+
+def smaller(facts: Facts, rest: int, experts: int) -> Facts:
+    """So many times fewer bytes of a block's dense weights and of its experts, as many blocks."""
+    blocks = tuple(
+        replace(block, rest=block.rest // rest, dense=block.dense // rest, experts=block.experts // experts)
+        for block in facts.blocks
+    )
+    return replace(facts, blocks=blocks, output_bytes=facts.output_bytes // rest)
+
+
+def test_a_block_of_experts_costs_a_time_of_its_own_that_is_told_apart_from_reading_them() -> None:
+    """Small models, where a fixed time shows; two of them with experts, because one alone could not tell."""
+    real = replace(CPU_ONLY, measured=replace(TRUE, expert_read_gbps=21.0, expert_pass_s=3e-4))
+    dense, mixed = facts_of(shapes.llama_8b()), facts_of(shapes.qwen3moe_30b())
+    models = (dense, smaller(dense, 64, 1), smaller(mixed, 64, 8), smaller(mixed, 64, 64))
+    fitted = fit(CPU_ONLY, [o for facts in models for o in observe(real, facts)])
+    assert fitted.measured is not None
+    assert fitted.measured.expert_pass_s == pytest.approx(3e-4, rel=0.2)
+    assert fitted.measured.expert_read_gbps == pytest.approx(21.0, rel=0.1)
+
+
+def test_a_timing_that_is_off_does_not_take_experts_to_be_read_from_another_memory() -> None:
+    """Reading and the fixed time of a block trade places easily: dense weights' rate, of the same memory, decides."""
+    real = replace(CPU_ONLY, measured=replace(TRUE, read_gbps=20.0, expert_read_gbps=20.0, expert_pass_s=5e-5))
+    dense, mixed = facts_of(shapes.llama_8b()), facts_of(shapes.qwen3moe_30b())
+    [few, many] = [observe(real, smaller(mixed, 64, experts)) for experts in (64, 32)]
+    quick = [replace(o, seconds=o.seconds * 0.85) if o.decode else o for o in many]
+    fitted = fit(CPU_ONLY, [*observe(real, dense), *observe(real, smaller(dense, 64, 1)), *few, *quick])
+    assert fitted.measured is not None and fitted.measured.expert_read_gbps is not None
+    assert fitted.measured.read_gbps == pytest.approx(20.0, rel=0.1)
+    assert fitted.measured.expert_read_gbps == pytest.approx(20.0, rel=0.25)
