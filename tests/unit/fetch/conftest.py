@@ -16,10 +16,15 @@ from model_bytes import model_bytes
 
 from hosts.hub import HubServer, hub_server
 
+FOREIGN = (
+    *("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT", "TRANSFORMERS_OFFLINE"),
+    *("LLMSTACK_OFFLINE", "LLAMA_CACHE", "OLLAMA_MODELS", "XDG_CACHE_HOME"),
+)  # settings of the shell that runs the tests, which count in the product
+
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "LLMSTACK_OFFLINE", "HF_ENDPOINT", "TRANSFORMERS_OFFLINE"):
+    for name in FOREIGN:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "user" / "hf"))
