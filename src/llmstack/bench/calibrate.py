@@ -1,6 +1,6 @@
 """Measures this machine's rates with small models of known shapes, and gives them to the planner.
 
-Four models are written on the spot (about 600 MB; one token reads more of each than most processors' caches hold;
+Four models are written on the spot (about 570 MB; one token reads more of each than most processors' caches hold;
 removed afterwards): two dense ones, wide and deep, and two with experts, wide and narrow. The engine in use runs each
 on the CPU, all of them in ROUNDS and brought to one pace, because a machine's speed drifts within minutes;
 `plan.calibrate.fit` finds the rates that explain all of it. A card's own rates are learned from the deployed model

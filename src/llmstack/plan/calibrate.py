@@ -100,17 +100,17 @@ def fit(hardware: Hardware, observations: Sequence[Observation], *, engine: str 
     return replace(fitted, measured=replace(fitted.measured, error=round(math.expm1(worst), 3), engine=engine))
 
 
-_CPU = (
-    "read_gbps",
-    "expert_read_gbps",
-    "cache_read_gbps",
-    "dense_gflops",
-    "expert_gflops",
-    "attention_gflops",
-    "value_gops",
-    "pass_s",
-    "expert_pass_s",
-)
+_CPU = {  # a rate of hardware.Measured: the same of plan.speed.CpuRates
+    "read_gbps": "read",
+    "expert_read_gbps": "expert_read",
+    "cache_read_gbps": "cache_read",
+    "dense_gflops": "dense",
+    "expert_gflops": "expert",
+    "attention_gflops": "attention",
+    "value_gops": "values",
+    "pass_s": "pass_s",
+    "expert_pass_s": "expert_pass_s",
+}
 _DEVICE = ("bandwidth_gbps", "compute_tflops", "link_gbps")
 
 
@@ -122,18 +122,10 @@ def _names(hardware: Hardware, *, on_gpu: bool) -> tuple[tuple[int, str], ...]:
 
 def _values(hardware: Hardware, facts: Facts, names: Sequence[tuple[int, str]]) -> list[float]:
     rates = Speed(facts, hardware, Estimator(facts, hardware.devices, cpu_flags=hardware.cpu.flags)).rates
-    cpu = {
-        "read_gbps": rates.read,
-        "expert_read_gbps": rates.expert_read,
-        "cache_read_gbps": rates.cache_read,
-        "dense_gflops": rates.dense,
-        "expert_gflops": rates.expert,
-        "attention_gflops": rates.attention,
-        "value_gops": rates.values,
-        "pass_s": rates.pass_s or _PASS_S,
-        "expert_pass_s": rates.expert_pass_s or _PASS_S,
-    }
-    return [cpu[n] if index < 0 else getattr(card_of(hardware.devices[index]), n) for index, n in names]
+    return [
+        (getattr(rates, _CPU[name]) or _PASS_S) if index < 0 else getattr(card_of(hardware.devices[index]), name)
+        for index, name in names
+    ]
 
 
 def _with(hardware: Hardware, names: Sequence[tuple[int, str]], point: Sequence[float]) -> Hardware:

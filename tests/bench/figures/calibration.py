@@ -26,7 +26,7 @@ from llmstack.detect.model_file import open_model
 from llmstack.engine.find import Engine, EngineKind, Origin, find
 from llmstack.hardware import Cpu, Hardware
 from llmstack.paths import Home
-from llmstack.plan import Facts, read_facts
+from llmstack.plan import read_facts
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.calibrate import Observation, fit, predict_s
 
@@ -66,22 +66,22 @@ class Timings:
         return write_probe(shape, self._folder / f"{shape.name.replace(', ', '-')}.gguf")
 
 
-def table(hardware: Hardware, calibrated: Hardware, rows: list[tuple[str, Facts, Observation]]) -> list[str]:
+def table(hardware: Hardware, calibrated: Hardware, observations: list[Observation]) -> list[str]:
     lines = [
         "| model | | measured, tokens/s | assumed | off by | calibrated | off by |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     misses = []
-    for name, facts, o in rows:
+    for o in observations:
         real = o.tokens / o.seconds
         guessed, fitted = (
-            o.tokens / predict_s(facts, h, o.assignment, decode=o.decode, tokens=o.tokens, depth=o.depth)
+            o.tokens / predict_s(o.facts, h, o.assignment, decode=o.decode, tokens=o.tokens, depth=o.depth)
             for h in (hardware, calibrated)
         )
         misses.append(abs(fitted / real - 1))
         kind = f"{'decode' if o.decode else 'prefill'} at {o.depth:,}"
         lines.append(
-            f"| {name} | {kind} | {real:.1f} | {guessed:.1f} | {guessed / real - 1:+.0%} | "
+            f"| {o.facts.name} | {kind} | {real:.1f} | {guessed:.1f} | {guessed / real - 1:+.0%} | "
             f"{fitted:.1f} | {fitted / real - 1:+.1%} |"
         )
     lines.append("")
@@ -121,10 +121,9 @@ def main() -> None:
         seen = [o for o in everything if o.facts.name in probes]
         calibrated = fit(hardware, seen, engine=engine.name)
         print(calibrated.measured, flush=True)
-        rows = [(o.facts.name, o.facts, o) for o in everything if o.facts.name not in probes]
-        own = [(o.facts.name, o.facts, o) for o in seen]
-        print("\n".join(["", "what it was calibrated with:", *table(hardware, calibrated, own), ""]))
-        print("\n".join(table(hardware, calibrated, rows)))
+        others = [o for o in everything if o.facts.name not in probes]
+        print("\n".join(["", "what it was calibrated with:", *table(hardware, calibrated, seen), ""]))
+        print("\n".join(table(hardware, calibrated, others)))
 
 
 if __name__ == "__main__":
