@@ -40,6 +40,11 @@ class Home:
         return self.state / "stack.json"
 
     @property
+    def transaction(self) -> Path:
+        """There while an `up` is at work: `deploy.transaction`. The warm start waits for its end."""
+        return self.state / "transaction.json"
+
+    @property
     def models(self) -> Path:
         return self.data / "models"
 

@@ -11,8 +11,8 @@ from llmstack.engine import embedded
 from llmstack.engine.find import Engine
 from llmstack.engine.flags import fit, parse_help
 from llmstack.paths import Home
-from llmstack.snapshots import folder_name
 from llmstack.supervisor import Service
+from llmstack.warmstart.fingerprint import folder_name
 
 _PASSED_ON = (
     "LLMSTACK_HOME",

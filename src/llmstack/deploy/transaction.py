@@ -28,21 +28,17 @@ class Previous(msgspec.Struct, frozen=True):
     units: dict[str, str] = {}
 
 
-def file(home: Home) -> Path:
-    return home.state / "transaction.json"
-
-
 def pending(home: Home) -> Previous | None:
     """What an `up` that was cut off wanted to go back to; None when none was."""
     try:
-        return msgspec.json.decode(file(home).read_bytes(), type=Previous)
+        return msgspec.json.decode(home.transaction.read_bytes(), type=Previous)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
 
 
 def interrupted(home: Home) -> bool:
     """An `up` was cut off: there is a transaction, and nobody holds the lock of one in progress."""
-    if not file(home).exists():
+    if not home.transaction.exists():
         return False
     try:
         descriptor = os.open(home.state / "deploy.lock", os.O_RDWR | os.O_CLOEXEC)
@@ -65,7 +61,7 @@ def begin(home: Home) -> Previous:
         stack = record.read(home)
         old = of_kind(home, stack.supervisor) if stack is not None else None
         previous = Previous(stack, runs(old) if old else False, snapshot(old) if old else {})
-        write_private(file(home), msgspec.json.encode(previous))
+        write_private(home.transaction, msgspec.json.encode(previous))
     return previous
 
 
@@ -79,7 +75,7 @@ def _sweep(home: Home) -> None:
 
 
 def end(home: Home) -> None:
-    file(home).unlink(missing_ok=True)
+    home.transaction.unlink(missing_ok=True)
 
 
 def runs(supervisor: Supervisor) -> bool:

@@ -4,8 +4,11 @@ Two locks, so that a state of another model, build, KV type or template can neve
 
 - The folder. llama-server reads and writes states below its --slot-save-path only, and that path carries a digest of
   the engine's command and of its flags (`folder_name`). A server started with other flags cannot see the file.
-- The seal. What flags don't say (the bytes of the model's files, of the engine, the template in use) is digested when
-  a state is saved, and compared before one is restored (`seal`).
+- The fingerprint. What flags don't say (the bytes of the model's files, of the engine, the template in use) is digested
+  when a state is saved, and compared before one is restored (`fingerprint`).
+
+llama-server itself checks the number of layers, the KV types and the sizes of rows only (llama-kv-cache.cpp:
+state_read_data), so a state of another fine-tune of the same model would be read without a word.
 """
 
 from __future__ import annotations
@@ -40,10 +43,11 @@ _SECRETS = frozenset({"--api-key-file"})
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """The running server, as the record of the last `up` tells it. cache_ram_mib: its own prompt cache.
+class RunningServer:
+    """The server that runs, as the record of the last `up` describes it.
 
-    recurrent: its state cannot be rolled back. window: it keeps a sliding window only (no --swa-full).
+    folder: its --slot-save-path. recurrent: its state cannot be rolled back. window: it keeps a sliding window only
+    (no --swa-full). cache_ram_mib: its own prompt cache (-cram; 0: none). slots: -np. context: tokens of one slot.
     """
 
     model: str
@@ -52,6 +56,8 @@ class Served:
     recurrent: bool
     window: bool
     cache_ram_mib: int
+    slots: int = 1
+    context: int = 0
 
     @property
     def rolls_back(self) -> bool:
@@ -70,28 +76,39 @@ class _Record(msgspec.Struct):
     model: _Model = msgspec.field(default_factory=_Model)
     server: _Server = msgspec.field(default_factory=_Server)
     plan: dict[str, Any] = {}
+    n_parallel: int = 1
+    n_ctx: int = 0
+    n_ctx_slot: int = 0
 
 
-def served(record: Path) -> Served | None:
-    """Read from the record of `up`; None when there is none, or when its server keeps no states."""
+def running_server(path: Path) -> RunningServer | None:
+    """Reads the record of `up` (home.stack); None when there is none, or when its server keeps no states."""
     try:
-        found = msgspec.json.decode(record.read_bytes(), type=_Record)
+        record = msgspec.json.decode(path.read_bytes(), type=_Record)
     except (OSError, msgspec.DecodeError):
         return None
-    argv = found.server.argv
-    folder = _value(argv, "--slot-save-path")
+    argv = record.server.argv
+    folder = slot_folder(argv)
     if folder is None:
         return None
-    model = found.plan.get("model", {})
+    model = record.plan.get("model", {})
     cache_ram = _value(argv, "-cram") or "8192"  # llama-server's own default
-    return Served(
-        model=found.model.name,
+    return RunningServer(
+        model=record.model.name,
         argv=argv,
-        folder=Path(folder),
+        folder=folder,
         recurrent=bool(model.get("recurrent")),
         window=bool(model.get("sliding_window")) and "--swa-full" not in argv,
         cache_ram_mib=int(cache_ram) if cache_ram.lstrip("-").isdigit() else 8192,
+        slots=record.n_parallel,
+        context=record.n_ctx_slot or record.n_ctx,
     )
+
+
+def slot_folder(argv: Sequence[str]) -> Path | None:
+    """Where a server saves its states; None when it saves none."""
+    folder = _value(argv, "--slot-save-path")
+    return Path(folder) if folder is not None else None
 
 
 def folder_name(argv: Sequence[str]) -> str:
@@ -109,7 +126,7 @@ def shaping(argv: Sequence[str]) -> Iterator[str]:
             yield word
 
 
-def seal(argv: Sequence[str], template: str) -> str:
+def fingerprint(argv: Sequence[str], template: str) -> str:
     """A digest of the files the server was started from, as they are now, and of the template it renders with.
 
     Raises OSError when one of them cannot be looked at.
@@ -123,7 +140,7 @@ def seal(argv: Sequence[str], template: str) -> str:
 
 def _files(argv: Sequence[str]) -> list[Path]:
     """Every file a command line names, all shards of a split model, and the libraries beside a llama-server."""
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     skip = False
     for number, word in enumerate(argv):
         if skip or not word.startswith("/"):
@@ -132,10 +149,10 @@ def _files(argv: Sequence[str]) -> list[Path]:
         path = Path(word)
         if not path.is_file():
             continue
-        found[path] = None
+        files[path] = None
         for other in _shards(path) if number else _libraries(path):
-            found[other] = None
-    return list(found)
+            files[other] = None
+    return list(files)
 
 
 def _shards(path: Path) -> Iterable[Path]:
