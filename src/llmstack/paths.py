@@ -36,7 +36,7 @@ class Home:
 
     @property
     def stack(self) -> Path:
-        """What is deployed now (JSON): `deploy.record`."""
+        """What is deployed now (JSON): `stackfile`."""
         return self.state / "stack.json"
 
     @property

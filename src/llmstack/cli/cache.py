@@ -15,17 +15,17 @@ def command() -> None:
 @command.command("list", help="Show what is saved, what it is for, and whether the deployed server can use it.")
 @json_option
 def list_(as_json: bool) -> int:
+    from llmstack import stackfile
     from llmstack.paths import home
     from llmstack.render.cache import show_states, states_json
     from llmstack.render.output import show_json
-    from llmstack.warmstart.fingerprint import running_server
     from llmstack.warmstart.store import Store
     from llmstack.warmstart.toolcalls import ToolCallStore
 
     where = home()
     store = Store(where.slots)
-    running = running_server(where.stack)
-    folder = str(running.folder) if running is not None else ""
+    record = stackfile.read(where)
+    folder = str(record.running_server().states_folder) if record is not None else ""
     try:
         calls = ToolCallStore(where.slots).read()
     except OSError:

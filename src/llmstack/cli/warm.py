@@ -18,8 +18,8 @@ from llmstack.cli.options import json_option
 def command(client: str | None, as_json: bool) -> int:
     import os
 
+    from llmstack import stackfile
     from llmstack.client.record import record_claude
-    from llmstack.deploy import record
     from llmstack.deploy.warm import warm
     from llmstack.errors import NotSo
     from llmstack.paths import home
@@ -27,7 +27,7 @@ def command(client: str | None, as_json: bool) -> int:
     from llmstack.render.output import Progress, show_json
 
     where = home()
-    stack = record.read(where)
+    stack = stackfile.read(where)
     if stack is None:
         raise NotSo("nothing is deployed yet", next="llmstack up MODEL   or   llmstack up --demo")
     with Progress() as progress:

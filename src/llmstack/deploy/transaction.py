@@ -9,21 +9,31 @@ from __future__ import annotations
 
 import fcntl
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from llmstack.deploy import record
-from llmstack.deploy.record import Stack
+from llmstack import stackfile
 from llmstack.deploy.supervisors import of_kind, snapshot
 from llmstack.paths import Home, write_private
+from llmstack.stackfile import StackRecord
 from llmstack.supervisor import Supervisor
 
 
-class Previous(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Previous:
     """stack None: nothing was deployed. units: the texts of the installed units, edited ones as they were."""
 
-    stack: Stack | None
+    stack: StackRecord | None
+    ran: bool
+    units: dict[str, str]
+
+
+class _Written(msgspec.Struct):
+    """Previous as a file; the stack in the format of the llmstack that wrote it."""
+
+    stack: msgspec.Raw
     ran: bool
     units: dict[str, str] = {}
 
@@ -31,9 +41,11 @@ class Previous(msgspec.Struct, frozen=True):
 def pending(home: Home) -> Previous | None:
     """What an `up` that was cut off wanted to go back to; None when none was."""
     try:
-        return msgspec.json.decode(home.transaction.read_bytes(), type=Previous)
+        written = msgspec.json.decode(home.transaction.read_bytes(), type=_Written)
+        stack = None if bytes(written.stack) == b"null" else stackfile.decode(written.stack)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
+    return Previous(stack, written.ran, written.units)
 
 
 def interrupted(home: Home) -> bool:
@@ -58,7 +70,7 @@ def begin(home: Home) -> Previous:
     _sweep(home)
     previous = pending(home)
     if previous is None:
-        stack = record.read(home)
+        stack = stackfile.read(home)
         old = of_kind(home, stack.supervisor) if stack is not None else None
         previous = Previous(stack, runs(old) if old else False, snapshot(old) if old else {})
         write_private(home.transaction, msgspec.json.encode(previous))

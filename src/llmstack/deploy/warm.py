@@ -4,34 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmstack.deploy.record import Stack
 from llmstack.errors import NotSo
 from llmstack.paths import Home
-from llmstack.warmstart.fingerprint import slot_folder
+from llmstack.stackfile import StackRecord
 
 SAVE_S = 120.0
 PREFILL_S = 3600.0  # a long prompt on a slow processor
 RESTORE_S = 300.0  # a state of several GiB, checked and read from a slow disk
 
 
-def make_folder(stack: Stack) -> None:
+def make_folder(stack: StackRecord) -> None:
     """llama-server does not start when the folder of its states is missing."""
-    folder = slot_folder(stack.server.argv)
+    folder = stack.running_server().states_folder
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-def save(home: Home, stack: Stack | None) -> int:
+def save(home: Home, stack: StackRecord | None) -> int:
     """What the slots hold goes to disk; how many they were. 0 when nobody answers: a stop never waits for that."""
     return int(_ask(home, stack, "save", SAVE_S).get("saved", 0))
 
 
-def restore(home: Home, stack: Stack) -> dict[str, Any]:
+def restore(home: Home, stack: StackRecord) -> dict[str, Any]:
     """The last state comes back into a server that was just started; empty when the proxy does not answer."""
     return _ask(home, stack, "restore", RESTORE_S)
 
 
-def warm(home: Home, stack: Stack, request: bytes | None) -> dict[str, Any]:
+def warm(home: Home, stack: StackRecord, request: bytes | None) -> dict[str, Any]:
     """Computes or restores the prefix of a Messages request, or without one of the prompt used last.
 
     Raises NotSo when the proxy or the server does not answer.
@@ -42,7 +41,7 @@ def warm(home: Home, stack: Stack, request: bytes | None) -> dict[str, Any]:
     return status
 
 
-def state(home: Home, stack: Stack) -> dict[str, Any]:
+def state(home: Home, stack: StackRecord) -> dict[str, Any]:
     """`warm` of the proxy's /health; empty when it does not answer."""
     import httpx
 
@@ -54,7 +53,7 @@ def state(home: Home, stack: Stack) -> dict[str, Any]:
     return status if isinstance(status, dict) else {}
 
 
-def _ask(home: Home, stack: Stack | None, action: str, timeout_s: float, content: bytes = b"") -> dict[str, Any]:
+def _ask(home: Home, stack: StackRecord | None, action: str, timeout_s: float, content: bytes = b"") -> dict[str, Any]:
     import httpx
 
     if stack is None or not home.token.exists():

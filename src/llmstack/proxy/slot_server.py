@@ -10,12 +10,13 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from llmstack import stackfile
 from llmstack.catalog.routes import Target, resolve
 from llmstack.protocol import sse
 from llmstack.protocol.errors import Refused
 from llmstack.proxy.upstreams import Upstreams
+from llmstack.stackfile import RunningServer
 from llmstack.warmstart import prefix
-from llmstack.warmstart.fingerprint import RunningServer, running_server
 from llmstack.warmstart.interface import Prefilled, Slot, SlotError
 from llmstack.warmstart.prefix import Body
 
@@ -40,7 +41,11 @@ class HttpSlotServer:
         if settings is None or settings.base_url is not None:
             return None
         self.target = resolve(self.upstream, settings, None)
-        return running_server(live.home.stack)
+        try:
+            record = stackfile.read(live.home)
+        except OSError:
+            return None
+        return record.running_server() if record is not None else None
 
     async def props(self) -> dict[str, Any]:
         answer: dict[str, Any] = await self._get("/props")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from llmstack.stackfile import RunningServer
 from llmstack.warmstart import prefix
-from llmstack.warmstart.fingerprint import RunningServer
 from llmstack.warmstart.interface import Slot
 from llmstack.warmstart.observations import SlotsAppeared
 from llmstack.warmstart.prefix import Body

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,75 +39,6 @@ _NEUTRAL_SWITCHES = frozenset(
 )
 _SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.DOTALL)  # llama_split_path
 _SECRETS = frozenset({"--api-key-file"})
-
-
-@dataclass(frozen=True, slots=True)
-class RunningServer:
-    """The server that runs, as the record of the last `up` describes it.
-
-    folder: its --slot-save-path. recurrent: its state cannot be rolled back. window: it keeps a sliding window only
-    (no --swa-full). cache_ram_mib: its own prompt cache (-cram; 0: none). slots: -np. context: tokens of one slot.
-    """
-
-    model: str
-    argv: tuple[str, ...]
-    folder: Path
-    recurrent: bool
-    window: bool
-    cache_ram_mib: int
-    slots: int = 1
-    context: int = 0
-
-    @property
-    def rolls_back(self) -> bool:
-        return not self.recurrent and not self.window
-
-
-class _Model(msgspec.Struct):
-    name: str = ""
-
-
-class _Server(msgspec.Struct):
-    argv: tuple[str, ...] = ()
-
-
-class _Record(msgspec.Struct):
-    model: _Model = msgspec.field(default_factory=_Model)
-    server: _Server = msgspec.field(default_factory=_Server)
-    plan: dict[str, Any] = {}
-    n_parallel: int = 1
-    n_ctx: int = 0
-    n_ctx_slot: int = 0
-
-
-def running_server(path: Path) -> RunningServer | None:
-    """Reads the record of `up` (home.stack); None when there is none, or when its server keeps no states."""
-    try:
-        record = msgspec.json.decode(path.read_bytes(), type=_Record)
-    except (OSError, msgspec.DecodeError):
-        return None
-    argv = record.server.argv
-    folder = slot_folder(argv)
-    if folder is None:
-        return None
-    model = record.plan.get("model", {})
-    cache_ram = _value(argv, "-cram") or "8192"  # llama-server's own default
-    return RunningServer(
-        model=record.model.name,
-        argv=argv,
-        folder=folder,
-        recurrent=bool(model.get("recurrent")),
-        window=bool(model.get("sliding_window")) and "--swa-full" not in argv,
-        cache_ram_mib=int(cache_ram) if cache_ram.lstrip("-").isdigit() else 8192,
-        slots=record.n_parallel,
-        context=record.n_ctx_slot or record.n_ctx,
-    )
-
-
-def slot_folder(argv: Sequence[str]) -> Path | None:
-    """Where a server saves its states; None when it saves none."""
-    folder = _value(argv, "--slot-save-path")
-    return Path(folder) if folder is not None else None
 
 
 def folder_name(argv: Sequence[str]) -> str:
@@ -179,10 +109,6 @@ def _embedded(argv: Sequence[str]) -> str:
         return version("xllamacpp")
     except PackageNotFoundError:
         return "unknown"
-
-
-def _value(argv: Sequence[str], flag: str) -> str | None:
-    return argv[argv.index(flag) + 1] if flag in argv and argv.index(flag) + 1 < len(argv) else None
 
 
 def _digest(parts: Any) -> str:

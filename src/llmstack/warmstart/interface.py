@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from llmstack.warmstart.fingerprint import RunningServer
+from llmstack.stackfile import RunningServer
 from llmstack.warmstart.prefix import Body
 
 LogEvent = Callable[[str, dict[str, Any]], None]  # (event, fields): one line of the proxy's log
@@ -49,7 +49,7 @@ class SlotServer(Protocol):
     """One llama-server. Every method that asks it raises SlotError when it does not answer or refuses."""
 
     def running(self) -> RunningServer | None:
-        """The server of the last `up`; None when none is deployed here or when it keeps no states."""
+        """The server of the last `up`; None when none is deployed here."""
 
     async def props(self) -> dict[str, Any]:
         """GET /props. `media_marker` is random per start of the process (server-common.cpp: get_media_marker), so

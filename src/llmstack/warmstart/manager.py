@@ -255,7 +255,7 @@ class WarmStartManager:
         self._looked = self._clock()
         errand = Errand(running=self._server.running())
         answering: str | None = None
-        if errand.running is not None:
+        if errand.running is not None and errand.running.states_folder is not None:
             try:
                 errand.props = await self._server.props()
                 answering = str(errand.props.get("media_marker", ""))
@@ -266,7 +266,8 @@ class WarmStartManager:
 
     async def _adopt(self, errand: Errand) -> None:
         running, template = errand.running, str(errand.props.get("chat_template", ""))
-        assert running is not None
+        folder = running.states_folder if running is not None else None
+        assert running is not None and folder is not None
         try:
             digest = await asyncio.to_thread(fingerprint, running.argv, template)
         except OSError as error:
@@ -277,12 +278,13 @@ class WarmStartManager:
         self._slots = ServerSlots(
             marker=str(errand.props.get("media_marker", "")),
             running=running,
+            folder=folder,
             template=template,
             fingerprint=digest,
             server=self._server,
             store=self._store,
             log_event=self._log_event,
-            turns=asyncio.Semaphore(running.slots),
+            turns=asyncio.Semaphore(running.n_parallel),
         )
         await self._arrive(self._slots, overwrite=False)
 
@@ -309,7 +311,7 @@ class WarmStartManager:
         self.status = WarmingStatus("restoring")
         usable = await slots.usable()
         everything = await asyncio.to_thread(self._store.states)
-        ignored = sum(state.folder == str(slots.running.folder) for state in everything) - len(usable)
+        ignored = sum(state.folder == str(slots.folder) for state in everything) - len(usable)
         if ignored:
             why = "of another model, build or template"
             self._log_event("warm", {"result": "ignored", "snapshots": ignored, "why": why})
@@ -421,7 +423,7 @@ class WarmStartManager:
 
 def _prefix_found(slots: ServerSlots, errand: Errand, *, stored: bool) -> Observation:
     tokens = len(errand.boundary) if errand.boundary is not None else None
-    return seen.PrefixLookedUp(stored, tokens, slots.running.context, errand.for_request)
+    return seen.PrefixLookedUp(stored, tokens, slots.running.n_ctx_slot, errand.for_request)
 
 
 def _remember(names: OrderedDict[str, None], name: str) -> None:

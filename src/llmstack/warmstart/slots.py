@@ -7,8 +7,10 @@ import time
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from llmstack.warmstart.fingerprint import RunningServer, fingerprint
+from llmstack.stackfile import RunningServer
+from llmstack.warmstart.fingerprint import fingerprint
 from llmstack.warmstart.interface import LogEvent, Slot, SlotError, SlotServer
 from llmstack.warmstart.observations import ServerTraits, SlotView
 from llmstack.warmstart.prefix import MIN_TOKENS
@@ -31,12 +33,13 @@ class SlotContents:
 class ServerSlots:
     """marker: the server's `media_marker`, random per start; a new one means a new process with empty slots.
 
-    template: the chat template in use. fingerprint: what its states belong to (fingerprint.py). turns: as many as it
-    has slots, for a server without a cache of its own.
+    folder: where its states are. template: the chat template in use. fingerprint: what its states belong to
+    (fingerprint.py). turns: as many as it has slots, for a server without a cache of its own.
     """
 
     marker: str
     running: RunningServer
+    folder: Path
     template: str
     fingerprint: str
     server: SlotServer
@@ -48,7 +51,9 @@ class ServerSlots:
     @property
     def traits(self) -> ServerTraits:
         running = self.running
-        return ServerTraits(own_cache=running.cache_ram_mib != 0, window=running.window, rolls_back=running.rolls_back)
+        return ServerTraits(
+            own_cache=running.cache_ram_mib != 0, window=running.sliding_window, rolls_back=running.rolls_back
+        )
 
     # ---- looking ------------------------------------------------------------------------------------------------
 
@@ -73,7 +78,7 @@ class ServerSlots:
 
     async def usable(self) -> list[StoredState]:
         """What this server may restore, the last used first."""
-        return await asyncio.to_thread(self.store.usable, self.running.folder, self.fingerprint)
+        return await asyncio.to_thread(self.store.usable, self.folder, self.fingerprint)
 
     async def usable_with_tokens(self) -> tuple[tuple[StoredState, array[int]], ...]:
         pairs = [(state, self.store.tokens(state)) for state in await self.usable()]
@@ -95,7 +100,7 @@ class ServerSlots:
         self, number: int, kind: StateKind, key: str, exactly: array[int] | None = None
     ) -> StoredState | None:
         """None when it could not be saved, or is too short; the reason is logged. exactly: tokens it must hold."""
-        folder = self.running.folder
+        folder = self.folder
         try:
             name = self.store.begin(folder)
         except OSError as error:
@@ -122,7 +127,7 @@ class ServerSlots:
     def _finish(
         self, name: str, kind: StateKind, key: str, written: int, exactly: array[int] | None
     ) -> StoredState | None:
-        folder = self.running.folder
+        folder = self.folder
         if fingerprint(self.running.argv, self.template) != self.fingerprint:
             self.store.abandon(folder, name)
             self._dropped(kind, "the model's files have changed")
