@@ -161,7 +161,7 @@ class ServerSlots:
         return True
 
     async def holds(self, number: int, state: StoredState, tokens: array[int]) -> None:
-        """A slot was saved or restored just now: that was its last task."""
+        """A slot was saved or restored just now; neither is a task of the slot (/slots shows task_prev in between)."""
         for slot in await self.server.slots():
             if slot.number == number:
                 self.contents[number] = SlotContents(slot.task, state, tokens)
