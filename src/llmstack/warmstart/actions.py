@@ -171,10 +171,13 @@ class CountAsSaved:
     slot: int
 
 
-Action = (
-    LookAtServer | AdoptServer | ForgetServer | LookUpStates | FillSlot | CompareAhead | ShowWarm | ShowCold
-    | WantLastPrefix | DropWanted | StopWarmUp | AwaitWarmUp | StartWarmUp | ConsiderWarmUp
-    | LookForBusySlots | MakeRoom | LookUpConversation | ProvidePrefix | CountAsHeld | CountAsLatest
-    | AwaitIdleSlots | SaveSlot | CompareStates | RestoreState | LookUpPrefix | FindBoundary | ComputePrefix
-    | ListSlots | CountAsSaved
+# What needs no slots, and what means nothing without them.
+ServerAction = (
+    LookAtServer | AdoptServer | ForgetServer | ShowWarm | ShowCold | WantLastPrefix | DropWanted | StopWarmUp
+    | AwaitWarmUp | StartWarmUp | ConsiderWarmUp | LookUpConversation | ProvidePrefix | CountAsLatest
 )  # fmt: skip
+SlotAction = (
+    LookUpStates | FillSlot | CompareAhead | LookForBusySlots | MakeRoom | CountAsHeld | AwaitIdleSlots | SaveSlot
+    | CompareStates | RestoreState | LookUpPrefix | FindBoundary | ComputePrefix | ListSlots | CountAsSaved
+)  # fmt: skip
+Action = ServerAction | SlotAction

@@ -14,14 +14,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 from llmstack.warmstart import actions as do
 from llmstack.warmstart import observations as seen
 from llmstack.warmstart import policy, prefix
 from llmstack.warmstart.actions import Action
 from llmstack.warmstart.errand import Errand
-from llmstack.warmstart.fingerprint import fingerprint
 from llmstack.warmstart.interface import LogEvent, SlotError, SlotServer
 from llmstack.warmstart.observations import Observation, ServerTraits
 from llmstack.warmstart.prefix import MIN_TOKENS, Body
@@ -192,10 +191,11 @@ class WarmStartManager:
                     if self._slots is not None and not self._server_has(errand.name):
                         await self._need_prefix(self._slots, errand)
             case _:
-                return await self._do_with_slots(action, errand, self._slots) if self._slots is not None else None
+                if self._slots is not None:
+                    return await self._do_with_slots(action, errand, self._slots)
         return None
 
-    async def _do_with_slots(self, action: Action, errand: Errand, slots: ServerSlots) -> Observation | None:
+    async def _do_with_slots(self, action: do.SlotAction, errand: Errand, slots: ServerSlots) -> Observation | None:
         match action:
             case do.LookUpStates():
                 return await self._look_up_states(slots, errand)
@@ -227,10 +227,10 @@ class WarmStartManager:
             case do.RestoreState(number, state):
                 await self._restore(slots, number, state)
             case do.LookUpPrefix():
-                return _prefix_found(slots, errand, stored=await slots.stored_prefix(errand.key) is not None)
+                return _looked_up(slots, errand, stored=await slots.stored_prefix(errand.key) is not None)
             case do.FindBoundary():
                 await errand.find_boundary(slots)
-                return _prefix_found(slots, errand, stored=False)
+                return _looked_up(slots, errand, stored=False)
             case do.ComputePrefix():
                 await self._compute(slots, errand)
             case do.CountAsHeld():
@@ -241,7 +241,9 @@ class WarmStartManager:
                 errand.slots = await slots.server.slots()
                 return seen.StackStops(slots.traits, slots.views(errand.slots))
             case do.CountAsSaved(number):
-                self._count_as_saved(slots, number, errand)
+                errand.saved += slots.count_as_used(next(slot for slot in errand.slots if slot.number == number))
+            case _:
+                assert_never(action)
         return None
 
     # ---- the server -----------------------------------------------------------------------------------------------
@@ -265,28 +267,17 @@ class WarmStartManager:
         await self._follow(seen.ServerLookedAt(answering, current), errand)
 
     async def _adopt(self, errand: Errand) -> None:
-        running, template = errand.running, str(errand.props.get("chat_template", ""))
-        folder = running.states_folder if running is not None else None
-        assert running is not None and folder is not None
+        running = errand.running
+        assert running is not None
         try:
-            digest = await asyncio.to_thread(fingerprint, running.argv, template)
+            slots = await ServerSlots.of(self._server, running, errand.props, self._store, self._log_event)
         except OSError as error:
             self._forget()
             self._log_event("warm", {"result": "off", "why": f"{error.filename}: {error.strerror}"})
             return
         self._forget()
-        self._slots = ServerSlots(
-            marker=str(errand.props.get("media_marker", "")),
-            running=running,
-            folder=folder,
-            template=template,
-            fingerprint=digest,
-            server=self._server,
-            store=self._store,
-            log_event=self._log_event,
-            turns=asyncio.Semaphore(running.n_parallel),
-        )
-        await self._arrive(self._slots, overwrite=False)
+        self._slots = slots
+        await self._arrive(slots, overwrite=False)
 
     def _forget(self) -> None:
         """The server is gone, and with it all that its slots held."""
@@ -302,20 +293,14 @@ class WarmStartManager:
 
     async def _arrive(self, slots: ServerSlots, *, overwrite: bool) -> None:
         await asyncio.to_thread(self._store.sweep)
-        found = seen.SlotsAppeared(slots.traits, tuple(await slots.server.slots()), overwrite)
-        await self._follow(found, Errand(appeared=found))
+        appeared = seen.SlotsAppeared(slots.traits, tuple(await slots.server.slots()), overwrite)
+        await self._follow(appeared, Errand(appeared=appeared))
 
     async def _look_up_states(self, slots: ServerSlots, errand: Errand) -> Observation:
         assert errand.appeared is not None
         slots.contents.clear()  # the new server's slots are empty
         self.status = WarmingStatus("restoring")
-        usable = await slots.usable()
-        everything = await asyncio.to_thread(self._store.states)
-        ignored = sum(state.folder == str(slots.folder) for state in everything) - len(usable)
-        if ignored:
-            why = "of another model, build or template"
-            self._log_event("warm", {"result": "ignored", "snapshots": ignored, "why": why})
-        errand.appeared = replace(errand.appeared, states=tuple(usable))
+        errand.appeared = replace(errand.appeared, states=tuple(await slots.usable_at_start()))
         return errand.appeared
 
     async def _restore(self, slots: ServerSlots, number: int, state: StoredState) -> bool:
@@ -395,15 +380,15 @@ class WarmStartManager:
             self._warm_up.cancel()
             self._warm_up = None
 
-    async def _warm(self, wanted: RememberedPrefix) -> None:
-        errand = Errand(wanted.body, for_request=False)
-        errand.key = wanted.key
+    async def _warm(self, remembered: RememberedPrefix) -> None:
+        errand = Errand(remembered.body, for_request=False)
+        errand.key = remembered.key
         outcome: Literal["computed", "stopped", "failed"] = "stopped"
         try:
             async with self._changing:
                 if self._slots is not None:
                     await self._act([do.LookUpPrefix()], errand)
-                    _remember(self._prefixes, wanted.key)
+                    _remember(self._prefixes, remembered.key)
             outcome = "computed"
         except (SlotError, OSError) as error:
             outcome = "failed"
@@ -413,15 +398,8 @@ class WarmStartManager:
             if self._warm_up is asyncio.current_task():
                 self._warm_up = None
 
-    def _count_as_saved(self, slots: ServerSlots, number: int, errand: Errand) -> None:
-        slot = next(slot for slot in errand.slots if slot.number == number)
-        contents = slots.contents_of(slot)
-        if contents is not None:
-            self._store.touch(contents.state)
-            errand.saved += 1
 
-
-def _prefix_found(slots: ServerSlots, errand: Errand, *, stored: bool) -> Observation:
+def _looked_up(slots: ServerSlots, errand: Errand, *, stored: bool) -> Observation:
     tokens = len(errand.boundary) if errand.boundary is not None else None
     return seen.PrefixLookedUp(stored, tokens, slots.running.n_ctx_slot, errand.for_request)
 

@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from llmstack.stackfile import RunningServer
 from llmstack.warmstart.fingerprint import fingerprint
@@ -55,6 +56,25 @@ class ServerSlots:
             own_cache=running.cache_ram_mib != 0, window=running.sliding_window, rolls_back=running.rolls_back
         )
 
+    @classmethod
+    async def of(
+        cls, server: SlotServer, running: RunningServer, props: dict[str, Any], store: Store, log_event: LogEvent
+    ) -> ServerSlots:
+        """Of the process that answers now; props: what it says of itself. Raises OSError when a file of it is gone."""
+        assert running.states_folder is not None
+        template = str(props.get("chat_template", ""))
+        return cls(
+            marker=str(props.get("media_marker", "")),
+            running=running,
+            folder=running.states_folder,
+            template=template,
+            fingerprint=await asyncio.to_thread(fingerprint, running.argv, template),
+            server=server,
+            store=store,
+            log_event=log_event,
+            turns=asyncio.Semaphore(running.n_parallel),
+        )
+
     # ---- looking ------------------------------------------------------------------------------------------------
 
     async def idle(self) -> list[Slot]:
@@ -73,12 +93,22 @@ class ServerSlots:
         return contents if contents is not None and contents.task == slot.task else None
 
     def views(self, slots: Iterable[Slot]) -> tuple[SlotView, ...]:
-        known = ((slot, self.contents_of(slot)) for slot in slots)
-        return tuple(SlotView(slot, contents.tokens if contents is not None else None) for slot, contents in known)
+        pairs = ((slot, self.contents_of(slot)) for slot in slots)
+        return tuple(SlotView(slot, contents.tokens if contents is not None else None) for slot, contents in pairs)
 
     async def usable(self) -> list[StoredState]:
         """What this server may restore, the last used first."""
         return await asyncio.to_thread(self.store.usable, self.folder, self.fingerprint)
+
+    async def usable_at_start(self) -> list[StoredState]:
+        """As `usable`; what lies in the folder and is another server's is logged."""
+        usable = await self.usable()
+        everything = await asyncio.to_thread(self.store.states)
+        ignored = sum(state.folder == str(self.folder) for state in everything) - len(usable)
+        if ignored:
+            why = "of another model, build or template"
+            self.log_event("warm", {"result": "ignored", "snapshots": ignored, "why": why})
+        return usable
 
     async def usable_with_tokens(self) -> tuple[tuple[StoredState, array[int]], ...]:
         pairs = [(state, self.store.tokens(state)) for state in await self.usable()]
@@ -86,6 +116,13 @@ class ServerSlots:
 
     async def stored_prefix(self, key: str) -> StoredState | None:
         return next((state for state in await self.usable() if state.kind == "prefix" and state.key == key), None)
+
+    def count_as_used(self, slot: Slot) -> bool:
+        """Marks the state of what a slot holds as used now; False when it has none."""
+        contents = self.contents_of(slot)
+        if contents is not None:
+            self.store.touch(contents.state)
+        return contents is not None
 
     # ---- to the disk ---------------------------------------------------------------------------------------------
 
