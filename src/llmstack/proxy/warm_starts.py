@@ -48,4 +48,9 @@ class WarmStarts:
 
     async def save_all(self) -> int:
         """What the slots of all servers hold; how many are on disk now. Raises SlotError."""
-        return sum([await manager.save_all() for manager in self.managers.values()])
+        saves = (manager.save_all() for manager in self.managers.values())
+        counts = await asyncio.gather(*saves, return_exceptions=True)  # one that fails does not keep another from it
+        for count in counts:
+            if isinstance(count, BaseException):
+                raise count
+        return sum(count for count in counts if isinstance(count, int))
