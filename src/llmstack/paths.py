@@ -36,8 +36,13 @@ class Home:
 
     @property
     def stack(self) -> Path:
-        """What is deployed now (JSON): `deploy.record`."""
+        """What is deployed now (JSON): `stackfile`."""
         return self.state / "stack.json"
+
+    @property
+    def transaction(self) -> Path:
+        """There while an `up` is at work: `deploy.transaction`. The warm start waits for its end."""
+        return self.state / "transaction.json"
 
     @property
     def models(self) -> Path:

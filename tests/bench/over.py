@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from llmstack.plan import Goal, Infeasible, argv, make_plan
+from llmstack.plan import Goal, Infeasible, make_plan
 from planning.cells import Bench, cpu_flags
 from planning.draws import draws
 from planning.oracle import stand_in_gpus
@@ -31,7 +31,7 @@ def main() -> int:
                 continue
             planned += 1
             path = Path(bench.facts(draw.facts.path.split("/")[-1].removesuffix(".gguf")).path)
-            said = oracle.measure(path, argv(plan)[2:], on_gpu=plan.assignment.ngl > 0)
+            said = oracle.measure(path, plan.argv[2:], on_gpu=plan.assignment.ngl > 0)
             parts = [*zip(said.devices, plan.memory.devices, plan.budget.devices, strict=False)]
             parts.append((said.host, plan.memory.host, plan.budget.ram))
             for part, use, budget in parts:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from llmstack.hardware import Device
-from llmstack.plan import Goal, Infeasible, argv, make_plan
+from llmstack.plan import Goal, Infeasible, make_plan
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.compare import Checked, compare, fit_flags_wanted
 from llmstack.plan.facts import read_facts
@@ -168,7 +168,7 @@ def test_no_plan_of_a_sample_goes_over_its_budgets_by_llama_servers_own_count(
         planned += 1
         path = bench.facts(draw.facts.path.split("/")[-1].removesuffix(".gguf")).path
         on_gpu = plan.assignment.ngl > 0
-        said = oracle.measure(Path(path), argv(plan)[2:], on_gpu=on_gpu)
+        said = oracle.measure(Path(path), plan.argv[2:], on_gpu=on_gpu)
         for part, use, budget in zip(said.devices, plan.memory.devices, plan.budget.devices, strict=False):
             assert part.model + part.context + part.compute + use.other <= budget, (draw.number, part)
         host = said.host.model + said.host.context + said.host.compute + plan.memory.host.other

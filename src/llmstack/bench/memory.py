@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 from llmstack.bench.record import Memory
-from llmstack.deploy.record import Stack
+from llmstack.plan.memory import Use
+from llmstack.stackfile import StackRecord
 
 MIB = 1 << 20
 
 
-def memory_use(stack: Stack, pids: Sequence[int]) -> tuple[Memory, ...]:
+def memory_use(stack: StackRecord, pids: Sequence[int]) -> tuple[Memory, ...]:
     """One row per device of the plan and one for RAM; what cannot be read is None."""
-    planned = stack.plan.get("memory") or {}
-    rows = list(planned.get("devices") or ())
+    plan = stack.plan
+    if plan is None:
+        return ()
     used = _gpu_mib(pids)
-    made = [_row(row, used[index] if index < len(used) else None) for index, row in enumerate(rows)]
-    if planned.get("host"):
-        host = dict(planned["host"])
-        lazily = (host.get("prompt_cache_mib") or 0) + (host.get("checkpoints_mib") or 0)
-        host["other_mib"] = max((host.get("other_mib") or 0) - lazily, 0)  # caches fill up with use only
-        made.append(_row(host, ram_mib(pids)))
-    return tuple(made)
+    devices = zip(plan.hardware.devices, plan.memory.devices, plan.budget.devices, strict=True)
+    made = [
+        _row(device.name, use, budget, used[index] if index < len(used) else None)
+        for index, (device, use, budget) in enumerate(devices)
+    ]
+    lazily = plan.memory.cache_ram + plan.memory.checkpoints  # they fill up with use only
+    host = replace(plan.memory.host, other=max(plan.memory.host.other - lazily, 0))
+    return (*made, _row("RAM", host, plan.budget.ram, ram_mib(pids)))
 
 
-def _row(row: dict[str, Any], measured: float | None) -> Memory:
-    def mib(part: str) -> float:
-        return float(row.get(f"{part}_mib") or 0)
-
-    name = str(row.get("name") or "RAM")
-    return Memory(name, mib("weights"), mib("context"), mib("compute"), mib("other"), mib("budget"), measured)
+def _row(name: str, use: Use, budget: int, measured: float | None) -> Memory:
+    return Memory(name, round(use.weights), round(use.context), round(use.compute), round(use.other), budget, measured)
 
 
 def ram_mib(pids: Sequence[int]) -> float | None:

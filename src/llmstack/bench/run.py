@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from llmstack import stackfile
 from llmstack.bench import depths as deep
 from llmstack.bench.depths import CHUNK, Depths, Prompts
 from llmstack.bench.memory import memory_use
@@ -18,10 +19,9 @@ from llmstack.bench.parallel import parallel
 from llmstack.bench.record import Run, comparable, history, like, new_id, remember
 from llmstack.bench.sample import Pace, Sampler, Work, beside, unpaced
 from llmstack.bench.stream import Client
-from llmstack.deploy import keys, record
+from llmstack.deploy import keys
 from llmstack.deploy.apply import restart
 from llmstack.deploy.expected import Expected, expected
-from llmstack.deploy.record import Stack
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect import calibration
 from llmstack.detect.hardware import detect
@@ -30,6 +30,8 @@ from llmstack.errors import NotSo
 from llmstack.judge import WHOLE, Better, Metric, Sample, compare, judge, metric
 from llmstack.paths import Home
 from llmstack.plan.calibrate import Observation
+from llmstack.plan.result import stated_json
+from llmstack.stackfile import StackRecord
 
 LOOKS = 2  # more, before anything is called slower
 PAUSE_S = 3.0  # before each of them: what slows a machine down comes and goes in seconds
@@ -71,7 +73,7 @@ def bench(home: Home, progress: Progress, *, mode: Mode = Mode.NORMAL, with_rest
     in a full run only. Ctrl-C ends it early: the result then holds what was measured. Raises NotSo when nothing
     is deployed or nothing answers.
     """
-    stack = record.read(home)
+    stack = stackfile.read(home)
     if stack is None:
         raise NotSo("nothing is deployed yet", next="llmstack up MODEL   or   llmstack up --demo")
     settings = SETTINGS[mode]
@@ -115,7 +117,7 @@ def bench(home: Home, progress: Progress, *, mode: Mode = Mode.NORMAL, with_rest
         ttft_restart_s=_median(metrics, "first token after restart"),
         cache_hit_ratio=_median(metrics, "cache hit ratio"),
         proxy_ttft_overhead_ms=_median(metrics, "proxy overhead"),
-        predicted=stack.plan.get("predicted") or {},
+        predicted=stated_json(stack.plan) if stack.plan is not None else {},
         verdict=judge(metrics, predictions, error),
         metrics=metrics,
         expected=predictions,
@@ -126,7 +128,7 @@ def bench(home: Home, progress: Progress, *, mode: Mode = Mode.NORMAL, with_rest
         model=stack.model.name,
         engine=stack.server.engine,
         machine=machine,
-        argv=tuple(stack.plan.get("argv", ())) or stack.server.argv,
+        argv=stack.plan.argv if stack.plan is not None else stack.server.argv,
         mode=mode.value,
         id=new_id((run.id for run in earlier), now),
         at=now,
@@ -180,12 +182,12 @@ def _pace(plan: Expected | None) -> Pace:
     return beside(plan.assignment.threads) if plan.on_processors else unpaced
 
 
-def _client(home: Home, stack: Stack) -> Client:
+def _client(home: Home, stack: StackRecord) -> Client:
     key = home.server_key.read_text().strip()
     return Client(stack.proxy.url, keys.token(home), stack.server.url, key, stack.model.name)
 
 
-def _marks(stack: Stack, settings: Settings) -> tuple[int, ...]:
+def _marks(stack: StackRecord, settings: Settings) -> tuple[int, ...]:
     most = stack.n_ctx_slot - CHUNK - settings.effort.decode_tokens - deep.ROOM
     wanted = [most if mark < 0 else mark for mark in settings.depths]
     return tuple(sorted({mark for mark in wanted if 0 <= mark <= most} or {0}))
@@ -195,7 +197,7 @@ def _measure(
     engine: EngineClient,
     client: Client,
     sampler: Sampler,
-    stack: Stack,
+    stack: StackRecord,
     settings: Settings,
     found: _Found,
     tell: _Teller,

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from llmstack import stackfile
 from llmstack.bench.depths import Effort, measure
 from llmstack.bench.sample import Sampler
 from llmstack.bench.scratch import scratch
-from llmstack.deploy import record, tuned
+from llmstack.deploy import tuned
 from llmstack.deploy.expected import Expected, expected
-from llmstack.deploy.record import Stack
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect.model_file import open_model
 from llmstack.engine.find import Engine, find
@@ -31,6 +31,7 @@ from llmstack.plan import Facts, Goal, Workload
 from llmstack.plan.argv import flags
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.search import Search
+from llmstack.stackfile import StackRecord
 
 DEPTH = 1024  # tokens in the cache of each trial
 CHUNK_S = 3.0  # what reading one prompt of a trial may take
@@ -160,12 +161,12 @@ def tune(
 
     On a GPU the deployed stack makes room meanwhile and comes back at the end. Raises NotSo.
     """
-    stack = record.read(home)
+    stack = stackfile.read(home)
     plan = expected(stack) if stack is not None else None
     if stack is None or plan is None:
-        raise NotSo("there is no deployed model to tune", next="llmstack up MODEL")
+        raise NotSo("there is no deployed plan to tune", next="llmstack up MODEL")
     engine = find(home)
-    pinned = (*pinned, *tuned.own_pins(stack))
+    pinned = (*pinned, *stack.pins)
     limits = Search(plan.facts, plan.hardware, Goal(draft=plan.drafter), {})
     began = time.monotonic()
     tried: list[Trial] = []
@@ -230,7 +231,7 @@ def tune(
 
 def keep(home: Home, result: Result) -> None:
     """Remembers what was found, so that every later plan of this model takes it up. Raises NotSo."""
-    stack = record.read(home)
+    stack = stackfile.read(home)
     plan = expected(stack) if stack is not None else None
     if stack is None or plan is None:
         raise NotSo("the stack changed meanwhile", next="llmstack tune")
@@ -254,7 +255,7 @@ class _TimeUp(Exception):
 
 
 def _measure(
-    home: Home, engine: Engine, stack: Stack, plan: Expected, a: Assignment, aim: Aim, chunk: int | None
+    home: Home, engine: Engine, stack: StackRecord, plan: Expected, a: Assignment, aim: Aim, chunk: int | None
 ) -> tuple[Trial, int]:
     """A trial, and the tokens of its prefill samples: chunk, or what the time of a trial allows."""
     facts = plan.facts

@@ -85,20 +85,20 @@ def command(
 
 def _bring_up(place: Home, model: str, progress: Progress) -> None:
     """`llmstack up MODEL`, unless that model is the one that is deployed: then its plan, pins and all, stays."""
-    from llmstack.deploy import record
+    from llmstack import stackfile
     from llmstack.deploy.apply import up
     from llmstack.deploy.prepare import Ask, prepare
     from llmstack.fetch import locate
     from llmstack.render.output import warn
 
-    deployed = record.read(place)
+    deployed = stackfile.read(place)
     if deployed is not None and str(locate(place, model).path) == deployed.model.path:
         return
     prepared = prepare(place, Ask(model), progress, progress.download)
     for sentence in prepared.warnings:
         progress.done()
         warn(sentence)
-    up(place, prepared.desired, progress)
+    up(place, prepared.deployment, progress)
 
 
 def _history(names: tuple[str, ...], report: Path | None, as_json: bool) -> int:

@@ -15,23 +15,25 @@ def command() -> None:
 @command.command("list", help="Show what is saved, what it is for, and whether the deployed server can use it.")
 @json_option
 def list_(as_json: bool) -> int:
+    from llmstack import stackfile
     from llmstack.paths import home
-    from llmstack.render.cache import entries_json, show_entries
+    from llmstack.render.cache import show_states, states_json
     from llmstack.render.output import show_json
-    from llmstack.snapshots import CallLog, Store, served
+    from llmstack.warmstart.store import Store
+    from llmstack.warmstart.toolcalls import ToolCallStore
 
-    place = home()
-    store = Store(place.slots)
-    now = served(place.stack)
-    folder = str(now.folder) if now is not None else ""
+    where = home()
+    store = Store(where.slots)
+    record = stackfile.read(where)
+    folder = str(record.running_server().states_folder) if record is not None else ""
     try:
-        calls = CallLog(place.slots).read()
+        calls = ToolCallStore(where.slots).read()
     except OSError:
         calls = []
     if as_json:
-        show_json(entries_json(store.entries(), folder, store.budget, calls))
+        show_json(states_json(store.states(), folder, store.budget, calls))
     else:
-        show_entries(store.entries(), folder, store.budget, calls)
+        show_states(store.states(), folder, store.budget, calls)
     return 0
 
 
@@ -39,13 +41,16 @@ def list_(as_json: bool) -> int:
 @json_option
 def clear(as_json: bool) -> int:
     from llmstack.paths import home
-    from llmstack.render.output import show, show_json
-    from llmstack.snapshots import Store
+    from llmstack.render.cache import cleared_json, show_cleared
+    from llmstack.render.output import show_json
+    from llmstack.warmstart.store import Store
+    from llmstack.warmstart.toolcalls import ToolCallStore
 
-    number, size = Store(home().slots).clear()
+    where = home()
+    number, size = Store(where.slots).clear()
+    size += ToolCallStore(where.slots).clear()
     if as_json:
-        show_json({"removed": number, "bytes": size})
+        show_json(cleared_json(number, size))
     else:
-        removed = f"removed {number} saved states and what belongs to them, {size / 1e6:,.1f} MB"
-        show(removed if size else "nothing was saved")
+        show_cleared(number, size)
     return 0

@@ -239,28 +239,26 @@ def _compare(place: Home, plan: Plan) -> Comparison:
 
 def _verify(place: Home, plan: Plan) -> tuple[Checked, ...]:
     from llmstack.detect.dry_run import dry_run
-    from llmstack.plan import argv
     from llmstack.plan.compare import check
 
-    reported = dry_run(_binary(place, "llama-server"), argv(plan))
+    reported = dry_run(_binary(place, "llama-server"), plan.argv)
     return check(plan.memory, reported.devices, reported.host)
 
 
 def _units(place: Home, plan: Plan) -> UnitDiff | None:
     """What `up` would change in the services; None where it cannot be said (no engine yet, a foreign unit)."""
-    from llmstack.deploy import record
+    from llmstack import stackfile
     from llmstack.deploy.prepare import PROXY_PORT, SERVER_PORT
     from llmstack.deploy.services import proxy_service, ram_limit, server_service
     from llmstack.deploy.supervisors import preview, supervisor_for
     from llmstack.engine.find import find
     from llmstack.errors import StackError
-    from llmstack.plan import argv, to_json
 
-    deployed = record.read(place)
+    deployed = stackfile.read(place)
     server, proxy = (deployed.server.port, deployed.proxy.port) if deployed else (SERVER_PORT, PROXY_PORT)
     try:
         services = (
-            server_service(place, find(place), argv(plan), "127.0.0.1", server, ram_limit(to_json(plan))),
+            server_service(place, find(place), plan.argv, "127.0.0.1", server, ram_limit(plan)),
             proxy_service(deployed.proxy.host if deployed else "127.0.0.1", proxy),
         )
         return preview(supervisor_for(place), services)

@@ -56,27 +56,28 @@ def command(aim: str, minutes: float, pinned: tuple[str, ...], forget: bool, yes
 
 
 def _apply() -> None:
-    from llmstack.deploy import record
+    from llmstack import stackfile
     from llmstack.deploy.apply import up
     from llmstack.deploy.prepare import Ask, prepare
-    from llmstack.deploy.tuned import own_pins
     from llmstack.paths import home
     from llmstack.plan import Goal
     from llmstack.render.output import Progress
 
     with Progress() as progress:
-        goal = Goal(pins=own_pins(record.read(home())))
-        up(home(), prepare(home(), Ask(goal=goal), progress).desired, progress)
+        deployed = stackfile.read(home())
+        goal = Goal(pins=deployed.pins if deployed is not None else {})
+        up(home(), prepare(home(), Ask(goal=goal), progress).deployment, progress)
 
 
 def _forget(as_json: bool) -> int:
-    from llmstack.deploy import record, tuned
+    from llmstack import stackfile
+    from llmstack.deploy import tuned
     from llmstack.detect.model_file import open_model
     from llmstack.errors import NotSo
     from llmstack.paths import home
     from llmstack.render.output import show, show_json
 
-    stack = record.read(home())
+    stack = stackfile.read(home())
     if stack is None:
         raise NotSo("nothing is deployed yet", next="llmstack up MODEL")
     had = tuned.forget(home(), open_model(stack.model.path).identity)

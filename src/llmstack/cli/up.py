@@ -56,7 +56,7 @@ def command(
         for sentence in prepared.warnings:
             progress.done()
             warn(sentence)
-        outcome = up(place, prepared.desired, progress, force=force)
+        outcome = up(place, prepared.deployment, progress, force=force)
     for sentence in outcome.notices:
         warn(sentence)
     if as_json:

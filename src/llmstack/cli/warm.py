@@ -18,30 +18,27 @@ from llmstack.cli.options import json_option
 def command(client: str | None, as_json: bool) -> int:
     import os
 
+    from llmstack import stackfile
     from llmstack.client.record import record_claude
-    from llmstack.deploy import record
     from llmstack.deploy.warm import warm
     from llmstack.errors import NotSo
     from llmstack.paths import home
-    from llmstack.render.output import Progress, show, show_json
+    from llmstack.render.cache import show_warmed
+    from llmstack.render.output import Progress, show_json
 
-    place = home()
-    stack = record.read(place)
+    where = home()
+    stack = stackfile.read(where)
     if stack is None:
         raise NotSo("nothing is deployed yet", next="llmstack up MODEL   or   llmstack up --demo")
     with Progress() as progress:
         request = None
         if client is not None:
             progress("starting Claude Code against a recorder")
-            request = record_claude(place, os.environ)
+            request = record_claude(where, os.environ)
         progress("warming the prompt cache")
-        told = warm(place, stack, request)
+        status = warm(where, stack, request)
     if as_json:
-        show_json(told)
+        show_json(status)
     else:
-        source = {"restored": "restored from disk", "computed": "computed and saved"}.get(told["source"] or "", "held")
-        if told["prefix_tokens"]:
-            show(f"warm: {told['prefix_tokens']:,} tokens, {source}")
-        else:
-            show("cold: no client has asked anything yet; llmstack warm --client claude   learns its prompt")
-    return 0 if told["prefix_tokens"] else 1
+        show_warmed(status)
+    return 0 if status["prefix_tokens"] else 1

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from llmstack import stackfile
 from llmstack.catalog import overlay, routes
 from llmstack.catalog.profiles import Gateway, Profile
 from llmstack.catalog.profiles import profile as find_profile
 from llmstack.client.environment import ClientEnvironment, Limits, Stack, claude_environment
 from llmstack.client.settings import Wanted
-from llmstack.deploy import keys, record
+from llmstack.deploy import keys
 from llmstack.errors import MissingPart, NotSo
 from llmstack.paths import Home, resource
 from llmstack.proxy.live import read_secret
@@ -40,7 +41,7 @@ def environment_of(home: Home, name: str, inherited: Mapping[str, str]) -> Clien
     profile = find_profile(files(home), name)
     if profile.gateway is not Gateway.STACK:
         return claude_environment(name, profile, inherited, key=_key(home, name, profile, inherited))
-    deployed = record.read(home)
+    deployed = stackfile.read(home)
     if deployed is None:
         raise NotSo("nothing is deployed yet", next="llmstack up MODEL   or   llmstack up --demo")
     stack = Stack(deployed.proxy.url, keys.token(home), deployed.model.name)
@@ -62,7 +63,7 @@ def needs_local_model(home: Home, name: str) -> bool:
     return choice is None or any(target.base_url is None for target in choice.targets[:1])
 
 
-def _limits(home: Home, profile: Profile, deployed: record.Stack) -> Limits:
+def _limits(home: Home, profile: Profile, deployed: stackfile.StackRecord) -> Limits:
     own = Limits(deployed.n_ctx_slot or None, deployed.n_predict)
     choice = routing(home).choose(profile.model or deployed.model.name)
     if choice is None or not choice.targets:

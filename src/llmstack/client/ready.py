@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from llmstack.deploy import record
+from llmstack import stackfile
 from llmstack.deploy.apply import up
 from llmstack.deploy.prepare import Ask, prepare
 from llmstack.deploy.status import StackStatus, State, gather
@@ -33,7 +33,7 @@ def ensure_ready(
     status = gather(home)
     if status.state is State.STOPPED and start and status.stack is not None:
         say(f"the stack is stopped: starting {status.stack.model.name}")
-        up(home, prepare(home, Ask(), say).desired, say)
+        up(home, prepare(home, Ask(), say).deployment, say)
         return
     said = False
     while not _enough(status, needs_model):
@@ -61,6 +61,6 @@ def _enough(status: StackStatus, needs_model: bool) -> bool:
     return not needs_model and status.stack is not None and _proxy_answers(status.stack)
 
 
-def _proxy_answers(stack: record.Stack) -> bool:
+def _proxy_answers(stack: stackfile.StackRecord) -> bool:
     with EngineClient(stack.proxy.url) as client:
         return client.readiness() is not Readiness.UNREACHABLE

@@ -9,15 +9,14 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from llmstack.deploy import keys, ports, record, transaction, warm
+from llmstack import stackfile
+from llmstack.deploy import keys, ports, transaction, warm
 from llmstack.deploy.demo_model import prune_demo_models
 from llmstack.deploy.health import check
 from llmstack.deploy.ready import wait_ready
-from llmstack.deploy.record import ModelEntry, ProxyEntry, ServerEntry, Stack
 from llmstack.deploy.services import proxy_service, ram_limit, server_service
 from llmstack.deploy.supervisors import chosen, notices, of_kind, others, preview, put_back, supervisor_for
 from llmstack.deploy.transaction import Previous
@@ -25,7 +24,9 @@ from llmstack.detect.model_file import ModelFile
 from llmstack.engine.find import Engine
 from llmstack.errors import NotSo
 from llmstack.paths import Home
-from llmstack.supervisor import Supervisor
+from llmstack.plan import Plan
+from llmstack.stackfile import ModelEntry, ProxyEntry, ServerEntry, StackRecord
+from llmstack.supervisor import Service, Supervisor
 
 Progress = Callable[[str], None]
 
@@ -35,29 +36,22 @@ LOCK_WAIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Desired:
-    """A plan and where to run it. plan_argv and plan come from the one plan that was shown to the user.
+class Deployment:
+    """A plan and where to run it: the very plan that was shown to the user.
 
-    model: the files as they were planned; `up` refuses when they are others by then.
+    name: what clients call the model. model: the files as they were planned; `up` refuses when they are others by
+    then. inputs: a digest of what the plan was made from.
     """
 
-    model_name: str
-    model_path: Path
-    model_bytes: int
-    plan_argv: tuple[str, ...]
-    plan: dict[str, Any]
-    inputs: str
+    name: str
+    model: ModelFile
+    plan: Plan
     engine: Engine
-    n_ctx: int
-    n_ctx_slot: int
-    n_parallel: int
-    n_predict: int
-    vision: bool = False
+    inputs: str = ""
     proxy_host: str = "127.0.0.1"
     proxy_port: int = 5000
     server_host: str = "127.0.0.1"
     server_port: int = 8080
-    model: ModelFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,39 +61,38 @@ class Outcome:
     notices: what was left as it was, a sentence each.
     """
 
-    stack: Stack
+    stack: StackRecord
     started: tuple[str, ...]
     seconds: float
     notices: tuple[str, ...] = ()
 
 
-def up(home: Home, desired: Desired, progress: Progress, *, force: bool = False) -> Outcome:
-    """Makes the desired stack run and proves that it answers. Raises StackError; the previous stack then runs again.
+def up(home: Home, deployment: Deployment, progress: Progress, *, force: bool = False) -> Outcome:
+    """Makes the stack run and proves that it answers. Raises StackError; the previous stack then runs again.
 
     Killed at any point, it is recovered by the next `up`: see `transaction`. force: replace units edited by hand.
     """
     with deploy_lock(home):
         began = time.monotonic()
         supervisor = chosen(home, force=force)
-        stack = _stack(home, desired, supervisor)
-        _check_ports(home, desired, supervisor)
+        stack = _record(home, deployment, supervisor)
+        _check_ports(home, deployment, supervisor)
         preview(supervisor, stack.services)
-        if desired.model is not None:
-            desired.model.check_unchanged()
+        deployment.model.check_unchanged()
         home.make()
         keys.ensure(home)
         previous = transaction.begin(home)
         try:
             _save(home, previous.stack, stack, progress)
-            record.write(home, stack)
+            stackfile.write(home, stack)
             warm.make_folder(stack)
             for other in others(home, supervisor):
                 other.remove()  # it must let go of the ports first
             started = supervisor.apply(stack.services)
-            _wait(supervisor, stack, started, desired.model_bytes, progress)
+            _wait(supervisor, stack, started, deployment.model.size_bytes, progress)
             progress("checking prefill and prompt cache")
             stack = msgspec.structs.replace(stack, health=check(home, stack))
-            record.write(home, stack)
+            stackfile.write(home, stack)
             if "server" in started:
                 progress("warming the prompt cache")
                 warm.restore(home, stack)  # the check has used the slots
@@ -107,7 +100,7 @@ def up(home: Home, desired: Desired, progress: Progress, *, force: bool = False)
             _put_back(home, supervisor, previous, progress)
             raise
         transaction.end(home)
-        prune_demo_models(home, desired.model_path)
+        prune_demo_models(home, deployment.model.path)
         return Outcome(stack, started, time.monotonic() - began, notices(supervisor))
 
 
@@ -117,15 +110,15 @@ def down(home: Home) -> bool:
         supervisor = supervisor_for(home)
         was_running = transaction.runs(supervisor)
         if was_running:
-            warm.save(home, record.read(home))
+            warm.save(home, stackfile.read(home))
         supervisor.stop()
         return was_running
 
 
-def restart(home: Home, names: tuple[str, ...], progress: Progress) -> Stack:
+def restart(home: Home, names: tuple[str, ...], progress: Progress) -> StackRecord:
     """Restarts services and waits until they answer. Raises NotSo when nothing is deployed."""
     with deploy_lock(home):
-        stack = record.read(home)
+        stack = stackfile.read(home)
         if stack is None:
             raise NotSo("nothing is deployed yet", next="llmstack up MODEL   or   llmstack up --demo")
         supervisor = supervisor_for(home)
@@ -143,14 +136,16 @@ def restart(home: Home, names: tuple[str, ...], progress: Progress) -> Stack:
         return stack
 
 
-def _save(home: Home, running: Stack | None, wanted: Stack, progress: Progress) -> None:
+def _save(home: Home, running: StackRecord | None, wanted: StackRecord, progress: Progress) -> None:
     """Before a running server is replaced, what its slots hold goes to disk."""
     if running is not None and running.services != wanted.services:
         progress("saving what the server holds")
         warm.save(home, running)
 
 
-def _wait(supervisor: Supervisor, stack: Stack, started: Collection[str], model_bytes: int, progress: Progress) -> None:
+def _wait(
+    supervisor: Supervisor, stack: StackRecord, started: Collection[str], model_bytes: int, progress: Progress
+) -> None:
     """Both services answer. One that was just started has no deaths yet; an older one's do not count."""
     deaths = {name: 0 if name in started else status.restarts for name, status in supervisor.status().items()}
     progress("starting the proxy")
@@ -170,7 +165,7 @@ def _put_back(home: Home, supervisor: Supervisor, previous: Previous, progress: 
             supervisor.remove()
             home.stack.unlink(missing_ok=True)
         else:
-            record.write(home, previous.stack)
+            stackfile.write(home, previous.stack)
             old = of_kind(home, previous.stack.supervisor)
             for other in others(home, old):
                 other.remove()
@@ -184,30 +179,40 @@ def _put_back(home: Home, supervisor: Supervisor, previous: Previous, progress: 
         progress(f"the previous stack did not come back: {error}")
 
 
-def _check_ports(home: Home, desired: Desired, supervisor: Supervisor) -> None:
+def _check_ports(home: Home, deployment: Deployment, supervisor: Supervisor) -> None:
     everyone = (supervisor, *others(home, supervisor))
     ours = [status.pid for one in everyone for status in one.status().values() if status.pid]
-    ports.check_free(desired.proxy_host, desired.proxy_port, what="proxy", flag="--port", ours=ours)
-    ports.check_free(desired.server_host, desired.server_port, what="server", flag="--server-port", ours=ours)
+    ports.check_free(deployment.proxy_host, deployment.proxy_port, what="proxy", flag="--port", ours=ours)
+    ports.check_free(deployment.server_host, deployment.server_port, what="server", flag="--server-port", ours=ours)
 
 
-def _stack(home: Home, desired: Desired, supervisor: Supervisor) -> Stack:
-    limit = ram_limit(desired.plan)
-    server = server_service(home, desired.engine, desired.plan_argv, desired.server_host, desired.server_port, limit)
-    proxy = proxy_service(desired.proxy_host, desired.proxy_port)
-    return Stack(
-        model=ModelEntry(desired.model_name, str(desired.model_path)),
-        server=ServerEntry(desired.server_host, desired.server_port, desired.engine.name, server.argv),
-        proxy=ProxyEntry(desired.proxy_host, desired.proxy_port),
-        n_ctx=desired.n_ctx,
-        n_ctx_slot=desired.n_ctx_slot,
-        n_parallel=desired.n_parallel,
-        n_predict=desired.n_predict,
+def services_of(home: Home, deployment: Deployment) -> tuple[Service, Service]:
+    """Server and proxy. Raises MissingPart when the engine lacks a flag that has no equivalent."""
+    d = deployment
+    server = server_service(home, d.engine, d.plan.argv, d.server_host, d.server_port, ram_limit(d.plan))
+    return server, proxy_service(d.proxy_host, d.proxy_port)
+
+
+def _record(home: Home, deployment: Deployment, supervisor: Supervisor) -> StackRecord:
+    server, proxy = services_of(home, deployment)
+    plan = deployment.plan
+    a = plan.assignment
+    return StackRecord(
+        model=ModelEntry(deployment.name, str(deployment.model.path)),
+        server=ServerEntry(deployment.server_host, deployment.server_port, deployment.engine.name, server.argv),
+        proxy=ProxyEntry(deployment.proxy_host, deployment.proxy_port),
+        n_ctx=a.ctx,
+        n_ctx_slot=a.ctx if a.kv_unified else a.ctx // a.parallel,
+        n_parallel=a.parallel,
+        n_predict=plan.goal.n_predict,
         supervisor=supervisor.kind,
         services=(server, proxy),
-        capabilities={"vision": desired.vision},
-        plan=desired.plan,
-        inputs=desired.inputs,
+        capabilities={"vision": bool(plan.goal.mmproj_path)},
+        recurrent=plan.facts.recurrent,
+        sliding_window=plan.facts.has_window and not a.swa_full,
+        stored_plan=stackfile.store_plan(plan),
+        pins={decision.flag: decision.value for decision in plan.decisions if decision.pinned},
+        inputs=deployment.inputs,
     )
 
 

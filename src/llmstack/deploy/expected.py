@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmstack.deploy.record import Stack
-from llmstack.detect.model_file import open_model
-from llmstack.errors import StackError
-from llmstack.hardware import Hardware, from_json
-from llmstack.plan import Facts, read_facts
+from llmstack.hardware import Hardware
+from llmstack.plan import Facts
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.calibrate import Observation, predict_s, stated_error
-from llmstack.plan.readback import assignment_of
+from llmstack.stackfile import StackRecord
 
 SMALLEST = 16 << 20  # bytes: below it fixed costs rule, which the speed model leaves out; nothing is judged by it
 
@@ -56,19 +53,10 @@ class Expected:
         return Observation(self.facts, self.assignment, decode, tokens, depth, seconds, self.drafter)
 
 
-def expected(stack: Stack) -> Expected | None:
-    """None where the record or the model file no longer allows a prediction."""
-    import msgspec
-
-    try:
-        model = open_model(stack.model.path)
-        hardware = from_json(msgspec.json.encode(stack.plan["hardware"]))
-        argv = list(stack.plan.get("argv", ()))
-        assignment = assignment_of(argv, has_gpu=bool(hardware.devices))
-        drafter = None
-        if assignment.model_guesses:
-            path = argv[argv.index("-md") + 1]
-            drafter = read_facts(open_model(path).header, path=path)
-        return Expected(read_facts(model.header, path=stack.model.path), hardware, assignment, drafter)
-    except (StackError, KeyError, ValueError, OSError):
+def expected(stack: StackRecord) -> Expected | None:
+    """None where the record keeps no plan."""
+    plan = stack.plan
+    if plan is None:
         return None
+    drafter = plan.goal.draft if plan.assignment.model_guesses else None
+    return Expected(plan.facts, plan.hardware, plan.assignment, drafter)

@@ -7,7 +7,6 @@ import time
 
 from llmstack.deploy import keys
 from llmstack.deploy.expected import expected
-from llmstack.deploy.record import Health, Stack
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect.hardware import ram
 from llmstack.detect.load import Watch
@@ -15,6 +14,7 @@ from llmstack.engine.control import EngineClient, Timings
 from llmstack.errors import NotSo
 from llmstack.judge import Circumstances, judge_health
 from llmstack.paths import Home
+from llmstack.stackfile import HealthRecord, StackRecord
 from llmstack.workload import agent_prompt
 
 PROMPT_CHARACTERS = 12_000
@@ -27,7 +27,7 @@ DECODE_TOKENS = 32
 LEAST_DECODE_TOKENS = 4
 
 
-def check(home: Home, stack: Stack) -> Health:
+def check(home: Home, stack: StackRecord) -> HealthRecord:
     """Measures the running stack. Raises NotSo when it does not answer, or when the prompt cache does not hold."""
     server = supervisor_for(home).status().get("server")
     pids = [server.pid] if server is not None and server.pid else []
@@ -49,7 +49,7 @@ def check(home: Home, stack: Stack) -> Health:
         )
     planned, findings = _against_plan(stack, cold, warm, watch, load, pids)
     answer = ask(stack.proxy.url, keys.token(home), stack.model.name)
-    return Health(
+    return HealthRecord(
         prefill_tps=round(cold.prefill_tps, 1),
         decode_tps=round(warm.decode_tps, 1),
         prompt_tokens=cold.prompt_n + cold.cached_n,
@@ -70,7 +70,7 @@ def _tokens(engine: EngineClient, seed: int) -> list[int]:
 
 
 def _against_plan(
-    stack: Stack, cold: Timings, warm: Timings, watch: Watch, load: float, pids: list[int]
+    stack: StackRecord, cold: Timings, warm: Timings, watch: Watch, load: float, pids: list[int]
 ) -> tuple[dict[str, float], tuple[str, ...]]:
     """What the plan expects of this very work (tokens/s), and a sentence for each miss."""
     plan = expected(stack)
@@ -81,13 +81,13 @@ def _against_plan(
         "prefill": round(cold.prompt_n / plan.prefill_s(max(cold.prompt_n, 1), cold.cached_n), 1),
         "decode": round(1 / plan.decode_s(depth), 1),
     }
-    host = (stack.plan.get("memory") or {}).get("host") or {}
-    lazily = host.get("prompt_cache_mib", 0) + host.get("checkpoints_mib", 0)  # fills up with use only
+    memory = stack.plan.memory if stack.plan is not None else None
+    lazily = memory.cache_ram + memory.checkpoints if memory else 0  # fills up with use only
     around = Circumstances(
         disk_mib=watch.disk_mib(),
         load=load,
         ram_free_mib=ram().available_mib,
-        ram_planned_mib=max(host.get("total_mib", 0) - lazily, 0) or None,
+        ram_planned_mib=max(round(memory.host.total - lazily), 0) or None if memory else None,
         ram_used_mib=_resident_mib(pids),
         calibrated=plan.hardware.measured is not None,
     )

@@ -9,13 +9,12 @@ from typing import Any
 
 import msgspec
 
-from llmstack import __version__
+from llmstack import __version__, stackfile
 from llmstack.catalog.models import Model
-from llmstack.deploy import record, tuned
-from llmstack.deploy.apply import Desired, Progress
+from llmstack.deploy import tuned
+from llmstack.deploy.apply import Deployment, Progress
 from llmstack.deploy.demo_model import DEMO_NAME, ensure_demo_model
 from llmstack.deploy.model_goal import with_drafter, with_entry
-from llmstack.deploy.record import Stack
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect import calibration
 from llmstack.detect.hardware import Detected, detect
@@ -28,8 +27,9 @@ from llmstack.fetch.progress import Report, quiet
 from llmstack.fetch.pull import pull_file
 from llmstack.hardware import Hardware
 from llmstack.paths import Home
-from llmstack.plan import Facts, Goal, Infeasible, Plan, argv, make_plan, read_facts, to_json
+from llmstack.plan import Facts, Goal, Infeasible, Plan, make_plan, read_facts
 from llmstack.plan.pins import find_pin
+from llmstack.stackfile import StackRecord
 
 PROXY_PORT, SERVER_PORT = 5000, 8080
 
@@ -49,16 +49,16 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """desired is complete; plan is None when the running stack's own plan is kept. warnings: a sentence each."""
+    """deployment is complete; plan is None when the running stack's own plan is kept. warnings: a sentence each."""
 
-    desired: Desired
+    deployment: Deployment
     plan: Plan | None
     warnings: tuple[str, ...]
 
 
 def prepare(home: Home, ask: Ask, progress: Progress, report: Report = quiet) -> Prepared:
     """Finds (and if need be downloads) the model, reads it, and plans it. Raises StackError, Infeasible among them."""
-    deployed = record.read(home)
+    deployed = stackfile.read(home)
     engine = find(home)
     name, model, entry = _model(home, ask, deployed, engine, progress, report)
     detected = for_engine(detect(), engine)
@@ -70,8 +70,9 @@ def prepare(home: Home, ask: Ask, progress: Progress, report: Report = quiet) ->
     inputs = _digest(model, engine, goal, detected.hardware)
     plan: Plan | None = None
     warnings: tuple[str, ...] = ()
-    if deployed is not None and deployed.inputs == inputs and _serves(home):
-        planned, plan_argv = deployed.plan, tuple(deployed.plan.get("argv", ()))
+    deployed_plan = deployed.plan if deployed is not None and deployed.inputs == inputs and _serves(home) else None
+    if deployed_plan is not None:
+        planned = deployed_plan
     else:
         progress("planning")
         facts, machine = read_facts(model.header, path=str(model.path)), with_own_memory(home, detected.hardware)
@@ -80,29 +81,19 @@ def prepare(home: Home, ask: Ask, progress: Progress, report: Report = quiet) ->
             goal, warnings = _with_pulled(home, goal, entry, name, report)
             inputs = _digest(model, engine, goal, detected.hardware)
             plan = _plan(facts, machine, goal, ask)
-        plan = tuned.explained(home, plan, model.identity, engine.name)
-        planned, plan_argv = to_json(plan), argv(plan)
+        planned = plan = tuned.explained(home, plan, model.identity, engine.name)
     ports = (deployed.proxy.port, deployed.server.port) if deployed else (PROXY_PORT, SERVER_PORT)
-    n_ctx, n_parallel = _number(plan_argv, "-c"), _number(plan_argv, "-np") or 1
-    desired = Desired(
-        model_name=name,
-        model_path=model.path,
-        model_bytes=model.size_bytes,
-        plan_argv=plan_argv,
+    deployment = Deployment(
+        name=name,
+        model=model,
         plan=planned,
-        inputs=inputs,
         engine=engine,
-        n_ctx=n_ctx,
-        n_ctx_slot=n_ctx if "-kvu" in plan_argv else n_ctx // n_parallel,
-        n_parallel=n_parallel,
-        n_predict=_number(plan_argv, "-n"),
-        vision=bool(goal.mmproj_path),
+        inputs=inputs,
         proxy_host=ask.proxy_host or (deployed.proxy.host if deployed else "127.0.0.1"),
         proxy_port=ask.proxy_port or ports[0],
         server_port=ask.server_port or ports[1],
-        model=model,
     )
-    return Prepared(desired, plan, (*detected.warnings, *warnings))
+    return Prepared(deployment, plan, (*detected.warnings, *warnings))
 
 
 def _plan(facts: Facts, machine: Hardware, goal: Goal, ask: Ask) -> Plan:
@@ -134,7 +125,7 @@ def _with_pulled(home: Home, goal: Goal, entry: Model, name: str, report: Report
 
 
 def _model(
-    home: Home, ask: Ask, deployed: Stack | None, engine: Engine, progress: Progress, report: Report
+    home: Home, ask: Ask, deployed: StackRecord | None, engine: Engine, progress: Progress, report: Report
 ) -> tuple[str, ModelFile, Model | None]:
     """The served name, the file and what the catalog says of it. A catalog model that is not here is downloaded in
     the size that suits this machine, as `plan` shows it; its image encoder only comes with a goal that names it."""
@@ -223,7 +214,3 @@ def _digest(model: ModelFile, engine: Engine, goal: Goal, hardware: Hardware) ->
     measured = (hardware.measured, hardware.ram.bandwidth_gbps)
     parts: Any = (__version__, model.identity, engine.command, engine.version, goal, machine, hardware.cpu, measured)
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
-
-
-def _number(plan_argv: tuple[str, ...], flag: str) -> int:
-    return int(plan_argv[plan_argv.index(flag) + 1]) if flag in plan_argv else 0

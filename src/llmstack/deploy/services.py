@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from llmstack.engine import embedded
 from llmstack.engine.find import Engine
 from llmstack.engine.flags import fit, parse_help
 from llmstack.paths import Home
-from llmstack.snapshots import folder_name
+from llmstack.plan import Plan
 from llmstack.supervisor import Service
+from llmstack.warmstart.fingerprint import folder_name
 
 _PASSED_ON = (
     "LLMSTACK_HOME",
@@ -48,11 +48,10 @@ def server_service(
     )
 
 
-def ram_limit(plan: Mapping[str, Any]) -> int | None:
+def ram_limit(plan: Plan) -> int | None:
     """MiB of RAM the server may have: the plan's budget for the host, in whole 256 MiB so that it seldom changes."""
-    host = plan.get("memory", {}).get("host", {})
-    budget, total = host.get("budget_mib"), host.get("total_mib", 0)
-    return max(int(budget) // 256 * 256, int(total)) if budget else None
+    budget = plan.budget.ram
+    return max(budget // 256 * 256, round(plan.memory.host.total)) if budget else None
 
 
 def proxy_service(host: str, port: int) -> Service:

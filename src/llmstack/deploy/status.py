@@ -8,16 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmstack.deploy import record, transaction, usage
+from llmstack import stackfile
+from llmstack.deploy import transaction, usage
 from llmstack.deploy import warm as deploy_warm
 from llmstack.deploy.causes import explain
 from llmstack.deploy.ready import excerpt, last_words
-from llmstack.deploy.record import Stack
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.deploy.usage import Used
 from llmstack.engine.control import EngineClient, Readiness
 from llmstack.errors import NotSo
 from llmstack.paths import Home
+from llmstack.stackfile import StackRecord
 from llmstack.supervisor import ServiceState, ServiceStatus, Supervisor
 
 
@@ -56,7 +57,7 @@ class StackStatus:
     """
 
     state: State
-    stack: Stack | None
+    stack: StackRecord | None
     services: Mapping[str, ServiceStatus]
     supervisor: str
     warm: Warm
@@ -96,7 +97,7 @@ class StackStatus:
 
 def gather(home: Home) -> StackStatus:
     supervisor = supervisor_for(home)
-    stack = record.read(home)
+    stack = stackfile.read(home)
     services = supervisor.status()
     interrupted = transaction.interrupted(home)
     if stack is None or not services:
@@ -124,7 +125,7 @@ class _Told:
     next: str = ""
 
 
-def _tell(supervisor: Supervisor, stack: Stack, services: Mapping[str, ServiceStatus]) -> _Told:
+def _tell(supervisor: Supervisor, stack: StackRecord, services: Mapping[str, ServiceStatus]) -> _Told:
     """The last error of the service that is worst off, and what it means."""
     worst = sorted(services.values(), key=lambda s: (s.state is not ServiceState.FAILED, s.last_exit is None))[0]
     if worst.last_exit is None:
@@ -169,7 +170,7 @@ def _lives(services: Mapping[str, ServiceStatus], name: str) -> bool:
     return status is not None and status.pid is not None
 
 
-def _ask_server(home: Home, stack: Stack) -> tuple[Readiness, Warm]:
+def _ask_server(home: Home, stack: StackRecord) -> tuple[Readiness, Warm]:
     with EngineClient(stack.server.url, home.server_key) as client:
         readiness = client.readiness()
         if readiness is not Readiness.READY:
@@ -181,7 +182,7 @@ def _ask_server(home: Home, stack: Stack) -> tuple[Readiness, Warm]:
         return readiness, Warm("warm", held, "slot") if held else _COLD
 
 
-def _kept(home: Home, stack: Stack, seen: Warm) -> Warm:
+def _kept(home: Home, stack: StackRecord, seen: Warm) -> Warm:
     """What the proxy knows of it, where that says more than the slots."""
     told = deploy_warm.state(home, stack)
     state = str(told.get("state", ""))
@@ -193,6 +194,6 @@ def _kept(home: Home, stack: Stack, seen: Warm) -> Warm:
     return seen
 
 
-def _ask_proxy(stack: Stack) -> Readiness:
+def _ask_proxy(stack: StackRecord) -> Readiness:
     with EngineClient(stack.proxy.url) as client:
         return client.readiness()

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from llmstack.deploy import record
+from llmstack import stackfile
 from llmstack.errors import BadInput, MissingPart
 from llmstack.paths import Home
 from llmstack.process import ProcessSupervisor
@@ -22,7 +22,7 @@ VARIABLE = "LLMSTACK_SUPERVISOR"
 
 def supervisor_for(home: Home) -> Supervisor:
     """The one that runs what is deployed; the one `up` would choose when nothing is."""
-    stack = record.read(home)
+    stack = stackfile.read(home)
     return of_kind(home, stack.supervisor) if stack is not None else chosen(home)
 
 

@@ -9,40 +9,48 @@ from __future__ import annotations
 
 import fcntl
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from llmstack.deploy import record
-from llmstack.deploy.record import Stack
+from llmstack import stackfile
 from llmstack.deploy.supervisors import of_kind, snapshot
 from llmstack.paths import Home, write_private
+from llmstack.stackfile import StackRecord
 from llmstack.supervisor import Supervisor
 
 
-class Previous(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Previous:
     """stack None: nothing was deployed. units: the texts of the installed units, edited ones as they were."""
 
-    stack: Stack | None
+    stack: StackRecord | None
+    ran: bool
+    units: dict[str, str]
+
+
+class _Written(msgspec.Struct):
+    """Previous as a file; the stack in the format of the llmstack that wrote it."""
+
+    stack: msgspec.Raw
     ran: bool
     units: dict[str, str] = {}
-
-
-def file(home: Home) -> Path:
-    return home.state / "transaction.json"
 
 
 def pending(home: Home) -> Previous | None:
     """What an `up` that was cut off wanted to go back to; None when none was."""
     try:
-        return msgspec.json.decode(file(home).read_bytes(), type=Previous)
+        written = msgspec.json.decode(home.transaction.read_bytes(), type=_Written)
+        stack = None if bytes(written.stack) == b"null" else stackfile.decode(written.stack)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
+    return Previous(stack, written.ran, written.units)
 
 
 def interrupted(home: Home) -> bool:
     """An `up` was cut off: there is a transaction, and nobody holds the lock of one in progress."""
-    if not file(home).exists():
+    if not home.transaction.exists():
         return False
     try:
         descriptor = os.open(home.state / "deploy.lock", os.O_RDWR | os.O_CLOEXEC)
@@ -62,10 +70,10 @@ def begin(home: Home) -> Previous:
     _sweep(home)
     previous = pending(home)
     if previous is None:
-        stack = record.read(home)
+        stack = stackfile.read(home)
         old = of_kind(home, stack.supervisor) if stack is not None else None
         previous = Previous(stack, runs(old) if old else False, snapshot(old) if old else {})
-        write_private(file(home), msgspec.json.encode(previous))
+        write_private(home.transaction, msgspec.json.encode(previous))
     return previous
 
 
@@ -79,7 +87,7 @@ def _sweep(home: Home) -> None:
 
 
 def end(home: Home) -> None:
-    file(home).unlink(missing_ok=True)
+    home.transaction.unlink(missing_ok=True)
 
 
 def runs(supervisor: Supervisor) -> bool:

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import msgspec
 
-from llmstack.deploy.record import Stack
 from llmstack.detect.calibration import machine_of
 from llmstack.detect.model_file import Identity
 from llmstack.hardware import Hardware
@@ -79,12 +78,6 @@ def with_tuned(home: Home, goal: Goal, identity: Sequence[Identity], hardware: H
     own = {pin.flag for name in goal.pins if (pin := find_pin(name)) is not None}
     own |= {"-ctk", "-ctv"} if goal.kv_type is not None else set()
     return replace(goal, pins={**{f: v for f, v in found.flags.items() if f not in own}, **goal.pins})
-
-
-def own_pins(stack: Stack | None) -> dict[str, str]:
-    """The flags that the user pinned at the last `up`."""
-    decisions = (stack.plan.get("decisions") or ()) if stack is not None else ()
-    return {d["flag"]: str(d["value"]) for d in decisions if d.get("pinned")}
 
 
 def explained(home: Home, plan: Plan, identity: Sequence[Identity], engine: str) -> Plan:

@@ -1,48 +1,47 @@
-"""What the proxy keeps of the server's work, asked for around a stop and a start. The proxy alone touches slots."""
+"""The warm start, as the proxy is asked for it around a stop and a start. The proxy alone touches slots."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from llmstack.deploy.record import Stack
 from llmstack.errors import NotSo
 from llmstack.paths import Home
+from llmstack.stackfile import StackRecord
 
 SAVE_S = 120.0
 PREFILL_S = 3600.0  # a long prompt on a slow processor
 RESTORE_S = 300.0  # a state of several GiB, checked and read from a slow disk
 
 
-def make_folder(stack: Stack) -> None:
+def make_folder(stack: StackRecord) -> None:
     """llama-server does not start when the folder of its states is missing."""
-    argv = stack.server.argv
-    if "--slot-save-path" in argv:
-        Path(argv[argv.index("--slot-save-path") + 1]).mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = stack.running_server().states_folder
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-def save(home: Home, stack: Stack | None) -> int:
+def save(home: Home, stack: StackRecord | None) -> int:
     """What the slots hold goes to disk; how many they were. 0 when nobody answers: a stop never waits for that."""
     return int(_ask(home, stack, "save", SAVE_S).get("saved", 0))
 
 
-def restore(home: Home, stack: Stack) -> dict[str, Any]:
+def restore(home: Home, stack: StackRecord) -> dict[str, Any]:
     """The last state comes back into a server that was just started; empty when the proxy does not answer."""
     return _ask(home, stack, "restore", RESTORE_S)
 
 
-def warm(home: Home, stack: Stack, request: bytes | None) -> dict[str, Any]:
+def warm(home: Home, stack: StackRecord, request: bytes | None) -> dict[str, Any]:
     """Computes or restores the prefix of a Messages request, or without one of the prompt used last.
 
     Raises NotSo when the proxy or the server does not answer.
     """
-    told = _ask(home, stack, "prefill", PREFILL_S, request or b"")
-    if "prefix_tokens" not in told:
+    status = _ask(home, stack, "prefill", PREFILL_S, request or b"")
+    if "prefix_tokens" not in status:
         raise NotSo("the proxy could not warm the prompt cache", next="llmstack status   and   llmstack logs proxy")
-    return told
+    return status
 
 
-def state(home: Home, stack: Stack) -> dict[str, Any]:
+def state(home: Home, stack: StackRecord) -> dict[str, Any]:
     """`warm` of the proxy's /health; empty when it does not answer."""
     import httpx
 
@@ -50,11 +49,11 @@ def state(home: Home, stack: Stack) -> dict[str, Any]:
         answer = httpx.get(f"{stack.proxy.url}/health", timeout=3, trust_env=False).json()
     except (httpx.HTTPError, ValueError):
         return {}
-    found = answer.get("warm") if isinstance(answer, dict) else None
-    return found if isinstance(found, dict) else {}
+    status = answer.get("warm") if isinstance(answer, dict) else None
+    return status if isinstance(status, dict) else {}
 
 
-def _ask(home: Home, stack: Stack | None, action: str, timeout_s: float, content: bytes = b"") -> dict[str, Any]:
+def _ask(home: Home, stack: StackRecord | None, action: str, timeout_s: float, content: bytes = b"") -> dict[str, Any]:
     import httpx
 
     if stack is None or not home.token.exists():
@@ -64,7 +63,7 @@ def _ask(home: Home, stack: Stack | None, action: str, timeout_s: float, content
     try:
         limits = httpx.Timeout(timeout_s, connect=2.0)
         answer = httpx.post(url, content=content, headers=headers, timeout=limits, trust_env=False)
-        found = answer.json() if answer.status_code == 200 else {}
+        value = answer.json() if answer.status_code == 200 else {}
     except (httpx.HTTPError, ValueError, OSError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}

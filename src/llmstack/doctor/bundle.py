@@ -15,8 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from llmstack import __version__
-from llmstack.deploy import record
+from llmstack import __version__, stackfile
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.doctor.facts import Facts, Report
 from llmstack.errors import BadInput, StackError
@@ -72,7 +71,7 @@ def _parts(home: Home, facts: Facts, report: Report) -> dict[str, str]:
     for file in (home.stack, home.catalog, home.state / "engine.json", home.state / "crash.txt"):
         if file.is_file():
             parts[file.name] = file.read_text(encoding="utf-8", errors="replace")
-    stack = record.read(home)
+    stack = stackfile.read(home)
     if stack is not None:
         supervisor = supervisor_for(home)
         try:

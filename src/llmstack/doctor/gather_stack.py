@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from llmstack.deploy import ports as port_owners
-from llmstack.deploy.record import Stack
 from llmstack.deploy.status import StackStatus
 from llmstack.doctor.facts import PortFacts, ProxyFacts, SecretFacts, ServiceFacts, StackFacts, SupervisorFacts
 from llmstack.doctor.gather_machine import descendants, user_id
 from llmstack.errors import StackError
 from llmstack.paths import Home, resource
+from llmstack.stackfile import StackRecord
 
 PROBE_TIMEOUT_S = 10.0
 DEFAULT_PORTS = (("proxy", "127.0.0.1", 5000), ("server", "127.0.0.1", 8080))
@@ -35,15 +35,9 @@ def stack(status: StackStatus) -> StackFacts | None:
         model_mib=path.stat().st_size >> 20 if exists else 0,
         n_parallel=record.n_parallel,
         services=tuple(ServiceFacts(s.name, s.state.value, s.last_exit, s.restarts) for s in status.services.values()),
-        planned_host_mib=_planned_host(record.plan),
+        planned_host_mib=round(record.plan.memory.host.total) if record.plan is not None else None,
         smaller_plan=f"llmstack up {record.model.name} --ctx {max(record.n_ctx // 2, 4096)}",
     )
-
-
-def _planned_host(plan: dict[str, Any]) -> int | None:
-    host = plan.get("memory", {}).get("host", {})
-    total = host.get("total_mib") if isinstance(host, dict) else None
-    return int(total) if isinstance(total, int | float) else None
 
 
 def ports(status: StackStatus) -> tuple[PortFacts, ...]:
@@ -95,7 +89,7 @@ def catalog_problem(home: Home) -> str:
     return ""
 
 
-def supervisor(home: Home, record: Stack | None) -> SupervisorFacts:
+def supervisor(home: Home, record: StackRecord | None) -> SupervisorFacts:
     from llmstack.systemd import SystemdSupervisor, manager
     from llmstack.units import ChangeKind
 
@@ -128,7 +122,7 @@ def supervisor(home: Home, record: Stack | None) -> SupervisorFacts:
     )
 
 
-def proxy(home: Home, record: Stack | None, *, deep: bool) -> ProxyFacts | None:
+def proxy(home: Home, record: StackRecord | None, *, deep: bool) -> ProxyFacts | None:
     """Asks the running proxy. deep: also for a tool call, which costs a prefill."""
     if record is None:
         return None

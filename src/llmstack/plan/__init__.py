@@ -2,10 +2,9 @@
 
 facts = read_facts(header, path=str(path))
 plan = make_plan(facts, hardware, Goal())      # raises Infeasible
-argv(plan), to_json(plan)
+plan.argv, to_json(plan)
 """
 
-from llmstack.plan.argv import argv
 from llmstack.plan.facts import Facts, read_facts
 from llmstack.plan.goal import Goal, Workload
 from llmstack.plan.make import make_plan
@@ -21,7 +20,6 @@ __all__ = [
     "Plan",
     "Predicted",
     "Workload",
-    "argv",
     "make_plan",
     "read_facts",
     "to_json",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from llmstack.plan.assignment import Assignment, of_drafter
 from llmstack.plan.facts import Facts
 from llmstack.plan.goal import Goal
-from llmstack.plan.result import Plan
 
 # Every flag that `flags` can emit. -m, -mm and -a take text; those of FLAGS_WITHOUT_VALUE take nothing.
 FLAGS = (
@@ -15,10 +14,6 @@ FLAGS = (
     "--no-repack", "-kvu", "-md", "-ngld", "-ctkd", "-ctvd", "--spec-draft-p-min",
 )  # fmt: skip
 FLAGS_WITHOUT_VALUE = frozenset({"-nkvo", "-kvu", "--swa-full", "--jinja", "--no-repack"})
-
-
-def argv(plan: Plan) -> tuple[str, ...]:
-    return flags(plan.facts, plan.assignment, plan.goal)
 
 
 def flags(facts: Facts, a: Assignment, goal: Goal) -> tuple[str, ...]:

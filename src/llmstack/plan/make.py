@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from llmstack.errors import BadInput
 from llmstack.hardware import Hardware
+from llmstack.plan.argv import flags
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.facts import Facts
 from llmstack.plan.goal import DEFAULT_CONTEXT, DEFAULT_KV, Goal
@@ -74,6 +75,7 @@ def _plan(search: Search, found: Found, wanted: int) -> Plan:
         budget=search.budget,
         predicted=found.predicted,
         decisions=decisions(search, found, wanted),
+        argv=flags(search.facts, found.assignment, search.goal),
         alternatives=alternatives(search, found),
         notes=notes(search, found, wanted),
     )

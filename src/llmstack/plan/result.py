@@ -8,6 +8,7 @@ from typing import Any
 from llmstack.errors import NotSo
 from llmstack.hardware import Hardware
 from llmstack.plan.assignment import Assignment
+from llmstack.plan.calibrate import stated_error
 from llmstack.plan.facts import Facts
 from llmstack.plan.goal import Goal
 from llmstack.plan.memory import Memory, Use
@@ -44,6 +45,8 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """argv: llama-server's arguments without what running under the stack adds (address, key file, states folder)."""
+
     facts: Facts
     hardware: Hardware
     goal: Goal
@@ -52,6 +55,7 @@ class Plan:
     budget: Budget
     predicted: Predicted
     decisions: tuple[Decision, ...]
+    argv: tuple[str, ...]
     alternatives: tuple[Alternative, ...] = ()
     notes: tuple[str, ...] = ()
     feasible: bool = field(default=True, init=False)
@@ -114,15 +118,16 @@ def predicted_json(predicted: Predicted) -> dict[str, Any]:
     }
 
 
-def to_json(plan: Plan) -> dict[str, Any]:
-    """The contract's `plan --json`."""
-    from llmstack.plan.argv import argv
-    from llmstack.plan.calibrate import stated_error
-
-    basis = {
+def stated_json(plan: Plan) -> dict[str, Any]:
+    """The plan's speeds, what they rest on, and their stated error as a share."""
+    return predicted_json(plan.predicted) | {
         "basis": "assumed" if plan.hardware.measured is None else "measured",
         "error": round(stated_error(plan.hardware), 3),
     }
+
+
+def to_json(plan: Plan) -> dict[str, Any]:
+    """The contract's `plan --json`."""
     names = [device.name for device in plan.hardware.devices]
     return {
         "feasible": True,
@@ -144,11 +149,11 @@ def to_json(plan: Plan) -> dict[str, Any]:
                 "checkpoints_mib": round(plan.memory.checkpoints),
             },
         },
-        "predicted": predicted_json(plan.predicted) | basis,
+        "predicted": stated_json(plan),
         "alternatives": [
             {"why": other.why, "argv": list(other.argv), "predicted": predicted_json(other.predicted)}
             for other in plan.alternatives
         ],
         "notes": list(plan.notes),
-        "argv": list(argv(plan)),
+        "argv": list(plan.argv),
     }

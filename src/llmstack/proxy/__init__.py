@@ -10,6 +10,8 @@
 | run         | one question to the upstreams, shared by every client that asks the same            |
 | attempt     | one try at one upstream                                                             |
 | preflight   | does the prompt fit, before a header is sent                                        |
+| warm_starts | the servers whose prompt caches are kept warm: a manager each              |
+| slot_server | llama-server's endpoints for slots and tokens, for warm start and preflight         |
 | relay       | bytes passed through: Anthropic upstreams, /v1/chat/completions                     |
 | report      | one log line per request, the counters of /metrics, --debug captures                |
 """

@@ -16,17 +16,16 @@ from llmstack.protocol.errors import Cause, Failure, Kind, Refused, unavailable
 from llmstack.protocol.request import Translator
 from llmstack.proxy.attempt import Asking, ToolIds
 from llmstack.proxy.gate import App, Gate, Policy, Receive, Scope, Send, read_body, refuse
-from llmstack.proxy.keeper import Keeper
 from llmstack.proxy.live import Live
 from llmstack.proxy.messages import Messages
 from llmstack.proxy.preflight import Preflight
-from llmstack.proxy.recall import Recall
 from llmstack.proxy.relay import Relay
 from llmstack.proxy.report import Capture, Exchange, Reporter, place
 from llmstack.proxy.run import Runs
 from llmstack.proxy.upstreams import Upstreams
-from llmstack.snapshots.calls import CallLog
-from llmstack.warm.audit import Auditor
+from llmstack.proxy.warm_starts import WarmStarts
+from llmstack.warmstart.audit import Auditor
+from llmstack.warmstart.toolcalls import ToolCallStore
 
 REFRESH_S = 0.5
 SAVE_S = 5.0  # with the drain it stays below the 35 s after which systemd kills
@@ -41,13 +40,12 @@ class Proxy:
         self.upstreams = Upstreams(live)
         self.runs = Runs()
         preflight = Preflight(self.upstreams)
-        self.keeper = Keeper(live, self.upstreams, reporter.event)
+        self.warm_starts = WarmStarts(self.upstreams, reporter.event)
         translator = Translator()
-        calls = CallLog(live.home.slots, say=reporter.event)
-        self.recall = Recall(translator.replay, calls, reporter.event)
+        self.tool_calls = ToolCallStore(live.home.slots, translator.replay, reporter.event)
         self.asking = Asking(
-            live, self.upstreams, translator, preflight, ToolIds(translator.replay.knows), self.keeper, self.recall,
-            Auditor(), reporter.event,
+            live, self.upstreams, translator, preflight, ToolIds(translator.replay.knows), self.warm_starts,
+            self.tool_calls, Auditor(), reporter.event,
         )  # fmt: skip
         self.relay = Relay(live, self.upstreams, policy, reporter.event)
         self.messages = Messages(self.asking, self.runs, policy, self.relay, capture)
@@ -77,17 +75,17 @@ class Proxy:
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
-        beside = (self._refresh(), self.keeper.watch(), self.recall.watch())
+        beside = (self._refresh(), self.warm_starts.watch(), self.tool_calls.watch())
         tasks = [loop.create_task(work) for work in beside]
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
-            await self.recall.write()
+            await self.tool_calls.write()
             with suppress(Exception):  # the server may be gone before us; what it held is lost then, no more
                 async with asyncio.timeout(SAVE_S):
-                    await self.keeper.save_all()
+                    await self.warm_starts.save_all()
             await self.upstreams.close()
 
     async def _refresh(self) -> None:
@@ -122,7 +120,8 @@ class Proxy:
             upstreams.setdefault(name, "ok" if healthy else "down")
         local = upstreams.get("local")
         status_word = "starting" if local == "starting" else "ok" if local in (None, "ok") else "degraded"
-        answer: dict[str, Any] = {"status": status_word, "upstreams": upstreams, "warm": self.keeper.warmth.to_json()}
+        warm = self.warm_starts.local.status_json()
+        answer: dict[str, Any] = {"status": status_word, "upstreams": upstreams, "warm": warm}
         if self.live.problem is not None:
             answer["problem"] = self.live.problem
             answer["status"] = "degraded" if status_word == "ok" else status_word
@@ -132,12 +131,13 @@ class Proxy:
         """For this program's own commands: save before a stop, restore after a start, warm on demand."""
         action = scope["path_params"]["action"]
         if action == "save":
-            await _json(scope, send, {"saved": await self.keeper.save_all()})
+            await _json(scope, send, {"saved": await self.warm_starts.save_all()})
         elif action == "restore":
-            await _json(scope, send, await self.keeper.restore_again())
+            await _json(scope, send, await self.warm_starts.local.restore_again())
         elif action == "prefill":
             body = await read_body(scope, receive, self.messages.policy)
-            await _json(scope, send, await self.keeper.warm(self.messages.prefix_body(body) if body else None))
+            request = self.messages.prefix_body(body) if body else None
+            await _json(scope, send, await self.warm_starts.local.warm(request))
         else:
             await refuse(scope, send, Failure(Kind.NOT_FOUND, f"there is nothing at {scope['path'][:200]}"))
 

@@ -32,14 +32,14 @@ from llmstack.protocol.anthropic import Event, MessagesRequest
 from llmstack.protocol.errors import Cause, Failure, Kind, Refused, from_upstream
 from llmstack.protocol.request import ChatRequest, Dialect, Translator
 from llmstack.protocol.stream import MessageStream, State, StreamSettings
-from llmstack.proxy.keeper import Keeper
 from llmstack.proxy.live import Live
 from llmstack.proxy.preflight import Counted, Preflight
-from llmstack.proxy.recall import Recall
 from llmstack.proxy.run import Run
 from llmstack.proxy.upstreams import Upstreams
-from llmstack.warm.audit import Auditor
-from llmstack.warm.prefix import opening_of
+from llmstack.proxy.warm_starts import WarmStarts
+from llmstack.warmstart.audit import Auditor
+from llmstack.warmstart.prefix import opening_of
+from llmstack.warmstart.toolcalls import ToolCallStore
 
 LOADING_WAIT_S = 8.0
 PROGRESS_S = 5.0
@@ -88,8 +88,8 @@ class Asking:
     translator: Translator
     preflight: Preflight
     ids: ToolIds
-    keeper: Keeper
-    recall: Recall
+    warm_starts: WarmStarts
+    tool_calls: ToolCallStore
     auditor: Auditor
     say: Callable[[str, dict[str, Any]], None]
 
@@ -137,7 +137,7 @@ class Attempt:
         while True:
             request, body = await self._prepare()
             try:
-                async with self._a.keeper.turn(self._target, request.body, self._run.conversation):
+                async with self._a.warm_starts.prefix_ready(self._target, request.body, self._run.conversation):
                     await self._ask(request, body)
                 return
             except Refused as refused:
@@ -158,7 +158,7 @@ class Attempt:
     async def _prepare(self) -> tuple[ChatRequest, bytes]:
         a, target = self._a, self._target
         dialect = self._dialect()
-        await a.recall.ready()
+        await a.tool_calls.ready()
         request = a.translator.to_chat(self._request, dialect)
         body = request.body
         body["model"] = target.model or self._request.model

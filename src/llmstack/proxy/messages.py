@@ -175,7 +175,7 @@ class Messages:
         local = target.kind == "llama-server"
         images: Images = "pass" if self.asking.live.sees(target) else "placeholder"
         dialect = Dialect(llama_server=local, images=images, stable_prefix=target.stable_prefix)
-        await self.asking.recall.ready()
+        await self.asking.tool_calls.ready()
         chat = self.asking.translator.to_chat(asked, dialect)
         if local:
             self.asking.upstreams.address(target)  # a stack that is down says so, instead of guessing

@@ -16,7 +16,9 @@ from llmstack.catalog.routes import Target
 from llmstack.protocol import count
 from llmstack.protocol.errors import Refused, too_long
 from llmstack.protocol.request import ChatRequest
+from llmstack.proxy.slot_server import HttpSlotServer
 from llmstack.proxy.upstreams import Upstreams
+from llmstack.warmstart.interface import SlotError
 
 _encode = msgspec.json.Encoder().encode
 
@@ -68,22 +70,12 @@ class Preflight:
 
     async def exact(self, target: Target, request: ChatRequest) -> int | None:
         """Tokens by /apply-template and /tokenize; None when the upstream has no such thing or is not ready."""
-        body = request.body
-        asked: dict[str, Any] = {
-            key: body[key] for key in ("messages", "tools", "tool_choice", "chat_template_kwargs") if key in body
-        }
-        if "reasoning_effort" in body:
-            asked["reasoning_effort"] = body["reasoning_effort"]
         if request.images:
             return None  # only the projector knows what a picture takes; the server's own check decides
         self.exact_counts += 1
         try:
-            rendered = await self._upstreams.json(target, "/apply-template", _encode(asked), 30.0)
-            prompt = rendered["prompt"]
-            asked = {"content": prompt, "add_special": True, "parse_special": True}
-            counted = await self._upstreams.json(target, "/tokenize", _encode(asked), 60.0)
-            return len(counted["tokens"])
-        except (Refused, KeyError, TypeError):
+            return await HttpSlotServer(self._upstreams, target.name, target).count(request.body)
+        except SlotError:
             return None
 
     def learn(self, counted: Counted, prompt_tokens: int) -> None:

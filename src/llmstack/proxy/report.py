@@ -16,7 +16,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from llmstack.paths import write_private
-from llmstack.warm.audit import Audit
+from llmstack.warmstart.audit import Audit
 
 _SECRET_HEADERS = frozenset({"authorization", "x-api-key", "proxy-authorization", "cookie", "set-cookie"})
 _MAX_LABEL_MODELS = 32

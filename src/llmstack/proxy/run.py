@@ -23,7 +23,7 @@ from llmstack.protocol.anthropic import BlockStart, Event
 from llmstack.protocol.errors import Cause, Failure, Kind, Refused
 from llmstack.protocol.message import Assembler
 from llmstack.protocol.stream import MessageStream
-from llmstack.warm.audit import Audit
+from llmstack.warmstart.audit import Audit
 
 BACKLOG = 1024 * 1024  # bytes a listener may be behind before the upstream has to wait
 KEPT_FOR_JOINING = 16 * 1024 * 1024

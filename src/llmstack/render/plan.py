@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmstack.gguf import printable
 from llmstack.hardware import Hardware
-from llmstack.plan import Infeasible, Plan, argv
+from llmstack.plan import Infeasible, Plan
 from llmstack.plan.compare import Checked, Comparison
 from llmstack.plan.explain import Explanation
 from llmstack.plan.memory import Use
@@ -65,7 +65,7 @@ def show_plan(plan: Plan) -> None:
     for note in plan.notes:
         _row("note", printable(note, 400), "yellow")
     show("")
-    show("llama-server " + shlex.join(argv(plan)))
+    show("llama-server " + shlex.join(plan.argv))
 
 
 def show_refusal(error: Infeasible) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from llmstack.deploy.apply import Outcome
-from llmstack.deploy.record import Health, Stack
 from llmstack.deploy.status import State
 from llmstack.render.fitted import fitted, show_fitted
 from llmstack.render.output import as_called, show, style
+from llmstack.stackfile import HealthRecord, StackRecord
 
 
 def show_up(outcome: Outcome, *, is_demo: bool) -> None:
@@ -39,7 +39,7 @@ def up_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def show_health(health: Health) -> None:
+def show_health(health: HealthRecord) -> None:
     total = round(health.cached_tokens / health.hit_ratio) if health.hit_ratio else health.prompt_tokens
     work = f"{health.prompt_tokens:,} tokens in {health.ttft_cold_s:.2f} s"
     show(f"  prefill cold  {health.prefill_tps:>9,.0f} tokens/s   {work}")
@@ -64,7 +64,7 @@ def show_demo_note() -> None:
     show("")
 
 
-def show_connect(stack: Stack) -> None:
+def show_connect(stack: StackRecord) -> None:
     show("Use it:")
     _show_table(
         ("llmstack claude", "Claude Code on this stack"),

@@ -7,10 +7,12 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
-from typing import Any
 
 from llmstack.deploy.status import StackStatus, State, Warm
+from llmstack.deploy.usage import Used
+from llmstack.plan import Plan
 from llmstack.render.output import has_colour, show, style
+from llmstack.stackfile import StackRecord
 from llmstack.supervisor import ServiceState, ServiceStatus
 
 _COLOURS = {
@@ -62,8 +64,8 @@ def screen(status: StackStatus, columns: int) -> list[str]:
     if status.interrupted:
         lines += _row("note", "the last `up` was cut off before the stack had answered", columns, "yellow")
     lines += [line for service in status.services.values() for line in _service(service, columns)]
-    lines += _row("plan", _plan(stack.plan, stack.n_ctx_slot, stack.n_parallel), columns)
-    lines += _row("memory", _memory(status, stack.plan), columns)
+    lines += _row("plan", _plan(stack), columns)
+    lines += _row("memory", _memory(status.used, stack.plan), columns)
     lines += _row("speed", _speed(status), columns)
     if status.state is State.READY:
         lines += _row("cache", _warm(status.warm), columns)
@@ -121,27 +123,27 @@ def _service(service: ServiceStatus, columns: int) -> list[str]:
     return rows
 
 
-def _plan(plan: dict[str, Any], n_ctx: int, n_parallel: int) -> str:
+def _plan(stack: StackRecord) -> str:
     """The flags a person asks about first, out of all of them."""
-    decided = {d["flag"]: d["value"] for d in plan.get("decisions", ()) if isinstance(d, dict)}
-    parts = [f"context {n_ctx:,}", f"{n_parallel} slot{'s' if n_parallel > 1 else ''}"]
-    if "-ctk" in decided:
-        kinds = dict.fromkeys((str(decided["-ctk"]), str(decided.get("-ctv", decided["-ctk"]))))
-        parts.append(f"KV {'/'.join(kinds)}")
+    plan = stack.plan
+    parts = [f"context {stack.n_ctx_slot:,}", f"{stack.n_parallel} slot{'s' if stack.n_parallel > 1 else ''}"]
+    if plan is None:
+        return ", ".join(parts)
+    parts.append(f"KV {'/'.join(dict.fromkeys((plan.assignment.type_k, plan.assignment.type_v)))}")
+    decided = {decision.flag: decision.value for decision in plan.decisions}
     parts += [f"{flag} {decided[flag]}".strip() for flag in ("-ngl", "-ncmoe", "-ncffn", "-nkvo") if flag in decided]
     return ", ".join(parts)
 
 
-def _memory(status: StackStatus, plan: dict[str, Any]) -> str:
-    memory = plan.get("memory", {})
+def _memory(used: Used, plan: Plan | None) -> str:
     parts = []
-    planned = sum(int(device.get("total_mib", 0)) for device in memory.get("devices", ()))
-    if planned or status.used.vram_mib:
-        used = f"{status.used.vram_mib:,}" if status.used.vram_mib is not None else "?"
-        parts.append(f"VRAM {used} of {planned:,} MiB planned")
-    host = memory.get("host", {}).get("total_mib")
-    if status.used.ram_mib is not None:
-        parts.append(f"RAM {status.used.ram_mib:,}" + (f" of {int(host):,} MiB planned" if host else " MiB"))
+    planned = sum(round(device.total) for device in plan.memory.devices) if plan is not None else 0
+    if planned or used.vram_mib:
+        held = f"{used.vram_mib:,}" if used.vram_mib is not None else "?"
+        parts.append(f"VRAM {held} of {planned:,} MiB planned" if planned else f"VRAM {held} MiB")
+    if used.ram_mib is not None:
+        host = f" of {round(plan.memory.host.total):,} MiB planned" if plan is not None else " MiB"
+        parts.append(f"RAM {used.ram_mib:,}{host}")
     return ", ".join(parts)
 
 

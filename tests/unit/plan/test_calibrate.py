@@ -8,11 +8,10 @@ from dataclasses import replace
 import pytest
 
 from llmstack.hardware import Cpu, Device, Hardware, Measured, Ram
-from llmstack.plan import Goal, argv, make_plan, read_facts
+from llmstack.plan import read_facts
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.calibrate import ASSUMED_ERROR, Observation, fit, predict_s, stated_error
 from llmstack.plan.facts import Facts
-from llmstack.plan.readback import assignment_of
 from planning import shapes
 
 CPU_ONLY = Hardware(Ram(65536, 60000), Cpu(8, 16, ("avx2",)))
@@ -79,14 +78,6 @@ def test_a_card_that_is_slower_than_its_table_is_found_out() -> None:
 def test_without_measurements_nothing_changes_and_the_error_is_the_assumed_one() -> None:
     assert fit(CPU_ONLY, []) == CPU_ONLY
     assert stated_error(CPU_ONLY) == ASSUMED_ERROR
-
-
-@pytest.mark.parametrize("devices", [(), (CARD,)], ids=["CPU", "one card"])
-@pytest.mark.parametrize("make", [shapes.llama_8b, shapes.qwen3moe_30b, shapes.gemma3_12b, shapes.qwen35_27b])
-def test_a_deployed_argument_list_gives_its_assignment_back(make: object, devices: tuple[Device, ...]) -> None:
-    assert callable(make)
-    plan = make_plan(facts_of(make()), replace(CPU_ONLY, devices=devices), Goal())
-    assert assignment_of(argv(plan), has_gpu=bool(devices)) == replace(plan.assignment, has_gpu=bool(devices))
 
 
 def smaller(facts: Facts, rest: int, experts: int) -> Facts:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from llmstack.errors import BadInput
-from llmstack.plan import Goal, Infeasible, argv, make_plan, to_json
+from llmstack.plan import Goal, Infeasible, make_plan, to_json
 from llmstack.plan.argv import FLAGS
 from llmstack.plan.explain import explain
 from llmstack.render.plan import show_explanation, show_plan, show_refusal
@@ -31,7 +31,7 @@ def test_the_json_has_every_key_of_the_contract() -> None:
     assert keys <= data["memory"]["host"].keys()
     assert {"prefill_tps", "decode_tps", "ttft_cold_s", "ttft_warm_s", "prompt_tokens"} <= data["predicted"].keys()
     assert all({"why", "argv", "predicted"} <= other.keys() for other in data["alternatives"])
-    assert tuple(data["argv"]) == argv(PLAN)
+    assert tuple(data["argv"]) == PLAN.argv
 
 
 def test_an_infeasible_plan_says_why_and_what_would_have_to_change() -> None:
@@ -44,7 +44,7 @@ def test_an_infeasible_plan_says_why_and_what_would_have_to_change() -> None:
 
 
 def test_every_flag_of_the_command_line_is_in_the_published_list() -> None:
-    assert {part for part in argv(PLAN) if part.startswith("-")} <= set(FLAGS)
+    assert {part for part in PLAN.argv if part.startswith("-")} <= set(FLAGS)
 
 
 @pytest.mark.parametrize("name", ["ncmoe", "-ncmoe", "--n-cpu-moe"])

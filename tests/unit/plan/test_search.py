@@ -9,7 +9,7 @@ import pytest
 
 from llmstack.errors import BadInput
 from llmstack.hardware import Hardware
-from llmstack.plan import Goal, Infeasible, argv, make_plan
+from llmstack.plan import Goal, Infeasible, make_plan
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.facts import Facts
 from llmstack.plan.search import Search, at_least
@@ -183,8 +183,8 @@ def test_slots_share_one_cache_where_that_leaves_room_for_more_layers() -> None:
     plan = make_plan(facts("gemma3-12b"), small, goal)
     apart = make_plan(facts("gemma3-12b"), small, replace(goal, pins={"kvu": "off"}))
     assert plan.assignment.kv_unified
-    assert "-kvu" in argv(plan)
-    assert "-kvu" not in argv(apart)
+    assert "-kvu" in plan.argv
+    assert "-kvu" not in apart.argv
     assert next(d for d in plan.decisions if d.flag == "-kvu").cost.endswith("less")
     assert plan.predicted.session_s < apart.predicted.session_s / 1.03
 
@@ -239,7 +239,7 @@ def test_the_articles_own_case_is_beaten() -> None:
 
 def test_every_departure_is_explained_and_the_command_line_is_explicit() -> None:
     plan = make_plan(facts("qwen35moe-35b-a3b"), machine(12, 64), Goal())
-    line = argv(plan)
+    line = plan.argv
     said = {d.flag for d in plan.decisions}
     for flag in (
         "-c",
@@ -266,7 +266,7 @@ def test_every_departure_is_explained_and_the_command_line_is_explicit() -> None
 @pytest.mark.parametrize(("vram", "chosen"), [(8, False), (24, True)])
 def test_a_sliding_window_s_whole_history_is_a_trade_that_is_told_with_its_memory(vram: float, chosen: bool) -> None:
     plan = make_plan(facts("gemma3-12b"), machine(vram, 32), Goal())
-    assert ("--swa-full" in argv(plan)) is chosen
+    assert ("--swa-full" in plan.argv) is chosen
     other = next(other for other in plan.alternatives[:3] if "--swa-full" in other.why)
     assert ("--swa-full" in other.argv) is not chosen
     # 40 of 48 blocks have a window of 1,024 cells, and a micro-batch more; q4_0 takes 18 bytes for 32 values.

@@ -7,23 +7,28 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from llmstack.deploy.record import Health, ModelEntry, ProxyEntry, ServerEntry, Stack
 from llmstack.deploy.status import StackStatus, State, Warm
 from llmstack.deploy.usage import Used
+from llmstack.plan import Decision, Goal, make_plan
+from llmstack.plan.memory import Use
 from llmstack.render.status import duration, screen
+from llmstack.stackfile import HealthRecord, ModelEntry, ProxyEntry, ServerEntry, StackRecord, store_plan
 from llmstack.supervisor import ServiceState, ServiceStatus
+from planning.draws import facts, machine
 
-PLAN = {
-    "decisions": [
-        {"flag": "-ctk", "value": "q4_0"},
-        {"flag": "-ctv", "value": "q4_0"},
-        {"flag": "-ngl", "value": "99"},
-        {"flag": "-ncmoe", "value": "21"},
-        {"flag": "-nkvo", "value": ""},
-    ],
-    "memory": {"devices": [{"total_mib": 11000}, {"total_mib": 1000}], "host": {"total_mib": 8000}},
-}
-STACK = Stack(
+_PLANNED = make_plan(facts("qwen3moe-30b-a3b"), machine(12, 64, gpus=2), Goal())
+PLAN = replace(
+    _PLANNED,
+    assignment=replace(_PLANNED.assignment, type_k="q4_0", type_v="q4_0"),
+    decisions=(
+        Decision("-ngl", "99", "why"),
+        Decision("-ncmoe", "21", "why"),
+        Decision("-nkvo", "", "why"),
+        Decision("-ub", "512", "why"),
+    ),
+    memory=replace(_PLANNED.memory, devices=(Use(10000, 800, 200, 0), Use(900, 100, 0, 0)), host=Use(7000, 0, 0, 1000)),
+)
+STACK = StackRecord(
     ModelEntry("qwen", "/m/q.gguf"),
     ServerEntry("127.0.0.1", 8080, "cuda-11434", ()),
     ProxyEntry("127.0.0.1", 5000),
@@ -33,7 +38,7 @@ STACK = Stack(
     n_predict=8192,
     supervisor="systemd",
     services=(),
-    plan=PLAN,
+    stored_plan=store_plan(PLAN),
 )
 READY = StackStatus(
     State.READY,
@@ -82,6 +87,12 @@ def test_an_up_that_was_cut_off_is_told_with_what_finishes_it() -> None:
     assert lines[-1] == "  next     llmstack up   finishes it"
 
 
+def test_a_record_without_a_plan_still_says_what_runs() -> None:
+    lines = screen(replace(READY, stack=msgspec.structs.replace(STACK, stored_plan=msgspec.Raw(b"null"))), 100)
+    assert "  plan     context 65,536, 1 slot" in lines
+    assert "  memory   VRAM 11,500 MiB, RAM 7,900 MiB" in lines
+
+
 def test_nothing_deployed_says_how_to_begin() -> None:
     nothing = StackStatus(State.STOPPED, None, {}, "process", Warm("cold", 0, None))
     assert screen(nothing, 80) == [
@@ -91,7 +102,7 @@ def test_nothing_deployed_says_how_to_begin() -> None:
 
 
 def test_without_a_bench_the_health_check_gives_the_speed() -> None:
-    health = Health(100.0, 9.0, 10, 9, 0.99, 0.1, 0.01, "hello", 0.0)
+    health = HealthRecord(100.0, 9.0, 10, 9, 0.99, 0.1, 0.01, "hello", 0.0)
     told = screen(replace(READY, bench={}, stack=msgspec.structs.replace(STACK, health=health)), 80)
     assert "  speed    prefill 100, decode 9 tokens/s at `up`" in told
 

@@ -1,7 +1,7 @@
 """What of a prompt was reused, and where and why the rest was not: a request against the one before it.
 
 The messages as they go upstream are compared in their order, tools and template settings first, because that is how
-a template lays them out. Only positions, names and sizes are told, never text.
+a template lays them out. Only positions, names and sizes are logged, never text.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from llmstack.warm.prefix import SETTINGS, Body
+from llmstack.warmstart.prefix import SETTINGS, Body, common_length, prompt_of
 
-_KEPT = 32  # conversations; a body is mostly shared with the one after it
+_CONVERSATIONS = 32  # a body is mostly shared with the one after it
 FRESH_TOKENS = 64  # template marks and the end of the last answer are computed again in any case
 
 
@@ -37,10 +37,10 @@ class Audit:
     why: str
 
     def to_json(self) -> dict[str, Any]:
-        told: dict[str, Any] = {"reused": self.reused, "of": self.total, "why": self.why}
+        shown: dict[str, Any] = {"reused": self.reused, "of": self.total, "why": self.why}
         if self.at is not None:
-            told |= {"field": self.at.field, "byte": self.at.byte}
-        return told
+            shown |= {"field": self.at.field, "byte": self.at.byte}
+        return shown
 
 
 class Auditor:
@@ -51,14 +51,14 @@ class Auditor:
 
     def audit(self, conversation: str, body: Body, *, reused: int, total: int) -> Audit:
         """Call once an answer is there. total: tokens of the prompt."""
-        kept = {name: body[name] for name in ("messages", *SETTINGS) if name in body}
+        prompt = prompt_of(body)
         before = self._last.pop(conversation, None)
-        self._last[conversation] = (kept, total)
-        if len(self._last) > _KEPT:
+        self._last[conversation] = (prompt, total)
+        if len(self._last) > _CONVERSATIONS:
             self._last.popitem(last=False)
         if before is None:
             return Audit(reused, total, None, "first request" if reused == 0 else "shared prefix")
-        at = divergence(before[0], kept)
+        at = divergence(before[0], prompt)
         if at is not None:
             return Audit(reused, total, at, at.why)
         missing = before[1] - reused
@@ -70,25 +70,24 @@ def divergence(before: Body, now: Body) -> Divergence | None:
     for name in SETTINGS:
         old, new = _bytes(before.get(name)), _bytes(now.get(name))
         if old != new:
-            return Divergence(name, _first(old, new), "tools changed" if name == "tools" else "settings changed")
+            return Divergence(name, common_length(old, new), "tools changed" if name == "tools" else "settings changed")
     messages: list[Any] = now.get("messages") or []
     for number, old in enumerate(before.get("messages") or []):
         where = f"messages[{number}]"
         if number >= len(messages):
             return Divergence(where, 0, "history shortened")
-        found = _message(old, messages[number], where)
-        if found is not None:
-            return found
+        difference = _message(old, messages[number], where)
+        if difference is not None:
+            return difference
     return None
 
 
 def _message(old: dict[str, Any], new: dict[str, Any], where: str) -> Divergence | None:
     for name in dict.fromkeys((*old, *new)):
-        was, becomes = old.get(name), new.get(name)
-        if was == becomes:
+        if old.get(name) == new.get(name):
             continue
-        one, other = _text(was), _text(becomes)
-        return Divergence(f"{where}.{name}", _first(one, other), _why(str(old.get("role")), name, one, other))
+        before, now = _text(old.get(name)), _text(new.get(name))
+        return Divergence(f"{where}.{name}", common_length(before, now), _why(str(old.get("role")), name, before, now))
     return None
 
 
@@ -110,15 +109,3 @@ def _text(value: Any) -> bytes:
 
 def _bytes(value: Any) -> bytes:
     return b"" if value is None else msgspec.json.encode(value)
-
-
-def _first(one: bytes, other: bytes) -> int:
-    """The first byte that differs, by halves."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

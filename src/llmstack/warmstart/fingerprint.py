@@ -4,8 +4,11 @@ Two locks, so that a state of another model, build, KV type or template can neve
 
 - The folder. llama-server reads and writes states below its --slot-save-path only, and that path carries a digest of
   the engine's command and of its flags (`folder_name`). A server started with other flags cannot see the file.
-- The seal. What flags don't say (the bytes of the model's files, of the engine, the template in use) is digested when
-  a state is saved, and compared before one is restored (`seal`).
+- The fingerprint. What flags don't say (the bytes of the model's files, of the engine, the template in use) is digested
+  when a state is saved, and compared before one is restored (`fingerprint`).
+
+llama-server itself checks the number of layers, the KV types and the sizes of rows only (llama-kv-cache.cpp:
+state_read_data), so a state of another fine-tune of the same model would be read without a word.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,61 +41,6 @@ _SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$
 _SECRETS = frozenset({"--api-key-file"})
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """The running server, as the record of the last `up` tells it. cache_ram_mib: its own prompt cache.
-
-    recurrent: its state cannot be rolled back. window: it keeps a sliding window only (no --swa-full).
-    """
-
-    model: str
-    argv: tuple[str, ...]
-    folder: Path
-    recurrent: bool
-    window: bool
-    cache_ram_mib: int
-
-    @property
-    def rolls_back(self) -> bool:
-        return not self.recurrent and not self.window
-
-
-class _Model(msgspec.Struct):
-    name: str = ""
-
-
-class _Server(msgspec.Struct):
-    argv: tuple[str, ...] = ()
-
-
-class _Record(msgspec.Struct):
-    model: _Model = msgspec.field(default_factory=_Model)
-    server: _Server = msgspec.field(default_factory=_Server)
-    plan: dict[str, Any] = {}
-
-
-def served(record: Path) -> Served | None:
-    """Read from the record of `up`; None when there is none, or when its server keeps no states."""
-    try:
-        found = msgspec.json.decode(record.read_bytes(), type=_Record)
-    except (OSError, msgspec.DecodeError):
-        return None
-    argv = found.server.argv
-    folder = _value(argv, "--slot-save-path")
-    if folder is None:
-        return None
-    model = found.plan.get("model", {})
-    cache_ram = _value(argv, "-cram") or "8192"  # llama-server's own default
-    return Served(
-        model=found.model.name,
-        argv=argv,
-        folder=Path(folder),
-        recurrent=bool(model.get("recurrent")),
-        window=bool(model.get("sliding_window")) and "--swa-full" not in argv,
-        cache_ram_mib=int(cache_ram) if cache_ram.lstrip("-").isdigit() else 8192,
-    )
-
-
 def folder_name(argv: Sequence[str]) -> str:
     """A name for the states of one engine command with one set of flags."""
     return _digest([FORMAT, *shaping(argv)])[:16]
@@ -109,7 +56,7 @@ def shaping(argv: Sequence[str]) -> Iterator[str]:
             yield word
 
 
-def seal(argv: Sequence[str], template: str) -> str:
+def fingerprint(argv: Sequence[str], template: str) -> str:
     """A digest of the files the server was started from, as they are now, and of the template it renders with.
 
     Raises OSError when one of them cannot be looked at.
@@ -123,7 +70,7 @@ def seal(argv: Sequence[str], template: str) -> str:
 
 def _files(argv: Sequence[str]) -> list[Path]:
     """Every file a command line names, all shards of a split model, and the libraries beside a llama-server."""
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     skip = False
     for number, word in enumerate(argv):
         if skip or not word.startswith("/"):
@@ -132,10 +79,10 @@ def _files(argv: Sequence[str]) -> list[Path]:
         path = Path(word)
         if not path.is_file():
             continue
-        found[path] = None
+        files[path] = None
         for other in _shards(path) if number else _libraries(path):
-            found[other] = None
-    return list(found)
+            files[other] = None
+    return list(files)
 
 
 def _shards(path: Path) -> Iterable[Path]:
@@ -162,10 +109,6 @@ def _embedded(argv: Sequence[str]) -> str:
         return version("xllamacpp")
     except PackageNotFoundError:
         return "unknown"
-
-
-def _value(argv: Sequence[str], flag: str) -> str | None:
-    return argv[argv.index(flag) + 1] if flag in argv and argv.index(flag) + 1 < len(argv) else None
 
 
 def _digest(parts: Any) -> str:

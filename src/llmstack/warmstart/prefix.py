@@ -25,9 +25,14 @@ Body = dict[str, Any]
 
 def part_of(body: Body) -> Body:
     """The request without its conversation: system message, tools, and what templates are given besides."""
-    kept = {name: body[name] for name in SETTINGS if name in body}
+    settings = {name: body[name] for name in SETTINGS if name in body}
     messages = body.get("messages") or []
-    return {"messages": messages[:1] if messages and messages[0].get("role") == "system" else [], **kept}
+    return {"messages": messages[:1] if messages and messages[0].get("role") == "system" else [], **settings}
+
+
+def prompt_of(body: Body) -> Body:
+    """What of a request decides its prompt: the messages, and what `part_of` names besides."""
+    return {name: body[name] for name in ("messages", *SETTINGS) if name in body}
 
 
 def key_of(body: Body) -> str:
@@ -69,11 +74,11 @@ def common(sequences: Sequence[Sequence[int]]) -> int:
     first, *rest = sequences
     shared = len(first)
     for other in rest:
-        shared = overlap(first[:shared], other)
+        shared = common_length(first[:shared], other)
     return shared
 
 
-def overlap(one: Sequence[int], other: Sequence[int]) -> int:
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
     """Length of the common beginning, by halves: comparing slices is fast, element by element is not."""
     low, high = 0, min(len(one), len(other))
     while low < high:
@@ -88,9 +93,10 @@ def overlap(one: Sequence[int], other: Sequence[int]) -> int:
 def reusable(saved: Sequence[int], prompt: Sequence[int], *, rolls_back: bool) -> int:
     """Tokens of `prompt` that a slot holding `saved` need not compute.
 
-    At least one token is always computed (server-context.cpp). A state that cannot be rolled back counts whole or not.
+    At least one token is always computed (server-context.cpp: [TAG_PROMPT_LOGITS]). A state that cannot be rolled back
+    counts whole or not.
     """
-    shared = min(overlap(saved, prompt), len(prompt) - 1)
+    shared = min(common_length(saved, prompt), len(prompt) - 1)
     if not rolls_back and shared < len(saved):
         return 0
     return max(shared, 0)

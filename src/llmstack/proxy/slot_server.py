@@ -1,4 +1,4 @@
-"""llama-server's own endpoints for slots and tokens, spoken by the proxy."""
+"""llama-server's own endpoints for slots and tokens over HTTP: the adapter of warmstart.interface.SlotServer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from llmstack.catalog.routes import Target
+from llmstack import stackfile
+from llmstack.catalog.routes import Target, resolve
 from llmstack.protocol import sse
 from llmstack.protocol.errors import Refused
 from llmstack.proxy.upstreams import Upstreams
-from llmstack.warm.prefix import Body
+from llmstack.stackfile import RunningServer
+from llmstack.warmstart import prefix
+from llmstack.warmstart.interface import Prefilled, Slot, SlotError
+from llmstack.warmstart.prefix import Body
 
 _encode = msgspec.json.Encoder().encode
 QUICK_S = 30.0  # /slots waits for the batch that is being computed
@@ -22,33 +26,26 @@ TOKENIZE_S = 60.0
 SAVE_S = 120.0
 
 
-class SlotError(Exception):
-    """The server did not do what it was asked; the text is its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """One slot as /slots shows it. task: the last one it worked on; tokens: what it holds."""
-
-    number: int
-    busy: bool
-    task: int
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Prefilled:
-    """slot: where it was computed; cached and computed: tokens."""
-
-    slot: int
-    cached: int
-    computed: int
-
-
 @dataclass(slots=True)
-class SlotCalls:
+class HttpSlotServer:
+    """upstream: its name in the routes. target: None until `running` has found one."""
+
     upstreams: Upstreams
-    target: Target
+    upstream: str
+    target: Target | None = None
+
+    def running(self) -> RunningServer | None:
+        """An upstream with an address of its own is somebody else's server, whatever its name is."""
+        live = self.upstreams.live
+        settings = live.routing.upstreams.get(self.upstream)
+        if settings is None or settings.base_url is not None:
+            return None
+        self.target = resolve(self.upstream, settings, None)
+        try:
+            record = stackfile.read(live.home)
+        except OSError:
+            return None
+        return record.running_server() if record is not None else None
 
     async def props(self) -> dict[str, Any]:
         answer: dict[str, Any] = await self._get("/props")
@@ -66,21 +63,27 @@ class SlotCalls:
         ]
 
     async def tokens(self, body: Body) -> array[int]:
-        """The prompt of a chat request in the model's own tokens."""
         rendered = await self._post("/apply-template", body, TOKENIZE_S)
-        asked = {"content": rendered["prompt"], "add_special": True, "parse_special": True}
-        return array("I", (await self._post("/tokenize", asked, TOKENIZE_S))["tokens"])
+        try:
+            text = {"content": rendered["prompt"], "add_special": True, "parse_special": True}
+            return array("I", (await self._post("/tokenize", text, TOKENIZE_S))["tokens"])
+        except (KeyError, TypeError):
+            raise SlotError("it does not say what a prompt comes to") from None
+
+    async def count(self, body: Body) -> int:
+        return len(await self.tokens(prefix.prompt_of(body)))
 
     async def prefill(self, tokens: array[int], progress: Callable[[int, int, int], None]) -> Prefilled:
-        """Computes these tokens and nothing behind them. progress(done, total, cached).
-
-        n_predict 0 still samples one token from the last logits; it is not fed back, so the state ends with `tokens`.
-        """
-        asked = {
+        """n_predict 0 still samples one token from the last logits; it is not fed back, so the state ends with
+        `tokens`."""
+        body = {
             "prompt": list(tokens), "n_predict": 0, "cache_prompt": True, "stream": True, "return_progress": True,
         }  # fmt: skip
-        target, upstreams = self.target, self.upstreams
-        response = await upstreams.post(target, "/completion", _encode(asked), upstreams.headers(target))
+        target, upstreams = self._target(), self.upstreams
+        try:
+            response = await upstreams.post(target, "/completion", _encode(body), upstreams.headers(target))
+        except Refused as refused:
+            raise SlotError(refused.failure.message) from None
         decoder = sse.SSEDecoder()
         cached = 0
         try:
@@ -89,9 +92,9 @@ class SlotCalls:
             while data := await response.content.readany():
                 for payload in decoder.receive_data(data):
                     chunk = msgspec.json.decode(payload)
-                    if found := chunk.get("prompt_progress"):
-                        cached = int(found["cache"])
-                        progress(int(found["processed"]), int(found["total"]), cached)
+                    if step := chunk.get("prompt_progress"):
+                        cached = int(step["cache"])
+                        progress(int(step["processed"]), int(step["total"]), cached)
                     if chunk.get("error"):
                         raise SlotError(str(chunk["error"]))
                     if chunk.get("stop"):
@@ -103,25 +106,29 @@ class SlotCalls:
         raise SlotError("the answer ended early")
 
     async def save(self, slot: int, name: str) -> tuple[int, int]:
-        """Tokens saved and bytes written."""
         answer = await self._post(f"/slots/{slot}?action=save", {"filename": name}, SAVE_S)
         return int(answer["n_saved"]), int(answer["n_written"])
 
     async def restore(self, slot: int, name: str) -> int:
-        """Tokens restored, into an empty slot: llama-server leaves the cells of a second context (a model or block
-        that guesses ahead) as they were, and refuses the next request over the gap (llama.cpp#28619)."""
+        """Into an empty slot: llama-server leaves the cells of a second context (a draft model or MTP block) as they
+        were, and refuses the next request over the gap (llama.cpp#28619)."""
         await self._post(f"/slots/{slot}?action=erase", {}, SAVE_S)
         answer = await self._post(f"/slots/{slot}?action=restore", {"filename": name}, SAVE_S)
         return int(answer["n_restored"])
 
+    def _target(self) -> Target:
+        if self.target is None:
+            raise SlotError(f"{self.upstream} is not deployed")
+        return self.target
+
     async def _post(self, path: str, body: Any, timeout_s: float) -> Any:
         try:
-            return await self.upstreams.json(self.target, path, _encode(body), timeout_s)
+            return await self.upstreams.json(self._target(), path, _encode(body), timeout_s)
         except Refused as refused:
             raise SlotError(refused.failure.message) from None
 
     async def _get(self, path: str) -> Any:
-        target, upstreams = self.target, self.upstreams
+        target, upstreams = self._target(), self.upstreams
         timeout = aiohttp.ClientTimeout(total=QUICK_S)
         try:
             url = upstreams.address(target) + path

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from llmstack.snapshots import Entry, Store, folder_name, seal
-from llmstack.snapshots.statefile import MAGIC, read_tokens
-from llmstack.snapshots.store import Prefix
+from llmstack.warmstart.fingerprint import fingerprint, folder_name
+from llmstack.warmstart.statefile import MAGIC, read_tokens
+from llmstack.warmstart.store import RememberedPrefix, StateLabel, Store, StoredState
 
 from .conftest import Said
 
@@ -26,16 +26,16 @@ def state(tokens: list[int], *, packed: bool = True, cells: bytes = b"cells" * 1
 
 @pytest.fixture
 def store(tmp_path: Path, said: Said) -> Store:
-    return Store(tmp_path, say=said)
+    return Store(tmp_path, log_event=said)
 
 
-def put(store: Store, key: str, tokens: list[int], **more: Any) -> Entry | None:
+def put(store: Store, key: str, tokens: list[int], **more: Any) -> StoredState | None:
     folder = store.root / "engine"
     name = store.begin(folder)
     data = state(tokens)
     (folder / name).write_bytes(data)
-    told = {"kind": "prefix", "key": key, "seal": "s", "model": "m", "written": len(data), **more}
-    return store.finish(folder, name, **told)
+    label = StateLabel("prefix", key, "s", "m")
+    return store.finish(folder, name, label, **{"written": len(data), **more})
 
 
 def test_tokens_are_read_packed_and_bare(tmp_path: Path) -> None:
@@ -55,19 +55,19 @@ def test_a_file_cut_anywhere_in_its_head_has_no_tokens(tmp_path: Path) -> None:
 
 
 def test_a_finished_state_can_be_used_and_is_private(store: Store) -> None:
-    entry = put(store, "k", [1, 2, 3])
-    assert entry is not None
-    (entry,) = store.entries()
-    assert store.tokens(entry) == array("I", [1, 2, 3]) and store.intact(entry)
-    assert entry.path.stat().st_mode & 0o777 == 0o600
-    assert store.usable(store.root / "engine", "s") == [entry]
+    saved = put(store, "k", [1, 2, 3])
+    assert saved is not None
+    (saved,) = store.states()
+    assert store.tokens(saved) == array("I", [1, 2, 3]) and store.intact(saved)
+    assert saved.path.stat().st_mode & 0o777 == 0o600
+    assert store.usable(store.root / "engine", "s") == [saved]
     assert store.usable(store.root / "engine", "other") == store.usable(store.root / "elsewhere", "s") == []
 
 
 def test_a_new_state_of_the_same_key_takes_the_place_of_the_old(store: Store) -> None:
     put(store, "k", [1])
     put(store, "k", [1, 2])
-    assert [entry.tokens for entry in store.entries()] == [2]
+    assert [saved.tokens for saved in store.states()] == [2]
 
 
 @pytest.mark.parametrize(
@@ -75,73 +75,74 @@ def test_a_new_state_of_the_same_key_takes_the_place_of_the_old(store: Store) ->
 )
 def test_what_is_not_whole_is_dropped_and_told(store: Store, said: Said, wrong: dict[str, Any]) -> None:
     assert put(store, "k", [1, 2, 3], **wrong) is None
-    assert store.entries() == [] and not list(store.root.glob("*/*"))
+    assert store.states() == [] and not list(store.root.glob("*/*"))
     assert said.lines[-1]["result"] == "dropped"
 
 
 @pytest.mark.parametrize("part", range(16))
 def test_a_truncated_state_is_ignored_and_swept(store: Store, part: int) -> None:
-    entry = put(store, "k", [1, 2, 3])
-    assert entry is not None
-    data = entry.path.read_bytes()
-    entry.path.write_bytes(data[: len(data) * part // 16])
-    assert store.entries() == []
+    saved = put(store, "k", [1, 2, 3])
+    assert saved is not None
+    data = saved.path.read_bytes()
+    saved.path.write_bytes(data[: len(data) * part // 16])
+    assert store.states() == []
     assert store.sweep() == 2 and not list(store.root.glob("*/*"))
 
 
 def test_one_changed_byte_is_noticed(store: Store) -> None:
-    entry = put(store, "k", [1, 2, 3])
-    assert entry is not None
-    data = bytearray(entry.path.read_bytes())
+    saved = put(store, "k", [1, 2, 3])
+    assert saved is not None
+    data = bytearray(saved.path.read_bytes())
     data[-1] ^= 1
-    entry.path.write_bytes(data)
-    assert not store.intact(entry) and store.entries() == []
+    saved.path.write_bytes(data)
+    assert not store.intact(saved) and store.states() == []
 
 
 def test_a_file_that_was_looked_at_is_read_again_only_after_a_write(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = put(store, "k", [1, 2, 3])
-    assert entry is not None
-    os.utime(entry.path, (1, 1))
-    assert store.intact(entry)
+    saved = put(store, "k", [1, 2, 3])
+    assert saved is not None
+    os.utime(saved.path, (1, 1))
+    assert store.intact(saved)
     with monkeypatch.context() as patched:
-        patched.setattr("llmstack.snapshots.store._digest", lambda _: pytest.fail("it was read again"))
-        assert store.intact(entry)
-    data = entry.path.read_bytes()
-    entry.path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    assert not store.intact(entry)
+        patched.setattr("llmstack.warmstart.store._digest", lambda _: pytest.fail("it was read again"))
+        assert store.intact(saved)
+    data = saved.path.read_bytes()
+    saved.path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert not store.intact(saved)
 
 
 def test_an_unfinished_save_is_swept_and_named(store: Store, said: Said) -> None:
     name = store.begin(store.root / "engine")
-    assert store.sweep() == 1
+    assert store.sweep() == 0, "another server of this process saves it now"
+    assert Store(store.root, log_event=said).sweep() == 1
     assert said.lines[-1]["file"] == name
 
 
 def test_the_least_recently_used_go_when_the_budget_is_used_up(tmp_path: Path, said: Said) -> None:
     size = len(state([1, 2, 3]))
-    store = Store(tmp_path, budget=size * 2, say=said)
+    store = Store(tmp_path, budget=size * 2, log_event=said)
     for number, key in enumerate("abc"):
-        entry = put(store, key, [1, 2, 3])
-        assert entry is not None
-        os.utime(entry.path.with_suffix(".json"), (number, number))
+        saved = put(store, key, [1, 2, 3])
+        assert saved is not None
+        os.utime(saved.path.with_suffix(".json"), (number, number))
     store.sweep()
-    assert {entry.key for entry in store.entries()} == {"b", "c"}
+    assert {saved.key for saved in store.states()} == {"b", "c"}
 
 
 def test_only_the_last_prefixes_are_remembered_and_read_back(store: Store) -> None:
     for number in range(6):
-        store.remember(Prefix(f"{number:032x}", {"messages": []}))
+        store.remember(RememberedPrefix(f"{number:032x}", {"messages": []}))
         os.utime(store.root / f"{number:032x}.prefix", (number, number))
-    store.remember(Prefix("f" * 32, {"messages": [{"role": "system", "content": "x"}]}, 9))
+    store.remember(RememberedPrefix("f" * 32, {"messages": [{"role": "system", "content": "x"}]}, 9))
     kept = list(store.prefixes())
     assert len(kept) == 4 and kept[0].key == "f" * 32 and kept[0].tokens == 9
 
 
 def test_clear_removes_states_and_prefixes(store: Store) -> None:
     put(store, "k", [1])
-    store.remember(Prefix("a", {}))
+    store.remember(RememberedPrefix("a", {}))
     number, size = store.clear()
     assert number == 1 and size > 0
     assert not [path for path in store.root.rglob("*") if path.is_file()]
@@ -161,18 +162,18 @@ def test_only_flags_that_shape_a_state_move_it_to_another_folder(flag: str, valu
     assert (folder_name(argv) == folder_name(ARGV)) is same
 
 
-def test_a_seal_breaks_when_model_template_or_engine_change(tmp_path: Path) -> None:
+def test_a_fingerprint_changes_when_model_template_or_engine_change(tmp_path: Path) -> None:
     model, engine, other = tmp_path / "m.gguf", tmp_path / "llama-server", tmp_path / "libllama.so"
     for path in (model, engine, other):
         path.write_bytes(b"x")
     argv = (str(engine), "-m", str(model), "--api-key-file", str(tmp_path / "key"))
-    first = seal(argv, "template")
-    assert seal(argv, "template") == first != seal(argv, "another")
+    first = fingerprint(argv, "template")
+    assert fingerprint(argv, "template") == first != fingerprint(argv, "another")
     for path in (model, engine, other):
         copy = path.with_suffix(".new")
         copy.write_bytes(path.read_bytes())
         copy.replace(path)
-        changed = seal(argv, "template")
+        changed = fingerprint(argv, "template")
         assert changed != first
         first = changed
 
@@ -182,6 +183,6 @@ def test_every_shard_of_a_split_model_counts(tmp_path: Path) -> None:
     for shard in shards:
         shard.write_bytes(b"x")
     argv = ("/bin/engine", "-m", str(shards[0]))
-    first = seal(argv, "")
+    first = fingerprint(argv, "")
     shards[1].write_bytes(b"other")
-    assert seal(argv, "") != first
+    assert fingerprint(argv, "") != first

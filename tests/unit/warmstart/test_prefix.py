@@ -7,7 +7,7 @@ from array import array
 import msgspec
 import pytest
 
-from llmstack.warm import prefix
+from llmstack.warmstart import prefix
 
 BODY = {
     "messages": [{"role": "system", "content": "rules"}, {"role": "user", "content": "hi"}],
@@ -59,8 +59,8 @@ def test_size_counts_system_text_and_tools() -> None:
 @pytest.mark.parametrize(
     ("one", "other", "length"), [([], [1], 0), ([1, 2, 3], [1, 2, 4, 5], 2), ([7] * 9, [7] * 9, 9)]
 )
-def test_overlap_is_the_common_beginning(one: list[int], other: list[int], length: int) -> None:
-    assert prefix.overlap(array("I", one), array("I", other)) == length
+def test_common_length_is_the_common_beginning(one: list[int], other: list[int], length: int) -> None:
+    assert prefix.common_length(array("I", one), array("I", other)) == length
     assert prefix.common([array("I", one), array("I", other)]) == length
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmstack.warm.audit import Auditor, divergence
+from llmstack.warmstart.audit import Auditor, divergence
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "run", "arguments": '{"a": 1}'}}
 BODY: dict[str, Any] = {

@@ -1,0 +1,233 @@
+"""stack.json: what is deployed. `up` writes it whole; the proxy, `status`, `bench` and the next `up` read it.
+
+Two formats are read. Format 1 (until November 2026, without a number) kept the plan as `plan --json` prints it; of such
+a file everything but the plan is used. The next `up` plans anew and writes format 2, with the planner's own `Plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from llmstack.paths import Home, write_private
+from llmstack.supervisor import Service
+
+if TYPE_CHECKING:
+    from llmstack.plan.result import Plan
+
+FORMAT = 2
+DEFAULT_CACHE_RAM_MIB = 8192  # llama-server's own default of -cram (common/common.h, cache_ram_mib)
+_NO_PLAN = msgspec.Raw(b"null")
+
+
+class ModelEntry(msgspec.Struct, frozen=True):
+    """name: what clients call it. path: its GGUF, the first shard of a split one."""
+
+    name: str
+    path: str
+
+
+class ServerEntry(msgspec.Struct, frozen=True):
+    """engine: its name; argv: what was started, the engine's command included."""
+
+    host: str
+    port: int
+    engine: str = ""
+    argv: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        return _url(self.host, self.port)
+
+
+class ProxyEntry(msgspec.Struct, frozen=True):
+    host: str = "127.0.0.1"
+    port: int = 5000
+
+    @property
+    def url(self) -> str:
+        """Where this machine reaches it: an address that means every interface becomes loopback."""
+        return _url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port)
+
+
+class HealthRecord(msgspec.Struct, frozen=True):
+    """The last health check: tokens/s, tokens, seconds. hit_ratio: cached tokens over all of the second prompt.
+
+    at: seconds since the epoch. answer: what the proxy's client was told, shortened. planned: what the plan expects
+    of exactly this work, by name (tokens/s). findings: one sentence, with its reason, for each miss of the plan.
+    load: the share of all processors that other programs used meanwhile.
+    """
+
+    prefill_tps: float
+    decode_tps: float
+    prompt_tokens: int
+    cached_tokens: int
+    hit_ratio: float
+    ttft_cold_s: float
+    ttft_warm_s: float
+    answer: str
+    at: float
+    planned: dict[str, float] = {}
+    findings: tuple[str, ...] = ()
+    load: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """The deployed llama-server, as those see it who talk to it. Tokens: n_ctx of all slots, n_ctx_slot of one.
+
+    argv: the engine's command and all flags. n_predict: the longest answer. recurrent: its state cannot be rolled
+    back. sliding_window: it keeps a sliding window only (no --swa-full). cache_ram_mib: its own prompt cache (-cram),
+    -1 for no limit. states_folder: where it saves slots (--slot-save-path), None when it saves none.
+    """
+
+    model: str
+    model_path: str
+    host: str
+    port: int
+    argv: tuple[str, ...]
+    n_ctx: int
+    n_ctx_slot: int
+    n_parallel: int
+    n_predict: int
+    vision: bool
+    recurrent: bool
+    sliding_window: bool
+    cache_ram_mib: int
+    states_folder: Path | None
+
+    @property
+    def url(self) -> str:
+        """Without a trailing slash or /v1."""
+        return _url(self.host, self.port)
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether a slot can keep the beginning of what it holds (llama_memory_seq_rm of a part)."""
+        return not self.recurrent and not self.sliding_window
+
+
+class StackRecord(msgspec.Struct, frozen=True):
+    """n_ctx: tokens of all slots; n_ctx_slot: of one; n_predict: the longest answer. recurrent, sliding_window: see
+    RunningServer. pins: the flags that the user pinned, by flag. inputs: a digest of what the plan was made from.
+
+    stored_plan: the plan's JSON; `plan` decodes it, so that who needs none doesn't load the planner.
+    """
+
+    model: ModelEntry
+    server: ServerEntry
+    proxy: ProxyEntry = ProxyEntry()
+    n_ctx: int = 0
+    n_ctx_slot: int = 0
+    n_parallel: int = 1
+    n_predict: int = -1
+    supervisor: str = "process"
+    services: tuple[Service, ...] = ()
+    capabilities: dict[str, bool] = {}
+    recurrent: bool = False
+    sliding_window: bool = False
+    stored_plan: msgspec.Raw = msgspec.field(name="plan", default=_NO_PLAN)
+    pins: dict[str, str] = {}
+    inputs: str = ""
+    health: HealthRecord | None = None
+    format: int = FORMAT
+
+    @property
+    def plan(self) -> Plan | None:
+        """The very plan that is deployed; None when the file was written by a llmstack whose plans had other fields."""
+        from llmstack.plan.result import Plan
+
+        try:
+            return msgspec.json.decode(self.stored_plan, type=Plan | None)
+        except msgspec.DecodeError:
+            return None
+
+    def running_server(self) -> RunningServer:
+        argv = self.server.argv
+        folder, cache_ram = _value(argv, "--slot-save-path"), _value(argv, "-cram") or ""
+        return RunningServer(
+            model=self.model.name,
+            model_path=self.model.path,
+            host=self.server.host,
+            port=self.server.port,
+            argv=argv,
+            n_ctx=self.n_ctx,
+            n_ctx_slot=self.n_ctx_slot or self.n_ctx,
+            n_parallel=self.n_parallel,
+            n_predict=self.n_predict,
+            vision=self.capabilities.get("vision", False),
+            recurrent=self.recurrent,
+            sliding_window=self.sliding_window,
+            cache_ram_mib=int(cache_ram) if cache_ram.lstrip("-").isdigit() else DEFAULT_CACHE_RAM_MIB,
+            states_folder=Path(folder) if folder is not None else None,
+        )
+
+
+def store_plan(plan: Plan) -> msgspec.Raw:
+    """A plan as `StackRecord.stored_plan` keeps it."""
+    return msgspec.Raw(msgspec.json.encode(plan))
+
+
+def read(home: Home) -> StackRecord | None:
+    """None when nothing was ever deployed, or when the record is of no use (the next `up` writes it anew)."""
+    try:
+        return decode(home.stack.read_bytes())
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def write(home: Home, record: StackRecord) -> None:
+    write_private(home.stack, msgspec.json.encode(record))
+
+
+def decode(data: bytes | msgspec.Raw) -> StackRecord:
+    """Of either format. Raises msgspec.DecodeError for anything else."""
+    record = msgspec.json.decode(data, type=StackRecord)
+    if msgspec.json.decode(data, type=_Head).format >= FORMAT:
+        return record
+    try:
+        printed = msgspec.json.decode(record.stored_plan, type=_PrintedPlan)
+    except msgspec.DecodeError:
+        printed = _PrintedPlan()
+    return msgspec.structs.replace(
+        record,
+        recurrent=printed.model.recurrent,
+        sliding_window=printed.model.sliding_window > 0 and "--swa-full" not in record.server.argv,
+        pins={decision.flag: decision.value for decision in printed.decisions if decision.pinned},
+        stored_plan=_NO_PLAN,
+        format=FORMAT,
+    )
+
+
+class _Head(msgspec.Struct):
+    format: int = 1
+
+
+class _PrintedModel(msgspec.Struct):
+    """Of format 1: `model` of `plan --json`. sliding_window: tokens, 0 for none."""
+
+    recurrent: bool = False
+    sliding_window: int = 0
+
+
+class _PrintedDecision(msgspec.Struct):
+    flag: str
+    value: str
+    pinned: bool = False
+
+
+class _PrintedPlan(msgspec.Struct):
+    model: _PrintedModel = msgspec.field(default_factory=_PrintedModel)
+    decisions: tuple[_PrintedDecision, ...] = ()
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _value(argv: Sequence[str], flag: str) -> str | None:
+    return argv[argv.index(flag) + 1] if flag in argv[:-1] else None

@@ -1,0 +1,59 @@
+"""Which requests pass through the warm start: those to the stack's own server, and no others."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from llmstack.catalog.routes import parse, resolve
+from llmstack.paths import Home
+from llmstack.proxy.slot_server import HttpSlotServer
+from llmstack.proxy.upstreams import Upstreams
+from llmstack.proxy.warm_starts import WarmStarts
+from llmstack.warmstart.interface import SlotServer, silent
+
+CATALOG = """
+[upstreams.local]
+kind = "llama-server"
+[upstreams.other]
+kind = "llama-server"
+base_url = "http://127.0.0.1:9999"
+[upstreams.cloud]
+kind = "openai"
+base_url = "https://cloud.example"
+"""
+LOCAL_ELSEWHERE = CATALOG.replace('kind = "llama-server"\n[', 'kind = "llama-server"\nbase_url = "http://gpu:1"\n[', 1)
+
+
+def upstreams(tmp_path: Path, catalog: str = CATALOG) -> Upstreams:
+    home = Home(*(tmp_path / name for name in ("config", "state", "data", "cache"))).make()
+    return cast(Upstreams, SimpleNamespace(live=SimpleNamespace(home=home, routing=parse(catalog))))
+
+
+def passes_by(catalog: str, name: str, tmp_path: Path) -> bool:
+    connections = upstreams(tmp_path, catalog)
+    target = resolve(name, connections.live.routing.upstreams[name], None)
+    body: dict[str, Any] = {"messages": []}
+    return isinstance(WarmStarts(connections, silent).prefix_ready(target, body, ""), nullcontext)
+
+
+@pytest.mark.parametrize(("name", "by"), [("local", False), ("other", True), ("cloud", True)])
+def test_only_the_stacks_own_server_is_kept_warm(name: str, by: bool, tmp_path: Path) -> None:
+    assert passes_by(CATALOG, name, tmp_path) is by
+
+
+def test_a_server_that_is_called_local_but_is_elsewhere_is_not_ours(tmp_path: Path) -> None:
+    assert passes_by(LOCAL_ELSEWHERE, "local", tmp_path)
+    assert HttpSlotServer(upstreams(tmp_path, LOCAL_ELSEWHERE), "local").running() is None
+
+
+def test_nothing_runs_before_the_first_up_and_a_damaged_record_is_no_server(tmp_path: Path) -> None:
+    connections = upstreams(tmp_path)
+    server: SlotServer = HttpSlotServer(connections, "local")
+    assert server.running() is None
+    connections.live.home.stack.write_text("{")
+    assert server.running() is None
