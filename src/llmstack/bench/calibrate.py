@@ -20,7 +20,7 @@ from llmstack.bench.depths import Effort, measure
 from llmstack.bench.probe_model import ProbeShape, write_probe
 from llmstack.bench.sample import Sampler
 from llmstack.bench.scratch import scratch
-from llmstack.deploy.prepare import for_engine
+from llmstack.deploy.machine import for_engine
 from llmstack.detect import calibration
 from llmstack.detect.hardware import detect
 from llmstack.detect.model_file import open_model

@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -17,7 +17,7 @@ from llmstack.deploy import keys, ports, transaction, warm
 from llmstack.deploy.demo_model import prune_demo_models
 from llmstack.deploy.health import check
 from llmstack.deploy.ready import wait_ready
-from llmstack.deploy.services import proxy_service, ram_limit, server_service
+from llmstack.deploy.services import Addresses, stack_services
 from llmstack.deploy.supervisors import chosen, notices, of_kind, others, preview, put_back, supervisor_for
 from llmstack.deploy.transaction import Previous
 from llmstack.detect.model_file import ModelFile
@@ -26,7 +26,7 @@ from llmstack.errors import NotSo
 from llmstack.paths import Home
 from llmstack.plan import Plan
 from llmstack.stackfile import ModelEntry, ProxyEntry, ServerEntry, StackRecord
-from llmstack.supervisor import Service, Supervisor
+from llmstack.supervisor import Supervisor
 
 Progress = Callable[[str], None]
 
@@ -48,10 +48,7 @@ class Deployment:
     plan: Plan
     engine: Engine
     inputs: str = ""
-    proxy_host: str = "127.0.0.1"
-    proxy_port: int = 5000
-    server_host: str = "127.0.0.1"
-    server_port: int = 8080
+    addresses: Addresses = field(default_factory=Addresses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,25 +179,19 @@ def _put_back(home: Home, supervisor: Supervisor, previous: Previous, progress: 
 def _check_ports(home: Home, deployment: Deployment, supervisor: Supervisor) -> None:
     everyone = (supervisor, *others(home, supervisor))
     ours = [status.pid for one in everyone for status in one.status().values() if status.pid]
-    ports.check_free(deployment.proxy_host, deployment.proxy_port, what="proxy", flag="--port", ours=ours)
-    ports.check_free(deployment.server_host, deployment.server_port, what="server", flag="--server-port", ours=ours)
-
-
-def services_of(home: Home, deployment: Deployment) -> tuple[Service, Service]:
-    """Server and proxy. Raises MissingPart when the engine lacks a flag that has no equivalent."""
-    d = deployment
-    server = server_service(home, d.engine, d.plan.argv, d.server_host, d.server_port, ram_limit(d.plan))
-    return server, proxy_service(d.proxy_host, d.proxy_port)
+    at = deployment.addresses
+    ports.check_free(at.proxy_host, at.proxy_port, what="proxy", flag="--port", ours=ours)
+    ports.check_free(at.server_host, at.server_port, what="server", flag="--server-port", ours=ours)
 
 
 def _record(home: Home, deployment: Deployment, supervisor: Supervisor) -> StackRecord:
-    server, proxy = services_of(home, deployment)
-    plan = deployment.plan
+    plan, at = deployment.plan, deployment.addresses
+    server, proxy = stack_services(home, deployment.engine, plan, at)
     a = plan.assignment
     return StackRecord(
         model=ModelEntry(deployment.name, str(deployment.model.path)),
-        server=ServerEntry(deployment.server_host, deployment.server_port, deployment.engine.name, server.argv),
-        proxy=ProxyEntry(deployment.proxy_host, deployment.proxy_port),
+        server=ServerEntry(at.server_host, at.server_port, deployment.engine.name, server.argv),
+        proxy=ProxyEntry(at.proxy_host, at.proxy_port),
         n_ctx=a.ctx,
         n_ctx_slot=a.ctx if a.kv_unified else a.ctx // a.parallel,
         n_parallel=a.parallel,

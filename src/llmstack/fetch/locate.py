@@ -1,57 +1,17 @@
-"""From what a person writes to files on this machine: looked up first, downloaded only if asked to.
-
-`locate` never touches the network; `resolve` pulls what is missing.
-"""
+"""From what a person writes to files on this machine, without the network; `pull` fetches what is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from llmstack.catalog.models import Catalog, Model, Quant, quant_of, read_models, shards, stem_of
 from llmstack.catalog.overlay import merge, parse
 from llmstack.errors import BadInput, MissingPart, NotSo
 from llmstack.fetch import library, stores
-from llmstack.fetch.progress import Report, quiet
+from llmstack.fetch.model import ResolvedModel, Source
 from llmstack.fetch.reference import Kind, Reference
 from llmstack.fetch.reference import parse as parse_reference
-from llmstack.hardware import Hardware
 from llmstack.paths import Home, resource
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where one file comes from: a repository's file, or a URL. size and sha256 as far as the catalog says."""
-
-    name: str
-    repo: str = ""
-    file: str = ""
-    revision: str = "main"
-    url: str = ""
-    size: int = 0
-    sha256: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedModel:
-    """A model that was named. path: its file, the first shard of a split one; None while it is not here.
-
-    name: the catalog's name, else the file's. quant: the size that was chosen. entry: the catalog's, None for
-    a file of one's own. paths: all shards. mmproj: its image encoder. store: where it was found ("own" for the
-    stack's). sources: what to download, empty for a plain path. missing: those of them that are not here.
-    """
-
-    name: str
-    path: Path | None
-    entry: Model | None = None
-    quant: str = ""
-    paths: tuple[Path, ...] = ()
-    mmproj: Path | None = None
-    store: str = ""
-    sources: tuple[Source, ...] = ()
-    missing: tuple[Source, ...] = ()
-    projector: Source | None = None
 
 
 def read_catalog(home: Home) -> Catalog:
@@ -91,28 +51,6 @@ def locate(
     return _hub(home, reference, models, others)
 
 
-def resolve(
-    home: Home,
-    what: str,
-    *,
-    offline: bool = False,
-    progress: Report = quiet,
-    allow_hosts: Sequence[str] = (),
-    projector: bool = True,
-    hardware: Hardware | None = None,
-) -> ResolvedModel:
-    """`locate`, and downloads what is missing. Raises MissingPart when offline, and what a pull raises.
-
-    hardware: a catalog model that is not here, named without a size, is pulled in the size that suits this machine.
-    """
-    from llmstack.fetch.pull import pull
-
-    found = locate(home, what)
-    if hardware is not None and found.path is None and found.entry is not None and found.sources:
-        found = _suited(home, what, found, hardware)
-    return pull(home, found, offline=offline, report=progress, allow_hosts=allow_hosts, projector=projector)
-
-
 def entry_of_file(home: Home, path: Path, *, known: stores.Stores | None = None) -> tuple[str, Model, str] | None:
     """The catalog's name, entry and size that a file on this machine is, in whosever store; None for a stranger."""
     catalog, others = read_catalog(home), stores.known() if known is None else known
@@ -121,14 +59,6 @@ def entry_of_file(home: Home, path: Path, *, known: stores.Stores | None = None)
             if _entry(home, name, model, quant, others).path == path:
                 return name, model, quant
     return None
-
-
-def _suited(home: Home, what: str, found: ResolvedModel, hardware: Hardware) -> ResolvedModel:
-    if parse_reference(what).kind is not Kind.NAME or ":" in what or found.entry is None:
-        return found
-    from llmstack.fetch.survey import best
-
-    return locate(home, f"{found.name}:{best(found.name, found.entry, hardware, home.cache).quant}")
 
 
 def _path(reference: Reference) -> ResolvedModel:

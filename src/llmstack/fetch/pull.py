@@ -10,11 +10,46 @@ from pathlib import Path
 from llmstack.catalog.models import stem_of
 from llmstack.errors import MissingPart
 from llmstack.fetch import hub, library
-from llmstack.fetch.locate import ResolvedModel, Source, not_here, own_place
+from llmstack.fetch.locate import locate, not_here, own_place
+from llmstack.fetch.model import ResolvedModel, Source
 from llmstack.fetch.progress import Progress, Report, Stage, quiet
+from llmstack.fetch.reference import Kind
+from llmstack.fetch.reference import parse as parse_reference
 from llmstack.fetch.transfer import GIB, RESERVE, Remote, fetch
 from llmstack.gguf import Incomplete, read_header
+from llmstack.hardware import Hardware
 from llmstack.paths import Home
+
+
+def resolve(
+    home: Home,
+    what: str,
+    *,
+    offline: bool = False,
+    progress: Report = quiet,
+    allow_hosts: Sequence[str] = (),
+    projector: bool = True,
+    hardware: Hardware | None = None,
+) -> ResolvedModel:
+    """`locate`, and downloads what is missing. Raises MissingPart when offline, and what a pull raises.
+
+    hardware: a catalog model that is not here, named without a size, is pulled in the size that suits this machine.
+    """
+    model = locate(home, what)
+    if hardware is not None:
+        model = suited(home, what, model, hardware)
+    return pull(home, model, offline=offline, report=progress, allow_hosts=allow_hosts, projector=projector)
+
+
+def suited(home: Home, what: str, model: ResolvedModel, hardware: Hardware) -> ResolvedModel:
+    """A catalog model that is not here and was named without a size, in the size that suits a machine; else itself."""
+    if model.path is not None or model.entry is None or not model.sources:
+        return model
+    if parse_reference(what).kind is not Kind.NAME or ":" in what:
+        return model
+    from llmstack.fetch.survey import best
+
+    return locate(home, f"{model.name}:{best(model.name, model.entry, hardware, home.cache).quant}")
 
 
 def pull(

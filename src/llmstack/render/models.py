@@ -27,6 +27,43 @@ def size(count: int) -> str:
     return f"{count / (1 << 20):.0f} MiB" if count else ""
 
 
+def entry_json(name: str, model: Model, here: Mapping[str, str]) -> dict[str, Any]:
+    """A model of the catalog for `--json`; here: by name, which size lies on this machine."""
+    return {
+        "name": name,
+        "summary": model.summary,
+        "repo": model.repo,
+        "license": model.license,
+        "total": model.total,
+        "active": model.active,
+        "context": model.context,
+        "quality": model.quality,
+        "arch": model.arch,
+        "tools": model.tools.value if model.tools else None,
+        "reasoning": model.reasoning.value if model.reasoning else None,
+        "sampling": [list(pair) for pair in model.sampling.flags()],
+        "sampling_thinking": [list(pair) for pair in model.sampling_thinking.flags()],
+        "quirks": list(model.quirks),
+        "sources": list(model.sources),
+        "quants": list(model.sizes()),
+        "drafter": f"{model.drafter.repo}/{model.drafter.file}" if model.drafter else None,
+        "here": here.get(name),
+    }
+
+
+def row_json(row: Row) -> dict[str, Any]:
+    return {
+        "quant": row.quant,
+        "fits": row.fits,
+        "size_bytes": row.size_bytes,
+        "planned_context": row.context,
+        "decode_tps": row.decode_tps,
+        "prefill_tps": row.prefill_tps,
+        "ttft_cold_s": row.ttft_cold_s,
+        "reason": row.reason,
+    }
+
+
 def show_list(rows: Sequence[Row], models: Mapping[str, Model], here: Mapping[str, str], machine: str) -> None:
     """What fits this machine, the best coder first; the rest below, with the reason. 80 columns are enough."""
     width = max((len(row.name) for row in rows), default=4)

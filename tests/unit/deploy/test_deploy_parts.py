@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from llmstack.deploy import keys, ports
-from llmstack.deploy.prepare import for_engine, served_name
+from llmstack.deploy.machine import for_engine
+from llmstack.deploy.planning import served_name
 from llmstack.deploy.status import State, judge
 from llmstack.detect.hardware import Detected
 from llmstack.engine.control import Readiness

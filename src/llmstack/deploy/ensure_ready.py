@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from llmstack import stackfile
 from llmstack.deploy.apply import up
-from llmstack.deploy.prepare import Ask, prepare
+from llmstack.deploy.planning import UpRequest
+from llmstack.deploy.prepare import prepare
 from llmstack.deploy.status import StackStatus, State, gather
 from llmstack.engine.control import EngineClient, Readiness
 from llmstack.errors import NotSo
@@ -19,7 +20,7 @@ _LOOK_EVERY_S = 0.5
 
 def ensure_ready(
     home: Home,
-    say: Callable[[str], None],
+    on_progress: Callable[[str], None],
     *,
     needs_model: bool = True,
     start: bool = True,
@@ -32,16 +33,16 @@ def ensure_ready(
     deadline = time.monotonic() + patience_s
     status = gather(home)
     if status.state is State.STOPPED and start and status.stack is not None:
-        say(f"the stack is stopped: starting {status.stack.model.name}")
-        up(home, prepare(home, Ask(), say).deployment, say)
+        on_progress(f"the stack is stopped: starting {status.stack.model.name}")
+        up(home, prepare(home, UpRequest(), on_progress).deployment, on_progress)
         return
-    said = False
+    is_announced = False
     while not _enough(status, needs_model):
         if status.state is not State.STARTING or time.monotonic() >= deadline:
             raise NotSo(f"the stack is {status.state.value}", why=status.last_error, next=_NEXT[status.state])
-        if not said:
-            say(f"waiting for {status.stack.model.name if status.stack else 'the stack'}")
-            said = True
+        if not is_announced:
+            on_progress(f"waiting for {status.stack.model.name if status.stack else 'the stack'}")
+            is_announced = True
         time.sleep(_LOOK_EVERY_S)
         status = gather(home)
 
