@@ -13,7 +13,7 @@ import msgspec
 from llmstack import __version__, stackfile
 from llmstack.catalog.models import Model
 from llmstack.deploy import tuned
-from llmstack.deploy.demo_model import DEMO_NAME, ensure_demo_model
+from llmstack.deploy.demo_model import DEMO_NAME, ensure_demo_model, is_demo_model
 from llmstack.deploy.machine import Machine, this_machine
 from llmstack.deploy.model_goal import with_drafter, with_entry
 from llmstack.detect.model_file import ModelFile, open_model
@@ -92,7 +92,8 @@ def subject_of(
         return Subject(DEMO_NAME, ResolvedModel(DEMO_NAME, path, paths=(path,)))
     if request.model is not None:
         files = suited(home, request.model, locate(home, request.model), hardware)
-        return Subject(served_name(files.name), files)
+        is_demo = files.path is not None and is_demo_model(home, files.path)
+        return Subject(DEMO_NAME if is_demo else served_name(files.name), files)
     if deployed is None:
         raise BadInput(
             "which model?",
