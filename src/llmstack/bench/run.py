@@ -21,7 +21,7 @@ from llmstack.bench.sample import Pace, Sampler, Work, beside, unpaced
 from llmstack.bench.stream import Client
 from llmstack.deploy import keys
 from llmstack.deploy.apply import restart
-from llmstack.deploy.expected import Expected, expected
+from llmstack.deploy.expected_speed import Expected, expected
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect import calibration
 from llmstack.detect.hardware import detect

@@ -20,7 +20,7 @@ from llmstack.bench.depths import Effort, measure
 from llmstack.bench.sample import Sampler
 from llmstack.bench.scratch import scratch
 from llmstack.deploy import tuned
-from llmstack.deploy.expected import Expected, expected
+from llmstack.deploy.expected_speed import Expected, expected
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect.model_file import open_model
 from llmstack.engine.find import Engine, find

@@ -20,6 +20,7 @@ from llmstack.deploy.ready import wait_ready
 from llmstack.deploy.services import Addresses, stack_services
 from llmstack.deploy.supervisors import chosen, notices, of_kind, others, preview, put_back, supervisor_for
 from llmstack.deploy.transaction import Previous
+from llmstack.deploy.waiting import load_s, wait_until
 from llmstack.detect.model_file import ModelFile
 from llmstack.engine.find import Engine
 from llmstack.errors import NotSo
@@ -31,7 +32,6 @@ from llmstack.supervisor import Supervisor
 Progress = Callable[[str], None]
 
 PROXY_DEADLINE_S = 30.0
-LOAD_MIB_PER_S = 60.0  # a slow disk; the deadline for loading a model is generous, a death is noticed at once
 LOCK_WAIT_S = 5.0
 
 
@@ -148,7 +148,7 @@ def _wait(
     progress("starting the proxy")
     wait_ready(supervisor, "proxy", stack.proxy.url, deadline_s=PROXY_DEADLINE_S, deaths_before=deaths.get("proxy", 0))
     progress(f"loading {stack.model.name}")
-    deadline = 60.0 + model_bytes / (1 << 20) / LOAD_MIB_PER_S
+    deadline = 60.0 + load_s(model_bytes)
     wait_ready(supervisor, "server", stack.server.url, deadline_s=deadline, deaths_before=deaths.get("server", 0))
 
 
@@ -220,18 +220,18 @@ def deploy_lock(home: Home) -> Iterator[None]:
     home.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(home.state / "deploy.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        deadline = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise NotSo(
-                        "another llmstack command is changing this stack",
-                        next="wait for it to end, then run this again",
-                    ) from None
-                time.sleep(0.1)
+        if wait_until(lambda: _locked(descriptor), LOCK_WAIT_S, every_s=0.1) is None:
+            raise NotSo(
+                "another llmstack command is changing this stack", next="wait for it to end, then run this again"
+            )
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool | None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from llmstack import stackfile
@@ -10,6 +9,7 @@ from llmstack.deploy.apply import up
 from llmstack.deploy.planning import UpRequest
 from llmstack.deploy.prepare import prepare
 from llmstack.deploy.status import StackStatus, State, gather
+from llmstack.deploy.waiting import wait_until
 from llmstack.engine.control import EngineClient, Readiness
 from llmstack.errors import NotSo
 from llmstack.paths import Home
@@ -30,21 +30,25 @@ def ensure_ready(
 
     needs_model: False when another upstream answers, so that the proxy alone is enough. start: False only waits.
     """
-    deadline = time.monotonic() + patience_s
     status = gather(home)
     if status.state is State.STOPPED and start and status.stack is not None:
         on_progress(f"the stack is stopped: starting {status.stack.model.name}")
         up(home, prepare(home, UpRequest(), on_progress).deployment, on_progress)
         return
-    is_announced = False
-    while not _enough(status, needs_model):
-        if status.state is not State.STARTING or time.monotonic() >= deadline:
-            raise NotSo(f"the stack is {status.state.value}", why=status.last_error, next=_NEXT[status.state])
-        if not is_announced:
-            on_progress(f"waiting for {status.stack.model.name if status.stack else 'the stack'}")
-            is_announced = True
-        time.sleep(_LOOK_EVERY_S)
+    if _is_enough(status, needs_model):
+        return
+    if status.state is State.STARTING:
+        on_progress(f"waiting for {status.stack.model.name if status.stack else 'the stack'}")
+
+    def probe() -> bool | None:
+        nonlocal status
         status = gather(home)
+        if _is_enough(status, needs_model):
+            return True
+        return None if status.state is State.STARTING else False
+
+    if not wait_until(probe, patience_s, every_s=_LOOK_EVERY_S):
+        raise NotSo(f"the stack is {status.state.value}", why=status.last_error, next=_NEXT[status.state])
 
 
 _NEXT = {
@@ -56,7 +60,7 @@ _NEXT = {
 }
 
 
-def _enough(status: StackStatus, needs_model: bool) -> bool:
+def _is_enough(status: StackStatus, needs_model: bool) -> bool:
     if status.state is State.READY:
         return True
     return not needs_model and status.stack is not None and _proxy_answers(status.stack)

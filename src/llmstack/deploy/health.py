@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 
 from llmstack.deploy import keys
-from llmstack.deploy.expected import expected
+from llmstack.deploy.expected_speed import expected
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect.hardware import ram
 from llmstack.detect.load import Watch

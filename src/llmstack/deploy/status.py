@@ -11,7 +11,7 @@ from typing import Any
 from llmstack import stackfile
 from llmstack.deploy import transaction, usage
 from llmstack.deploy import warm as deploy_warm
-from llmstack.deploy.causes import explain
+from llmstack.deploy.failure_causes import explain
 from llmstack.deploy.ready import excerpt, last_words
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.deploy.usage import Used

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llmstack.deploy.causes import of_exit
+from llmstack.deploy.failure_causes import of_exit
 from llmstack.doctor.facts import Facts
 from llmstack.findings import Finding, Level
 

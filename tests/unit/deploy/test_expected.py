@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from llmstack.deploy.expected import Expected
+from llmstack.deploy.expected_speed import Expected
 from llmstack.hardware import Hardware
 from llmstack.plan.assignment import Assignment
 from planning.draws import facts, machine
