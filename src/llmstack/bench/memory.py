@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from llmstack.bench.record import Memory
+from llmstack.bench.record import MemoryRow
 from llmstack.detect import nvml
 from llmstack.plan.memory import Use
 from llmstack.stackfile import StackRecord
@@ -14,7 +14,7 @@ from llmstack.stackfile import StackRecord
 MIB = 1 << 20
 
 
-def memory_use(stack: StackRecord, pids: Sequence[int]) -> tuple[Memory, ...]:
+def memory_use(stack: StackRecord, pids: Sequence[int]) -> tuple[MemoryRow, ...]:
     """One row per device of the plan and one for RAM; what cannot be read is None."""
     plan = stack.plan
     if plan is None:
@@ -30,8 +30,10 @@ def memory_use(stack: StackRecord, pids: Sequence[int]) -> tuple[Memory, ...]:
     return (*made, _row("RAM", host, plan.budget.ram, ram_mib(pids)))
 
 
-def _row(name: str, use: Use, budget: int, measured: float | None) -> Memory:
-    return Memory(name, round(use.weights), round(use.context), round(use.compute), round(use.other), budget, measured)
+def _row(name: str, use: Use, budget: int, measured: float | None) -> MemoryRow:
+    return MemoryRow(
+        name, round(use.weights), round(use.context), round(use.compute), round(use.other), budget, measured
+    )
 
 
 def ram_mib(pids: Sequence[int]) -> float | None:

@@ -14,14 +14,14 @@ from llmstack import stackfile
 from llmstack.bench import depths as deep
 from llmstack.bench.depths import CHUNK, Depths, Prompts
 from llmstack.bench.memory import memory_use
-from llmstack.bench.modes import SETTINGS, Clock, Mode, Settings
+from llmstack.bench.modes import SETTINGS, Clock, Mode, ModeSettings
 from llmstack.bench.parallel import parallel
-from llmstack.bench.record import Run, comparable, history, like, new_id, remember
+from llmstack.bench.record import BenchRun, comparable, history, like, new_id, remember
 from llmstack.bench.sample import Pace, Sampler, Work, beside, unpaced
 from llmstack.bench.stream import Client
 from llmstack.deploy import keys
 from llmstack.deploy.apply import restart
-from llmstack.deploy.expected_speed import Expected, expected
+from llmstack.deploy.expected_speed import ExpectedSpeed, expected_speed
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect import calibration
 from llmstack.detect.hardware import detect
@@ -66,7 +66,7 @@ class _Found:
         return {m.name: m for m in (*marks, *self.others.values())}
 
 
-def bench(home: Home, progress: Progress, *, mode: Mode = Mode.NORMAL, with_restart: bool | None = None) -> Run:
+def bench(home: Home, progress: Progress, *, mode: Mode = Mode.NORMAL, with_restart: bool | None = None) -> BenchRun:
     """Measures the deployed stack, compares it with its plan and with earlier runs, and keeps the result.
 
     with_restart: also measures the first token after a restart of the server (which empties its caches); None:
@@ -81,7 +81,7 @@ def bench(home: Home, progress: Progress, *, mode: Mode = Mode.NORMAL, with_rest
     began, complete, clock = time.time(), True, Clock(settings.total_s)
     earlier = history(home)
     machine = calibration.machine_of(detect().hardware)
-    plan = expected(stack)
+    plan = expected_speed(stack)
     tell = _Teller(progress, settings, restart=mode is Mode.FULL if with_restart is None else with_restart)
     with EngineClient(stack.server.url, home.server_key) as engine, _client(home, stack) as client:
         pids = [status.pid for status in supervisor_for(home).status().values() if status.pid]
@@ -109,7 +109,7 @@ def bench(home: Home, progress: Progress, *, mode: Mode = Mode.NORMAL, with_rest
     metrics = found.metrics
     predictions = _predictions(plan, found) if plan is not None and plan.judges else {}
     error = plan.error if plan is not None else 0.5
-    draft = Run(
+    draft = BenchRun(
         prefill_tps=_rounded(found.depths.cold_tps) or _median(metrics, "prefill at 0"),
         decode_tps=_median(metrics, "decode at 0"),
         ttft_cold_s=_median(metrics, "first token cold"),
@@ -159,7 +159,7 @@ def _shortened(found: _Found) -> tuple[str, ...]:
 class _Teller:
     """Turns what happens now into a share of the whole and the time left, from each part's allowance."""
 
-    def __init__(self, progress: Progress, settings: Settings, *, restart: bool) -> None:
+    def __init__(self, progress: Progress, settings: ModeSettings, *, restart: bool) -> None:
         self.restart = restart
         self._progress = progress
         self._began = time.perf_counter()
@@ -170,13 +170,13 @@ class _Teller:
         left = max(self._total - spent, self._total * 0.05)
         self._progress(Step(label, spent / (spent + left), left))
 
-    def finish_depths(self, settings: Settings) -> None:
+    def finish_depths(self, settings: ModeSettings) -> None:
         """The depths may have taken less than they were allowed: what is left is known better now."""
         spent = time.perf_counter() - self._began
         self._total = spent + settings.cold_s / 2 + settings.rounds * 0.1 + 15.0 * self.restart
 
 
-def _pace(plan: Expected | None) -> Pace:
+def _pace(plan: ExpectedSpeed | None) -> Pace:
     if plan is None:
         return beside()
     return beside(plan.assignment.threads) if plan.on_processors else unpaced
@@ -187,7 +187,7 @@ def _client(home: Home, stack: StackRecord) -> Client:
     return Client(stack.proxy.url, keys.token(home), stack.server.url, key, stack.model.name)
 
 
-def _marks(stack: StackRecord, settings: Settings) -> tuple[int, ...]:
+def _marks(stack: StackRecord, settings: ModeSettings) -> tuple[int, ...]:
     most = stack.n_ctx_slot - CHUNK - settings.effort.decode_tokens - deep.ROOM
     wanted = [most if mark < 0 else mark for mark in settings.depths]
     return tuple(sorted({mark for mark in wanted if 0 <= mark <= most} or {0}))
@@ -198,7 +198,7 @@ def _measure(
     client: Client,
     sampler: Sampler,
     stack: StackRecord,
-    settings: Settings,
+    settings: ModeSettings,
     found: _Found,
     tell: _Teller,
     clock: Clock,
@@ -230,7 +230,7 @@ def _streams(
     sampler: Sampler,
     prompts: Prompts,
     streams: int,
-    settings: Settings,
+    settings: ModeSettings,
     found: _Found,
     tell: _Teller,
     clock: Clock,
@@ -247,7 +247,7 @@ def _streams(
 
 
 def _first_tokens(
-    client: Client, sampler: Sampler, agent: str, settings: Settings, found: _Found, tell: _Teller
+    client: Client, sampler: Sampler, agent: str, settings: ModeSettings, found: _Found, tell: _Teller
 ) -> None:
     tell("the first token of a new conversation, through the proxy")
     pace = sampler.look()
@@ -269,7 +269,7 @@ def _first_tokens(
     found.others["cache hit ratio"] = metric("cache hit ratio", "of the prompt", Better.HIGHER, hits)
 
 
-def _overhead(client: Client, sampler: Sampler, text: str, settings: Settings, found: _Found, clock: Clock) -> None:
+def _overhead(client: Client, sampler: Sampler, text: str, settings: ModeSettings, found: _Found, clock: Clock) -> None:
     """The difference of a warm first token with and without the proxy, taken in turns."""
     client.through_proxy(text, "go", max_tokens=1)
     taken: list[Sample] = []
@@ -299,7 +299,7 @@ def _look_again(
     engine: EngineClient,
     client: Client,
     sampler: Sampler,
-    settings: Settings,
+    settings: ModeSettings,
     found: _Found,
     tell: _Teller,
     before: list[dict[str, Metric]],
@@ -325,7 +325,7 @@ def _look_again(
         found.others |= {name: m for name, m in timed.items() if m.median < found.others[name].median}
 
 
-def _predictions(plan: Expected, found: _Found) -> dict[str, float]:
+def _predictions(plan: ExpectedSpeed, found: _Found) -> dict[str, float]:
     """What the plan expects of exactly what was measured: tokens/s, and s for the first tokens."""
     size = found.depths.chunk
     made = {f"prefill at {mark}": size / plan.prefill_s(size, mark) for mark in found.depths.prefill}
@@ -335,7 +335,7 @@ def _predictions(plan: Expected, found: _Found) -> dict[str, float]:
     return {name: float(f"{value:.5g}") for name, value in made.items()}
 
 
-def observations(plan: Expected, found: Depths, slow: Set[str] = frozenset()) -> list[Observation]:
+def observations(plan: ExpectedSpeed, found: Depths, slow: Set[str] = frozenset()) -> list[Observation]:
     """Timings for `plan.calibrate.fit`: only those taken while the machine was quiet, and not slow itself."""
     seen = [
         plan.observation(decode=False, tokens=found.chunk, depth=mark, seconds=found.chunk / m.median)
@@ -352,7 +352,7 @@ def observations(plan: Expected, found: Depths, slow: Set[str] = frozenset()) ->
     return seen
 
 
-def _calibrate(home: Home, plan: Expected, seen: list[Observation], engine: str) -> None:
+def _calibrate(home: Home, plan: ExpectedSpeed, seen: list[Observation], engine: str) -> None:
     """Feeds what was measured to the next plan."""
     from llmstack.plan.calibrate import fit
 

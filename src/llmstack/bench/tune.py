@@ -20,7 +20,7 @@ from llmstack.bench.depths import Effort, measure
 from llmstack.bench.sample import Sampler
 from llmstack.bench.scratch import scratch
 from llmstack.deploy import tuned
-from llmstack.deploy.expected_speed import Expected, expected
+from llmstack.deploy.expected_speed import ExpectedSpeed, expected_speed
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect.model_file import open_model
 from llmstack.engine.find import Engine, find
@@ -162,7 +162,7 @@ def tune(
     On a GPU the deployed stack makes room meanwhile and comes back at the end. Raises NotSo.
     """
     stack = stackfile.read(home)
-    plan = expected(stack) if stack is not None else None
+    plan = expected_speed(stack) if stack is not None else None
     if stack is None or plan is None:
         raise NotSo("there is no deployed plan to tune", next="llmstack up MODEL")
     engine = find(home)
@@ -232,7 +232,7 @@ def tune(
 def keep(home: Home, result: Result) -> None:
     """Remembers what was found, so that every later plan of this model takes it up. Raises NotSo."""
     stack = stackfile.read(home)
-    plan = expected(stack) if stack is not None else None
+    plan = expected_speed(stack) if stack is not None else None
     if stack is None or plan is None:
         raise NotSo("the stack changed meanwhile", next="llmstack tune")
     tuned.remember(
@@ -255,7 +255,7 @@ class _TimeUp(Exception):
 
 
 def _measure(
-    home: Home, engine: Engine, stack: StackRecord, plan: Expected, a: Assignment, aim: Aim, chunk: int | None
+    home: Home, engine: Engine, stack: StackRecord, plan: ExpectedSpeed, a: Assignment, aim: Aim, chunk: int | None
 ) -> tuple[Trial, int]:
     """A trial, and the tokens of its prefill samples: chunk, or what the time of a trial allows."""
     facts = plan.facts

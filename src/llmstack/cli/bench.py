@@ -11,7 +11,7 @@ from llmstack.cli.options import json_option
 from llmstack.errors import BadInput, Interrupted
 
 if TYPE_CHECKING:
-    from llmstack.bench.record import Run
+    from llmstack.bench.record import BenchRun
     from llmstack.paths import Home
     from llmstack.render.output import Progress
 
@@ -144,7 +144,7 @@ def _compare(names: tuple[str, ...], as_json: bool) -> int:
     return 1 if found.slower else 0
 
 
-def _report(file: Path, run: Run) -> None:
+def _report(file: Path, run: BenchRun) -> None:
     from llmstack.bench.record import history, like
     from llmstack.paths import home
     from llmstack.render.report import report_html

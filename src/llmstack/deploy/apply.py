@@ -29,7 +29,7 @@ from llmstack.plan import Plan
 from llmstack.stackfile import ModelEntry, ProxyEntry, ServerEntry, StackRecord
 from llmstack.supervisor import Supervisor
 
-Progress = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 PROXY_DEADLINE_S = 30.0
 LOCK_WAIT_S = 5.0
@@ -52,7 +52,7 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class UpResult:
     """started: the services that were (re)started; seconds: from the first write to the end of the health check.
 
     notices: what was left as it was, a sentence each.
@@ -64,7 +64,7 @@ class Outcome:
     notices: tuple[str, ...] = ()
 
 
-def up(home: Home, deployment: Deployment, progress: Progress, *, force: bool = False) -> Outcome:
+def up(home: Home, deployment: Deployment, on_progress: OnProgress, *, force: bool = False) -> UpResult:
     """Makes the stack run and proves that it answers. Raises StackError; the previous stack then runs again.
 
     Killed at any point, it is recovered by the next `up`: see `transaction`. force: replace units edited by hand.
@@ -80,25 +80,25 @@ def up(home: Home, deployment: Deployment, progress: Progress, *, force: bool = 
         keys.ensure(home)
         previous = transaction.begin(home)
         try:
-            _save(home, previous.stack, stack, progress)
+            _save(home, previous.stack, stack, on_progress)
             stackfile.write(home, stack)
             warm.make_folder(stack)
             for other in others(home, supervisor):
                 other.remove()  # it must let go of the ports first
             started = supervisor.apply(stack.services)
-            _wait(supervisor, stack, started, deployment.model.size_bytes, progress)
-            progress("checking prefill and prompt cache")
+            _wait(supervisor, stack, started, deployment.model.size_bytes, on_progress)
+            on_progress("checking prefill and prompt cache")
             stack = msgspec.structs.replace(stack, health=check(home, stack))
             stackfile.write(home, stack)
             if "server" in started:
-                progress("warming the prompt cache")
+                on_progress("warming the prompt cache")
                 warm.restore(home, stack)  # the check has used the slots
         except BaseException:
-            _put_back(home, supervisor, previous, progress)
+            _put_back(home, supervisor, previous, on_progress)
             raise
         transaction.end(home)
         prune_demo_models(home, deployment.model.path)
-        return Outcome(stack, started, time.monotonic() - began, notices(supervisor))
+        return UpResult(stack, started, time.monotonic() - began, notices(supervisor))
 
 
 def down(home: Home) -> bool:
@@ -112,7 +112,7 @@ def down(home: Home) -> bool:
         return was_running
 
 
-def restart(home: Home, names: tuple[str, ...], progress: Progress) -> StackRecord:
+def restart(home: Home, names: tuple[str, ...], on_progress: OnProgress) -> StackRecord:
     """Restarts services and waits until they answer. Raises NotSo when nothing is deployed."""
     with deploy_lock(home):
         stack = stackfile.read(home)
@@ -126,33 +126,33 @@ def restart(home: Home, names: tuple[str, ...], progress: Progress) -> StackReco
         rest = [name for name in names if name not in started]
         if rest:
             supervisor.restart(rest)
-        _wait(supervisor, stack, (*started, *names), _size(stack.model.path), progress)
+        _wait(supervisor, stack, (*started, *names), _size(stack.model.path), on_progress)
         if "server" in (*started, *names):
-            progress("warming the prompt cache")
+            on_progress("warming the prompt cache")
             warm.restore(home, stack)
         return stack
 
 
-def _save(home: Home, running: StackRecord | None, wanted: StackRecord, progress: Progress) -> None:
+def _save(home: Home, running: StackRecord | None, wanted: StackRecord, on_progress: OnProgress) -> None:
     """Before a running server is replaced, what its slots hold goes to disk."""
     if running is not None and running.services != wanted.services:
-        progress("saving what the server holds")
+        on_progress("saving what the server holds")
         warm.save(home, running)
 
 
 def _wait(
-    supervisor: Supervisor, stack: StackRecord, started: Collection[str], model_bytes: int, progress: Progress
+    supervisor: Supervisor, stack: StackRecord, started: Collection[str], model_bytes: int, on_progress: OnProgress
 ) -> None:
     """Both services answer. One that was just started has no deaths yet; an older one's do not count."""
     deaths = {name: 0 if name in started else status.restarts for name, status in supervisor.status().items()}
-    progress("starting the proxy")
+    on_progress("starting the proxy")
     wait_ready(supervisor, "proxy", stack.proxy.url, deadline_s=PROXY_DEADLINE_S, deaths_before=deaths.get("proxy", 0))
-    progress(f"loading {stack.model.name}")
+    on_progress(f"loading {stack.model.name}")
     deadline = 60.0 + load_s(model_bytes)
     wait_ready(supervisor, "server", stack.server.url, deadline_s=deadline, deaths_before=deaths.get("server", 0))
 
 
-def _put_back(home: Home, supervisor: Supervisor, previous: Previous, progress: Progress) -> None:
+def _put_back(home: Home, supervisor: Supervisor, previous: Previous, on_progress: OnProgress) -> None:
     """The services, their units and the record as they were; a second failure must not hide the first.
 
     Where that fails too, the transaction stays, and the next `up` goes back to the same stack.
@@ -167,13 +167,13 @@ def _put_back(home: Home, supervisor: Supervisor, previous: Previous, progress: 
             for other in others(home, old):
                 other.remove()
             if previous.ran:
-                progress("putting the previous stack back")
+                on_progress("putting the previous stack back")
             put_back(old, previous.stack.services, previous.units, run=previous.ran)
             if previous.ran:
                 _wait(old, previous.stack, (), _size(previous.stack.model.path), lambda _: None)
         transaction.end(home)
     except Exception as error:
-        progress(f"the previous stack did not come back: {error}")
+        on_progress(f"the previous stack did not come back: {error}")
 
 
 def _check_ports(home: Home, deployment: Deployment, supervisor: Supervisor) -> None:

@@ -8,7 +8,7 @@ from llmstack import stackfile
 from llmstack.deploy.apply import up
 from llmstack.deploy.planning import UpRequest
 from llmstack.deploy.prepare import prepare
-from llmstack.deploy.status import StackStatus, State, gather
+from llmstack.deploy.status import StackState, StackStatus, gather
 from llmstack.deploy.waiting import wait_until
 from llmstack.engine.control import EngineClient, Readiness
 from llmstack.errors import NotSo
@@ -31,13 +31,13 @@ def ensure_ready(
     needs_model: False when another upstream answers, so that the proxy alone is enough. start: False only waits.
     """
     status = gather(home)
-    if status.state is State.STOPPED and start and status.stack is not None:
+    if status.state is StackState.STOPPED and start and status.stack is not None:
         on_progress(f"the stack is stopped: starting {status.stack.model.name}")
         up(home, prepare(home, UpRequest(), on_progress).deployment, on_progress)
         return
     if _is_enough(status, needs_model):
         return
-    if status.state is State.STARTING:
+    if status.state is StackState.STARTING:
         on_progress(f"waiting for {status.stack.model.name if status.stack else 'the stack'}")
 
     def probe() -> bool | None:
@@ -45,23 +45,23 @@ def ensure_ready(
         status = gather(home)
         if _is_enough(status, needs_model):
             return True
-        return None if status.state is State.STARTING else False
+        return None if status.state is StackState.STARTING else False
 
     if not wait_until(probe, patience_s, every_s=_LOOK_EVERY_S):
         raise NotSo(f"the stack is {status.state.value}", why=status.last_error, next=_NEXT[status.state])
 
 
 _NEXT = {
-    State.STARTING: "llmstack logs -f",
-    State.DEGRADED: "llmstack doctor",
-    State.FAILED: "llmstack doctor",
-    State.STOPPED: "llmstack up",
-    State.READY: "",
+    StackState.STARTING: "llmstack logs -f",
+    StackState.DEGRADED: "llmstack doctor",
+    StackState.FAILED: "llmstack doctor",
+    StackState.STOPPED: "llmstack up",
+    StackState.READY: "",
 }
 
 
 def _is_enough(status: StackStatus, needs_model: bool) -> bool:
-    if status.state is State.READY:
+    if status.state is StackState.READY:
         return True
     return not needs_model and status.stack is not None and _proxy_answers(status.stack)
 

@@ -15,7 +15,7 @@ from llmstack.deploy.supervisors import chosen, preview
 from llmstack.engine.find import find
 from llmstack.errors import MissingPart, NotSo, StackError
 from llmstack.fetch.locate import drafter_of
-from llmstack.fetch.progress import Report, quiet
+from llmstack.fetch.progress import OnTransfer, quiet
 from llmstack.fetch.pull import pull, pull_file
 from llmstack.paths import Home
 from llmstack.plan import Goal
@@ -33,7 +33,7 @@ class Prepared:
 
 
 def prepare(
-    home: Home, request: UpRequest, on_progress: Callable[[str], None], on_download: Report = quiet
+    home: Home, request: UpRequest, on_progress: Callable[[str], None], on_download: OnTransfer = quiet
 ) -> Prepared:
     """Downloads what is missing, and plans. Raises StackError, Infeasible among them."""
     machine = this_machine(home, on_progress)
@@ -80,7 +80,7 @@ def addresses_of(home: Home, request: UpRequest) -> Addresses:
     return Addresses(request.proxy_host or host, proxy_port, server_port=server_port)
 
 
-def _pulled(home: Home, request: UpRequest, subject: Subject, on_download: Report) -> Subject:
+def _pulled(home: Home, request: UpRequest, subject: Subject, on_download: OnTransfer) -> Subject:
     """The image encoder only comes with a goal that names it."""
     files = pull(home, subject.files, offline=request.offline, report=on_download, projector=False)
     if files.path is None:
@@ -95,7 +95,7 @@ def _lacks_drafter(planned: Planned) -> bool:
     return planned.plan.assignment.model_guesses > 0 and draft is not None and not Path(draft.path).is_file()
 
 
-def pull_drafter(home: Home, goal: Goal, subject: Subject, on_download: Report = quiet) -> str:
+def pull_drafter(home: Home, goal: Goal, subject: Subject, on_download: OnTransfer = quiet) -> str:
     """Brings the draft model here. Returns why it cannot be had, empty when it is here: the large one runs without.
 
     Raises MissingPart when the goal pins it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmstack.catalog.models import Catalog
-from llmstack.fetch.survey import Row, best
+from llmstack.fetch.survey import SurveyRow, best
 from llmstack.hardware import Cpu, Device, Hardware, Ram
 from llmstack.plan.cards import listed
 
@@ -29,7 +29,7 @@ def machine(gib: int) -> Hardware:
     return Hardware(RAM, CPU, (CARDS[gib],))
 
 
-def cards(catalog: Catalog, cache: Path | None = None) -> dict[str, dict[int, Row]]:
+def cards(catalog: Catalog, cache: Path | None = None) -> dict[str, dict[int, SurveyRow]]:
     """Every model in its best size on every card."""
     return {
         name: {gib: best(name, model, machine(gib), cache) for gib in CARDS}

@@ -9,7 +9,7 @@ from llmstack.catalog.overlay import merge, parse
 from llmstack.errors import BadInput, MissingPart, NotSo
 from llmstack.fetch import library, stores
 from llmstack.fetch.model import ResolvedModel, Source
-from llmstack.fetch.reference import Kind, Reference
+from llmstack.fetch.reference import Reference, ReferenceKind
 from llmstack.fetch.reference import parse as parse_reference
 from llmstack.paths import Home, resource
 
@@ -31,11 +31,11 @@ def locate(
     Raises BadInput for a name that is unknown or a form that is none.
     """
     reference = parse_reference(what)
-    if reference.kind is Kind.PATH:
+    if reference.kind is ReferenceKind.PATH:
         return _path(reference)
     others = stores.known() if known is None else known
     models = catalog or read_catalog(home)
-    if reference.kind is Kind.NAME:
+    if reference.kind is ReferenceKind.NAME:
         found = models.find(what)
         if found is None:
             near = models.near(what)
@@ -45,7 +45,7 @@ def locate(
                 next="llmstack models list   shows the names; hf:OWNER/REPO, a URL or a path do as well",
             )
         return _entry(home, *found, others)
-    if reference.kind is Kind.URL:
+    if reference.kind is ReferenceKind.URL:
         source = Source(reference.file, url=reference.text, file=reference.file)
         return _gather(home, reference.file.removesuffix(".gguf"), None, "", (source,), None, others)
     return _hub(home, reference, models, others)
@@ -148,7 +148,7 @@ def _hub(home: Home, reference: Reference, models: Catalog, others: stores.Store
         if files:
             return _hub(
                 home,
-                Reference(Kind.HUB, reference.text, reference.repo, files[0], "", reference.revision),
+                Reference(ReferenceKind.HUB, reference.text, reference.repo, files[0], "", reference.revision),
                 models,
                 others,
             )
@@ -216,8 +216,8 @@ def _one(home: Home, source: Source, others: stores.Stores) -> Path | None:
     return found.path if found else None
 
 
-def _wanted(source: Source) -> stores.Wanted:
-    return stores.Wanted(source.repo, source.file, source.revision, source.size, source.sha256)
+def _wanted(source: Source) -> stores.FileQuery:
+    return stores.FileQuery(source.repo, source.file, source.revision, source.size, source.sha256)
 
 
 def not_here(found: ResolvedModel) -> MissingPart:

@@ -12,8 +12,8 @@ from llmstack.errors import MissingPart
 from llmstack.fetch import hub, library
 from llmstack.fetch.locate import locate, not_here, own_place
 from llmstack.fetch.model import ResolvedModel, Source
-from llmstack.fetch.progress import Progress, Report, Stage, quiet
-from llmstack.fetch.reference import Kind
+from llmstack.fetch.progress import OnTransfer, Stage, TransferProgress, quiet
+from llmstack.fetch.reference import ReferenceKind
 from llmstack.fetch.reference import parse as parse_reference
 from llmstack.fetch.transfer import GIB, RESERVE, Remote, fetch
 from llmstack.gguf import Incomplete, read_header
@@ -26,7 +26,7 @@ def resolve(
     what: str,
     *,
     offline: bool = False,
-    progress: Report = quiet,
+    progress: OnTransfer = quiet,
     allow_hosts: Sequence[str] = (),
     projector: bool = True,
     hardware: Hardware | None = None,
@@ -45,7 +45,7 @@ def suited(home: Home, what: str, model: ResolvedModel, hardware: Hardware) -> R
     """A catalog model that is not here and was named without a size, in the size that suits a machine; else itself."""
     if model.path is not None or model.entry is None or not model.sources:
         return model
-    if parse_reference(what).kind is not Kind.NAME or ":" in what:
+    if parse_reference(what).kind is not ReferenceKind.NAME or ":" in what:
         return model
     from llmstack.fetch.survey import best
 
@@ -57,7 +57,7 @@ def pull(
     model: ResolvedModel,
     *,
     offline: bool = False,
-    report: Report = quiet,
+    report: OnTransfer = quiet,
     allow_hosts: Sequence[str] = (),
     projector: bool = True,
 ) -> ResolvedModel:
@@ -72,7 +72,7 @@ def pull(
     if model.missing and not model.missing[0].file:
         model = listing(model)
     missing = () if model.path is not None else model.missing
-    report(Progress(Stage.ASKING, model.name))
+    report(TransferProgress(Stage.ASKING, model.name))
     wanted = [*missing, *((image,) if image else ())]
     remotes = [remote_of(source, allow_hosts) for source in wanted]
     _check_room(home, model.name, wanted, remotes)
@@ -94,7 +94,7 @@ def pull(
     )
 
 
-def pull_file(home: Home, source: Source, name: str, report: Report = quiet) -> Path:
+def pull_file(home: Home, source: Source, name: str, report: OnTransfer = quiet) -> Path:
     """One file that goes with the model `name`, whole and checked. Raises what `transfer.fetch` raises."""
     remote, target = remote_of(source, ()), own_place(home, source)
     _check_room(home, name, (source,), (remote,))

@@ -17,7 +17,7 @@ from llmstack.catalog.models import quant_of
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FileQuery:
     """One file that is looked for. size: bytes, 0 when only about known; sha256: empty when unknown."""
 
     repo: str
@@ -38,7 +38,7 @@ class Stores:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ForeignFile:
     path: Path
     store: str
 
@@ -66,7 +66,7 @@ def known(environment: Mapping[str, str] | None = None, home: Path | None = None
     return Stores(_real([hub]), _real([llama]), _real(studio), _real(ollama))
 
 
-def find(wanted: Wanted, stores: Stores) -> Found | None:
+def find(wanted: FileQuery, stores: Stores) -> ForeignFile | None:
     """The first store that has the file whole."""
     for path, store in _candidates(wanted, stores):
         try:
@@ -78,11 +78,11 @@ def find(wanted: Wanted, stores: Stores) -> Found | None:
                     continue
         except OSError:
             continue
-        return Found(path, store)
+        return ForeignFile(path, store)
     return None
 
 
-def _candidates(wanted: Wanted, stores: Stores) -> Iterator[tuple[Path, str]]:
+def _candidates(wanted: FileQuery, stores: Stores) -> Iterator[tuple[Path, str]]:
     owner, _, name = wanted.repo.partition("/")
     for folder in stores.hub:
         repo = folder / f"models--{owner}--{name}"

@@ -12,8 +12,8 @@ from model_bytes import model_bytes
 from hosts.hub import COMMIT, HubServer
 from llmstack.errors import BadInput, MissingPart, NotSo
 from llmstack.fetch import library, locate, resolve
-from llmstack.fetch.progress import Progress
-from llmstack.fetch.stores import Wanted, find, known
+from llmstack.fetch.progress import TransferProgress
+from llmstack.fetch.stores import FileQuery, find, known
 from llmstack.paths import Home
 
 CATALOG = """
@@ -217,7 +217,7 @@ def test_a_file_in_the_hugging_face_cache_is_used_in_place(tiny: Home, hub: HubS
 
 
 def test_a_file_that_is_still_being_downloaded_elsewhere_does_not_count(tiny: Home, hub: HubServer) -> None:
-    wanted = Wanted("maker/tiny", "Tiny-Q4_K_M.gguf", size=len(hub.files["Tiny-Q4_K_M.gguf"]))
+    wanted = FileQuery("maker/tiny", "Tiny-Q4_K_M.gguf", size=len(hub.files["Tiny-Q4_K_M.gguf"]))
     repo = user(tiny) / "hf/hub/models--maker--tiny"
     put(repo / "snapshots" / COMMIT / "Tiny-Q4_K_M.gguf", hub.files["Tiny-Q4_K_M.gguf"][:1000])
     assert find(wanted, known()) is None
@@ -255,7 +255,7 @@ def test_two_pulls_of_one_model_at_once_download_it_once(tiny: Home, hub: HubSer
     done: list[Path | None] = []
     notes: list[str] = []
 
-    def report(progress: Progress) -> None:
+    def report(progress: TransferProgress) -> None:
         notes.append(progress.note)
         if "another download" in progress.note and hub.faults.gate is not None:
             hub.faults.gate.set()

@@ -18,7 +18,7 @@ from model_bytes import model_bytes
 from hosts.hub import HubServer
 from llmstack.errors import MissingPart, NotSo
 from llmstack.fetch import transfer
-from llmstack.fetch.progress import Progress, Stage
+from llmstack.fetch.progress import Stage, TransferProgress
 from llmstack.fetch.pull import check_header
 from llmstack.fetch.transfer import Remote, fetch
 from llmstack.gguf import GgufError
@@ -63,7 +63,7 @@ def test_a_connection_cut_at_random_points_is_resumed_to_the_same_bytes(
     seen: list[bool] = []
     target = folder / NAME
 
-    def watch(progress: Progress) -> None:
+    def watch(progress: TransferProgress) -> None:
         seen.append(target.exists())
 
     done = fetch(remote(hub), target, report=watch, sleep=no_sleep)
@@ -296,7 +296,7 @@ def test_a_disk_that_fills_up_keeps_the_part_and_says_what_is_missing(hub: HubSe
 def test_ctrl_c_keeps_the_part_and_says_how_to_go_on(hub: HubServer, folder: Path) -> None:
     from llmstack.errors import Interrupted
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: TransferProgress) -> None:
         if progress.stage is Stage.DOWNLOADING:
             raise KeyboardInterrupt
 
