@@ -73,7 +73,7 @@ def pull_command(
 @click.argument("names", nargs=-1)
 @json_option
 def verify_command(names: tuple[str, ...], as_json: bool) -> int:
-    from llmstack.fetch import library, locate
+    from llmstack.fetch import locate, models_dir
     from llmstack.paths import home
     from llmstack.render.models import PullProgress, show_verdicts
     from llmstack.render.output import show_json
@@ -91,9 +91,9 @@ def verify_command(names: tuple[str, ...], as_json: bool) -> int:
         if found.mmproj:
             wanted.append((found.mmproj, ""))
     if not names:
-        wanted = [(item.path, "") for item in library.contents(where) if not item.partial]
+        wanted = [(item.path, "") for item in models_dir.contents(where) if not item.partial]
     progress = PullProgress()
-    verdicts = [library.verify(path, digest, report=progress) for path, digest in wanted]
+    verdicts = [models_dir.verify(path, digest, report=progress) for path, digest in wanted]
     progress.close()
     if as_json:
         show_json(
@@ -116,8 +116,8 @@ def verify_command(names: tuple[str, ...], as_json: bool) -> int:
 @json_option
 def remove_command(names: tuple[str, ...], yes: bool, as_json: bool) -> int:
     from llmstack.errors import NotSo
-    from llmstack.fetch import library
-    from llmstack.fetch.stored import stored_files
+    from llmstack.fetch import models_dir
+    from llmstack.fetch.inventory import stored_files
     from llmstack.paths import home
     from llmstack.render.models import show_removed
     from llmstack.render.output import show_json
@@ -131,7 +131,7 @@ def remove_command(names: tuple[str, ...], yes: bool, as_json: bool) -> int:
         paths += found
     if not yes and not as_json:
         click.confirm("Delete " + ", ".join(path.name for path in paths) + "?", abort=True, err=True)
-    freed = library.remove(where, tuple(paths))
+    freed = models_dir.remove(where, tuple(paths))
     if as_json:
         show_json({"removed": [str(path) for path in paths], "freed_bytes": freed})
     else:
@@ -142,13 +142,13 @@ def remove_command(names: tuple[str, ...], yes: bool, as_json: bool) -> int:
 @click.command("disk", help="Show what the stack's own store holds, and how much it takes.")
 @json_option
 def disk_command(as_json: bool) -> int:
-    from llmstack.fetch import library
+    from llmstack.fetch import models_dir
     from llmstack.paths import home
     from llmstack.render.models import show_disk
     from llmstack.render.output import show_json
 
     where = home()
-    stored = library.contents(where)
+    stored = models_dir.contents(where)
     if as_json:
         files = [{"path": str(item.path), "size_bytes": item.size, "partial": item.partial} for item in stored]
         show_json({"folder": str(where.models), "size_bytes": sum(item.size for item in stored), "files": files})

@@ -142,12 +142,12 @@ def cards_command(into: Path | None, as_json: bool) -> int:
 
 def _here(where: Home, catalog: Catalog) -> dict[str, str]:
     """Which models are on this machine, and in whose store."""
-    from llmstack.fetch import locate, stores
+    from llmstack.fetch import foreign_caches, locate
 
-    known = stores.known()
+    caches = foreign_caches.on_this_machine()
     found = {}
     for name in catalog.models:
-        model = locate(where, name, catalog=catalog, known=known)
+        model = locate(where, name, catalog=catalog, caches=caches)
         if model.path is not None:
             found[name] = f"{model.quant} ({model.store})" if model.store != "own" else model.quant
     return found

@@ -90,7 +90,7 @@ def _machine(here: Home, file: Path | None, vram: int | None, ram: int | None) -
 
 
 def _rank(here: Home, machine: Machine, as_json: bool) -> int:
-    from llmstack.fetch.locate import read_catalog
+    from llmstack.fetch.find_local import read_catalog
     from llmstack.fetch.survey import survey
     from llmstack.render.output import Progress
     from llmstack.render.plan import show_ranked

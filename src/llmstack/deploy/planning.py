@@ -19,7 +19,7 @@ from llmstack.deploy.model_goal import with_drafter, with_entry
 from llmstack.detect.model_file import ModelFile, open_model
 from llmstack.engine.find import Engine
 from llmstack.errors import BadInput
-from llmstack.fetch.locate import entry_of_file, locate, own_place
+from llmstack.fetch.find_local import entry_of_file, locate, own_path
 from llmstack.fetch.model import ResolvedModel
 from llmstack.fetch.pull import suited
 from llmstack.hardware import Hardware
@@ -148,7 +148,7 @@ def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject,
 
         files, header = remote_header(files, offline=offline)
         subject = Subject(served_name(files.name), files)
-    path = own_place(home, files.sources[0]) if files.sources else Path(f"{files.name}.gguf")
+    path = own_path(home, files.sources[0]) if files.sources else Path(f"{files.name}.gguf")
     return subject, read_facts(header, path=str(path))
 
 

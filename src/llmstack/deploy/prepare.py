@@ -14,7 +14,7 @@ from llmstack.deploy.services import Addresses, stack_services
 from llmstack.deploy.supervisors import chosen, preview
 from llmstack.engine.find import find
 from llmstack.errors import MissingPart, NotSo, StackError
-from llmstack.fetch.locate import drafter_of
+from llmstack.fetch.find_local import drafter_of
 from llmstack.fetch.progress import OnTransfer, quiet
 from llmstack.fetch.pull import pull, pull_file
 from llmstack.paths import Home

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from llmstack.catalog.models import stem_of
 from llmstack.errors import MissingPart
-from llmstack.fetch import hub, library
-from llmstack.fetch.locate import locate, not_here, own_place
+from llmstack.fetch import hub, models_dir
+from llmstack.fetch.find_local import locate, not_here, own_path
 from llmstack.fetch.model import ResolvedModel, Source
+from llmstack.fetch.model_ref import ReferenceKind
+from llmstack.fetch.model_ref import parse as parse_reference
 from llmstack.fetch.progress import OnTransfer, Stage, TransferProgress, quiet
-from llmstack.fetch.reference import ReferenceKind
-from llmstack.fetch.reference import parse as parse_reference
 from llmstack.fetch.transfer import GIB, RESERVE, Remote, fetch
 from llmstack.gguf import Incomplete, read_header
 from llmstack.hardware import Hardware
@@ -77,30 +77,30 @@ def pull(
     remotes = [remote_of(source, allow_hosts) for source in wanted]
     _check_room(home, model.name, wanted, remotes)
     for source, remote in zip(wanted, remotes, strict=True):
-        target = own_place(home, source)
+        target = own_path(home, source)
         done = fetch(remote, target, report=report, check=check_header)
         if not done.already:
-            library.write_record(target, remote.url, done.sha256, model.name)
+            models_dir.write_record(target, remote.url, done.sha256, model.name)
     if model.path is not None:
-        return replace(model, mmproj=own_place(home, image) if image else model.mmproj)
-    paths = tuple(own_place(home, source) for source in model.sources)
+        return replace(model, mmproj=own_path(home, image) if image else model.mmproj)
+    paths = tuple(own_path(home, source) for source in model.sources)
     return replace(
         model,
         path=paths[0],
         paths=paths,
         store="own",
         missing=(),
-        mmproj=own_place(home, image) if image else model.mmproj,
+        mmproj=own_path(home, image) if image else model.mmproj,
     )
 
 
 def pull_file(home: Home, source: Source, name: str, report: OnTransfer = quiet) -> Path:
     """One file that goes with the model `name`, whole and checked. Raises what `transfer.fetch` raises."""
-    remote, target = remote_of(source, ()), own_place(home, source)
+    remote, target = remote_of(source, ()), own_path(home, source)
     _check_room(home, name, (source,), (remote,))
     done = fetch(remote, target, report=report, check=check_header)
     if not done.already:
-        library.write_record(target, remote.url, done.sha256, name)
+        models_dir.write_record(target, remote.url, done.sha256, name)
     return target
 
 
@@ -152,7 +152,7 @@ def _check_room(home: Home, name: str, wanted: Sequence[Source], remotes: Sequen
     """All files together must fit, less what is already here of them."""
     needed = 0
     for source, remote in zip(wanted, remotes, strict=True):
-        part = own_place(home, source).with_name(f".{source.name}.part")
+        part = own_path(home, source).with_name(f".{source.name}.part")
         needed += max(remote.size - (part.stat().st_size if part.is_file() else 0), 0)
     existing = home.models
     while not existing.exists():

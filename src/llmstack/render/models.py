@@ -10,7 +10,7 @@ from typing import Any
 
 from llmstack.catalog.models import Model
 from llmstack.errors import BadInput
-from llmstack.fetch.library import FileVerdict, Stored
+from llmstack.fetch.models_dir import FileVerdict, Stored
 from llmstack.fetch.progress import Stage, TransferProgress
 from llmstack.fetch.survey import SurveyRow, recommended
 from llmstack.gguf import printable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmstack.errors import BadInput
-from llmstack.fetch.reference import ReferenceKind, parse
+from llmstack.fetch.model_ref import ReferenceKind, parse
 
 
 @pytest.mark.parametrize(

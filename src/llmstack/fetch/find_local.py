@@ -7,10 +7,10 @@ from pathlib import Path
 from llmstack.catalog.models import Catalog, Model, Quant, quant_of, read_models, shards, stem_of
 from llmstack.catalog.overlay import merge, parse
 from llmstack.errors import BadInput, MissingPart, NotSo
-from llmstack.fetch import library, stores
+from llmstack.fetch import foreign_caches, models_dir
 from llmstack.fetch.model import ResolvedModel, Source
-from llmstack.fetch.reference import Reference, ReferenceKind
-from llmstack.fetch.reference import parse as parse_reference
+from llmstack.fetch.model_ref import Reference, ReferenceKind
+from llmstack.fetch.model_ref import parse as parse_reference
 from llmstack.paths import Home, resource
 
 
@@ -24,7 +24,7 @@ def read_catalog(home: Home) -> Catalog:
 
 
 def locate(
-    home: Home, what: str, *, catalog: Catalog | None = None, known: stores.Stores | None = None
+    home: Home, what: str, *, catalog: Catalog | None = None, caches: foreign_caches.ForeignCaches | None = None
 ) -> ResolvedModel:
     """Finds what was named, on this machine and without the network; `path` is None when it is not here.
 
@@ -33,7 +33,7 @@ def locate(
     reference = parse_reference(what)
     if reference.kind is ReferenceKind.PATH:
         return _path(reference)
-    others = stores.known() if known is None else known
+    caches = foreign_caches.on_this_machine() if caches is None else caches
     models = catalog or read_catalog(home)
     if reference.kind is ReferenceKind.NAME:
         found = models.find(what)
@@ -44,19 +44,21 @@ def locate(
                 why=f"did you mean {' or '.join(near)}?" if near else "",
                 next="llmstack models list   shows the names; hf:OWNER/REPO, a URL or a path do as well",
             )
-        return _entry(home, *found, others)
+        return _entry(home, *found, caches)
     if reference.kind is ReferenceKind.URL:
         source = Source(reference.file, url=reference.text, file=reference.file)
-        return _gather(home, reference.file.removesuffix(".gguf"), None, "", (source,), None, others)
-    return _hub(home, reference, models, others)
+        return _gather(home, reference.file.removesuffix(".gguf"), None, "", (source,), None, caches)
+    return _hub(home, reference, models, caches)
 
 
-def entry_of_file(home: Home, path: Path, *, known: stores.Stores | None = None) -> tuple[str, Model, str] | None:
+def entry_of_file(
+    home: Home, path: Path, *, caches: foreign_caches.ForeignCaches | None = None
+) -> tuple[str, Model, str] | None:
     """The catalog's name, entry and size that a file on this machine is, in whosever store; None for a stranger."""
-    catalog, others = read_catalog(home), stores.known() if known is None else known
+    catalog, caches = read_catalog(home), foreign_caches.on_this_machine() if caches is None else caches
     for name, model in catalog.models.items():
         for quant in model.sizes():
-            if _entry(home, name, model, quant, others).path == path:
+            if _entry(home, name, model, quant, caches).path == path:
                 return name, model, quant
     return None
 
@@ -70,7 +72,7 @@ def _path(reference: Reference) -> ResolvedModel:
     return ResolvedModel(stem_of(path.name), paths[0], paths=paths, quant=quant_of(path.name), store="path")
 
 
-def _entry(home: Home, name: str, model: Model, quant: str, others: stores.Stores) -> ResolvedModel:
+def _entry(home: Home, name: str, model: Model, quant: str, caches: foreign_caches.ForeignCaches) -> ResolvedModel:
     """A catalog model: the size that was named, else one that is here, else the recommended one."""
     if model.handoff:
         return ResolvedModel(name, None, model)
@@ -79,11 +81,11 @@ def _entry(home: Home, name: str, model: Model, quant: str, others: stores.Store
             model.url.rpartition("/")[2], url=model.url, file=model.url.rpartition("/")[2], size=model.size,
             sha256=(Quant(sha256=model.sha256).digests or ("",))[0],
         )  # fmt: skip
-        return _gather(home, name, model, quant_of(source.name), (source,), None, others)
+        return _gather(home, name, model, quant_of(source.name), (source,), None, caches)
     sizes = model.sizes()
     first: ResolvedModel | None = None
     for key in [quant] if quant else sizes:
-        found = _gather(home, name, model, key, sources_of(model, sizes[key]), projector_of(model), others)
+        found = _gather(home, name, model, key, sources_of(model, sizes[key]), projector_of(model), caches)
         if found.path is not None:
             return found
         first = first or found
@@ -120,23 +122,23 @@ def drafter_of(model: Model) -> Source | None:
     return Source(one.file.rpartition("/")[2], one.repo, one.file, one.revision, size=one.size, sha256=one.sha256)
 
 
-def find_one(home: Home, source: Source, known: stores.Stores | None = None) -> Path | None:
+def find_one(home: Home, source: Source, caches: foreign_caches.ForeignCaches | None = None) -> Path | None:
     """A single file on this machine, in whosever store."""
-    return _one(home, source, stores.known() if known is None else known)
+    return _one(home, source, foreign_caches.on_this_machine() if caches is None else caches)
 
 
-def _hub(home: Home, reference: Reference, models: Catalog, others: stores.Stores) -> ResolvedModel:
+def _hub(home: Home, reference: Reference, models: Catalog, caches: foreign_caches.ForeignCaches) -> ResolvedModel:
     """A repository's file. Without a file's name the network must say which there are, unless one is here."""
     if reference.file:
         files = shards(reference.file)
         sources = tuple(Source(file.rpartition("/")[2], reference.repo, file, reference.revision) for file in files)
         return _gather(
-            home, stem_of(files[0]), _listed(models, reference.repo), quant_of(files[0]), sources, None, others
+            home, stem_of(files[0]), _listed(models, reference.repo), quant_of(files[0]), sources, None, caches
         )
     listed = _entry_of(models, reference)
     if listed is not None:
-        return _entry(home, *listed, others)
-    here = [item.path.relative_to(home.models / reference.repo).as_posix() for item in library.contents(home)
+        return _entry(home, *listed, caches)
+    here = [item.path.relative_to(home.models / reference.repo).as_posix() for item in models_dir.contents(home)
             if not item.partial and item.path.is_relative_to(home.models / reference.repo)]  # fmt: skip
     if here:
         from llmstack.fetch import hub
@@ -150,7 +152,7 @@ def _hub(home: Home, reference: Reference, models: Catalog, others: stores.Store
                 home,
                 Reference(ReferenceKind.HUB, reference.text, reference.repo, files[0], "", reference.revision),
                 models,
-                others,
+                caches,
             )
     quant = f":{reference.quant}" if reference.quant else ""
     return ResolvedModel(
@@ -184,16 +186,16 @@ def _gather(
     quant: str,
     sources: tuple[Source, ...],
     projector: Source | None,
-    others: stores.Stores,
+    caches: foreign_caches.ForeignCaches,
 ) -> ResolvedModel:
     """Looks for every file of a model: all shards must lie in one folder, as llama.cpp wants them."""
-    own = tuple(own_place(home, source) for source in sources)
+    own = tuple(own_path(home, source) for source in sources)
     present = tuple(path.is_file() for path in own)
-    image = _one(home, projector, others) if projector else None
+    image = _one(home, projector, caches) if projector else None
     if all(present):
         return ResolvedModel(name, own[0], entry, quant, own, image, "own", sources, (), projector)
     if not any(present):
-        found = [stores.find(_wanted(source), others) if source.repo else None for source in sources]
+        found = [foreign_caches.find(_query(source), caches) if source.repo else None for source in sources]
         paths = tuple(item.path for item in found if item is not None)
         if len(paths) == len(sources) and (len(paths) == 1 or len({path.parent for path in paths}) == 1):
             store = next(item.store for item in found if item is not None)
@@ -202,22 +204,22 @@ def _gather(
     return ResolvedModel(name, None, entry, quant, (), image, "", sources, missing, projector)
 
 
-def own_place(home: Home, source: Source) -> Path:
+def own_path(home: Home, source: Source) -> Path:
     if source.url:
-        return library.place_of_url(home, source.url, source.file)
-    return library.place(home, source.repo, source.file)
+        return models_dir.place_of_url(home, source.url, source.file)
+    return models_dir.place(home, source.repo, source.file)
 
 
-def _one(home: Home, source: Source, others: stores.Stores) -> Path | None:
-    own = own_place(home, source)
+def _one(home: Home, source: Source, caches: foreign_caches.ForeignCaches) -> Path | None:
+    own = own_path(home, source)
     if own.is_file():
         return own
-    found = stores.find(_wanted(source), others) if source.repo else None
+    found = foreign_caches.find(_query(source), caches) if source.repo else None
     return found.path if found else None
 
 
-def _wanted(source: Source) -> stores.FileQuery:
-    return stores.FileQuery(source.repo, source.file, source.revision, source.size, source.sha256)
+def _query(source: Source) -> foreign_caches.FileQuery:
+    return foreign_caches.FileQuery(source.repo, source.file, source.revision, source.size, source.sha256)
 
 
 def not_here(found: ResolvedModel) -> MissingPart:
