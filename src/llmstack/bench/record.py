@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from llmstack.bench.metrics import Quantity, quantity_of
 from llmstack.errors import BadInput
 from llmstack.judge import Metric, Verdict
 from llmstack.paths import Home
@@ -101,11 +102,14 @@ def comparable(run: BenchRun, chunk: int, prompt_tokens: int) -> dict[str, Metri
     """A run's metrics, without those that are of another size than a run with these sizes has."""
     same_chunk = run.chunk == chunk
     same_prompt = prompt_tokens and abs(run.prompt_tokens / prompt_tokens - 1) < SAME_SIZE
-    return {
-        name: m
-        for name, m in run.metrics.items()
-        if (same_chunk or not name.startswith("prefill at")) and (same_prompt or not name.startswith("first token"))
-    }
+
+    def is_alike(name: str) -> bool:
+        quantity = quantity_of(name)
+        if quantity is None:
+            return True
+        return (same_chunk or quantity is not Quantity.PREFILL) and (same_prompt or not quantity.is_first_token)
+
+    return {name: metric for name, metric in run.metrics.items() if is_alike(name)}
 
 
 def named(runs: tuple[BenchRun, ...], name: str) -> BenchRun:

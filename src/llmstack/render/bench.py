@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from llmstack.bench.calibrate import Calibrated
 from llmstack.bench.record import BenchRun
-from llmstack.bench.run import Step
+from llmstack.bench.session import Step
 from llmstack.judge import Change, Comparison, Metric
 from llmstack.render.output import show, style
 
