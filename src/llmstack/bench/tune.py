@@ -83,7 +83,7 @@ class Result:
     skipped: list[str] = field(default_factory=list)
 
 
-Progress = Callable[[str], None]
+OnProgress = Callable[[str], None]
 Measure = Callable[[Assignment], Trial]
 
 
@@ -155,7 +155,7 @@ def search(
 
 
 def tune(
-    home: Home, progress: Progress, *, aim: Aim = Aim.SESSION, minutes: float = 30.0, pinned: Sequence[str] = ()
+    home: Home, on_progress: OnProgress, *, aim: Aim = Aim.SESSION, minutes: float = 30.0, pinned: Sequence[str] = ()
 ) -> Result:
     """Measures on the deployed model; changes nothing that is deployed. Ctrl-C ends it with the best so far.
 
@@ -184,14 +184,14 @@ def tune(
         trial = take(a)
         tried.append(trial)
         first = tried[0]
-        progress(
+        on_progress(
             f"{len(tried)} tried; {_words(first.assignment, a) or 'as deployed'}: prefill {trial.prefill_tps:,.0f}, "
             f"decode {trial.decode_tps:,.1f} tokens/s ({first.seconds / trial.seconds - 1:+.0%})"
         )
         return trial
 
     complete, gain = True, 0.0
-    with _room(home, plan.hardware, progress):
+    with _room(home, plan.hardware, on_progress):
         try:
             first, taken = _measure(home, engine, stack, plan, plan.assignment, aim, None)
             chunk = _chunk(plan.assignment, first, taken)
@@ -207,7 +207,7 @@ def tune(
                 best = min(tried, key=lambda trial: trial.seconds)
             gain = 1 - best.seconds / tried[0].seconds
             if best is not tried[0]:
-                progress("measuring start and best again, in turns")
+                on_progress("measuring start and best again, in turns")
                 gain = _confirm(take, plan.assignment, best)
         except KeyboardInterrupt:
             if not tried:
@@ -302,7 +302,7 @@ def _words(start: Assignment, a: Assignment) -> str:
 
 
 @contextlib.contextmanager
-def _room(home: Home, hardware: Hardware, progress: Progress) -> Iterator[None]:
+def _room(home: Home, hardware: Hardware, on_progress: OnProgress) -> Iterator[None]:
     """On a GPU the deployed server holds the memory: it is stopped, and comes back whatever happens."""
     supervisor = supervisor_for(home)
     if not hardware.devices or not any(status.pid for status in supervisor.status().values()):
@@ -310,10 +310,10 @@ def _room(home: Home, hardware: Hardware, progress: Progress) -> Iterator[None]:
         return
     from llmstack.deploy.apply import restart
 
-    progress("stopping the stack to make room")
+    on_progress("stopping the stack to make room")
     supervisor.stop()
     try:
         yield
     finally:
-        progress("starting the stack again")
+        on_progress("starting the stack again")
         restart(home, (), lambda _: None)

@@ -41,7 +41,7 @@ def pull_command(
                 where,
                 name,
                 offline=offline,
-                progress=progress,
+                on_progress=progress,
                 allow_hosts=allow_host,
                 projector=not no_mmproj,
                 hardware=hardware,
@@ -93,7 +93,7 @@ def verify_command(names: tuple[str, ...], as_json: bool) -> int:
     if not names:
         wanted = [(item.path, "") for item in models_dir.contents(where) if not item.partial]
     progress = PullProgress()
-    verdicts = [models_dir.verify(path, digest, report=progress) for path, digest in wanted]
+    verdicts = [models_dir.verify(path, digest, on_progress=progress) for path, digest in wanted]
     progress.close()
     if as_json:
         show_json(

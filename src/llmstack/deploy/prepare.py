@@ -82,7 +82,7 @@ def addresses_of(home: Home, request: UpRequest) -> Addresses:
 
 def _pulled(home: Home, request: UpRequest, subject: Subject, on_download: OnTransfer) -> Subject:
     """The image encoder only comes with a goal that names it."""
-    files = pull(home, subject.files, offline=request.offline, report=on_download, projector=False)
+    files = pull(home, subject.files, offline=request.offline, on_progress=on_download, projector=False)
     if files.path is None:
         raise NotSo(f"{files.name} runs on an engine elsewhere, so there is nothing to start here",
                     next=f"llmstack models show {files.name}")  # fmt: skip

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -108,22 +107,22 @@ def contents(home: Home) -> tuple[Stored, ...]:
     return tuple(found)
 
 
-def digest_of(path: Path, report: OnTransfer = quiet) -> str:
+def digest_of(path: Path, on_progress: OnTransfer = quiet) -> str:
     """SHA-256 of a file, with progress."""
     total, done, state = path.stat().st_size, 0, hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(4 << 20):
             state.update(chunk)
             done += len(chunk)
-            report(TransferProgress(Stage.CHECKING, path.name, done, total))
+            on_progress(TransferProgress(Stage.CHECKING, path.name, done, total))
     return state.hexdigest()
 
 
-def verify(path: Path, expected: str = "", *, report: OnTransfer = quiet) -> FileVerdict:
+def verify(path: Path, expected: str = "", *, on_progress: OnTransfer = quiet) -> FileVerdict:
     """Hashes a file anew and compares it with the digest that is known of it. A good one is recorded."""
     record = read_record(path)
     wanted = expected or (record.sha256 if record else "")
-    actual = digest_of(path, report)
+    actual = digest_of(path, on_progress)
     if not wanted:
         return FileVerdict(path, None, actual, "", "no SHA-256 is known to compare with")
     if actual != wanted:
@@ -133,7 +132,7 @@ def verify(path: Path, expected: str = "", *, report: OnTransfer = quiet) -> Fil
     return FileVerdict(path, True, actual, wanted)
 
 
-def remove(home: Home, paths: tuple[Path, ...], *, report: Callable[[str], None] | None = None) -> int:
+def remove(home: Home, paths: tuple[Path, ...]) -> int:
     """Deletes files of the store (with parts and records) and folders left empty. Returns the bytes freed.
 
     Raises NotSo for a file outside the store: other programs' files are theirs to remove.

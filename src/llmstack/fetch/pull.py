@@ -26,7 +26,7 @@ def resolve(
     what: str,
     *,
     offline: bool = False,
-    progress: OnTransfer = quiet,
+    on_progress: OnTransfer = quiet,
     allow_hosts: Sequence[str] = (),
     projector: bool = True,
     hardware: Hardware | None = None,
@@ -38,7 +38,7 @@ def resolve(
     model = locate(home, what)
     if hardware is not None:
         model = suited(home, what, model, hardware)
-    return pull(home, model, offline=offline, report=progress, allow_hosts=allow_hosts, projector=projector)
+    return pull(home, model, offline=offline, on_progress=on_progress, allow_hosts=allow_hosts, projector=projector)
 
 
 def suited(home: Home, what: str, model: ResolvedModel, hardware: Hardware) -> ResolvedModel:
@@ -57,7 +57,7 @@ def pull(
     model: ResolvedModel,
     *,
     offline: bool = False,
-    report: OnTransfer = quiet,
+    on_progress: OnTransfer = quiet,
     allow_hosts: Sequence[str] = (),
     projector: bool = True,
 ) -> ResolvedModel:
@@ -72,13 +72,13 @@ def pull(
     if model.missing and not model.missing[0].file:
         model = listing(model)
     missing = () if model.path is not None else model.missing
-    report(TransferProgress(Stage.ASKING, model.name))
+    on_progress(TransferProgress(Stage.ASKING, model.name))
     wanted = [*missing, *((image,) if image else ())]
     remotes = [remote_of(source, allow_hosts) for source in wanted]
     _check_room(home, model.name, wanted, remotes)
     for source, remote in zip(wanted, remotes, strict=True):
         target = own_path(home, source)
-        done = fetch(remote, target, report=report, check=check_header)
+        done = fetch(remote, target, on_progress=on_progress, check=check_header)
         if not done.already:
             models_dir.write_record(target, remote.url, done.sha256, model.name)
     if model.path is not None:
@@ -94,11 +94,11 @@ def pull(
     )
 
 
-def pull_file(home: Home, source: Source, name: str, report: OnTransfer = quiet) -> Path:
+def pull_file(home: Home, source: Source, name: str, on_progress: OnTransfer = quiet) -> Path:
     """One file that goes with the model `name`, whole and checked. Raises what `transfer.fetch` raises."""
     remote, target = remote_of(source, ()), own_path(home, source)
     _check_room(home, name, (source,), (remote,))
-    done = fetch(remote, target, report=report, check=check_header)
+    done = fetch(remote, target, on_progress=on_progress, check=check_header)
     if not done.already:
         models_dir.write_record(target, remote.url, done.sha256, name)
     return target

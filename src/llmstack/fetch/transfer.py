@@ -81,7 +81,7 @@ def fetch(
     remote: Remote,
     target: Path,
     *,
-    report: OnTransfer = quiet,
+    on_progress: OnTransfer = quiet,
     check: Callable[[Path], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Fetched:
@@ -91,10 +91,10 @@ def fetch(
     refused redirect, wrong content), MissingPart (disk, network, server), Interrupted (ctrl-C; the part stays).
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with only_one(target, report):
+    with only_one(target, on_progress):
         if target.is_file():
             return Fetched(target, target.stat().st_size, "", True)
-        job = _Job(remote, target, report, sleep)
+        job = _Job(remote, target, on_progress, sleep)
         try:
             digest = job.run()
         except KeyboardInterrupt:
@@ -114,15 +114,15 @@ def fetch(
         job.part.replace(target)
         job.note.unlink(missing_ok=True)
         _sync(target.parent)
-        report(TransferProgress(Stage.READY, remote.name, job.have, job.have))
+        on_progress(TransferProgress(Stage.READY, remote.name, job.have, job.have))
         return Fetched(target, job.have, digest, False)
 
 
 class _Job:
     """One download: `have` bytes are on disk and in `hash`."""
 
-    def __init__(self, remote: Remote, target: Path, report: OnTransfer, sleep: Callable[[float], None]) -> None:
-        self.remote, self.target, self.report, self.sleep = remote, target, report, sleep
+    def __init__(self, remote: Remote, target: Path, on_progress: OnTransfer, sleep: Callable[[float], None]) -> None:
+        self.remote, self.target, self.on_progress, self.sleep = remote, target, on_progress, sleep
         self.part = target.with_name(f".{target.name}.part")
         self.note = target.with_name(f".{target.name}.part.json")
         self.size = remote.size
@@ -181,7 +181,7 @@ class _Job:
                 while chunk := stream.read(4 * CHUNK):
                     self.hash.update(chunk)
                     self.have += len(chunk)
-                    self.report(TransferProgress(Stage.CHECKING, self.remote.name, self.have, total))
+                    self.on_progress(TransferProgress(Stage.CHECKING, self.remote.name, self.have, total))
         else:
             self._restart()
         self._write_note()
@@ -295,7 +295,7 @@ class _Job:
             )
 
     def _tell(self, stage: Stage, note: str = "") -> None:
-        self.report(TransferProgress(stage, self.remote.name, self.have, self.size, note))
+        self.on_progress(TransferProgress(stage, self.remote.name, self.have, self.size, note))
 
 
 @contextlib.contextmanager
@@ -331,7 +331,7 @@ def _status_error(response: Any, remote: Remote) -> Exception:
 
 
 @contextlib.contextmanager
-def only_one(target: Path, report: OnTransfer = quiet) -> Iterator[None]:
+def only_one(target: Path, on_progress: OnTransfer = quiet) -> Iterator[None]:
     """Holds the lock of one target file; waits for whoever holds it, and says so."""
     lock = target.with_name(f".{target.name}.lock")
     while True:
@@ -339,7 +339,7 @@ def only_one(target: Path, report: OnTransfer = quiet) -> Iterator[None]:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                report(
+                on_progress(
                     TransferProgress(
                         Stage.WAITING, target.name, note="another download of this file runs: waiting for it"
                     )

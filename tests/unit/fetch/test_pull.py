@@ -261,7 +261,9 @@ def test_two_pulls_of_one_model_at_once_download_it_once(tiny: Home, hub: HubSer
             hub.faults.gate.set()
 
     threads = [
-        threading.Thread(target=lambda: done.append(resolve(tiny, "tiny:Q8_0", projector=False, progress=report).path))
+        threading.Thread(
+            target=lambda: done.append(resolve(tiny, "tiny:Q8_0", projector=False, on_progress=report).path)
+        )
         for _ in range(2)
     ]
     for thread in threads:

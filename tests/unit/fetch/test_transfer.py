@@ -66,7 +66,7 @@ def test_a_connection_cut_at_random_points_is_resumed_to_the_same_bytes(
     def watch(progress: TransferProgress) -> None:
         seen.append(target.exists())
 
-    done = fetch(remote(hub), target, report=watch, sleep=no_sleep)
+    done = fetch(remote(hub), target, on_progress=watch, sleep=no_sleep)
     assert done.path.read_bytes() == hub.files[NAME]
     assert not any(seen[:-1]), "the final name appeared before the file was whole"
     assert names(folder) == [NAME]
@@ -205,7 +205,7 @@ def test_two_pulls_at_once_download_once(hub: HubServer, folder: Path) -> None:
     results: list[bool] = []
 
     def second() -> None:
-        results.append(fetch(remote(hub), folder / NAME, report=lambda p: stages.append(p.stage)).already)
+        results.append(fetch(remote(hub), folder / NAME, on_progress=lambda p: stages.append(p.stage)).already)
 
     first = threading.Thread(target=lambda: results.append(fetch(remote(hub), folder / NAME).already))
     first.start()
@@ -301,6 +301,6 @@ def test_ctrl_c_keeps_the_part_and_says_how_to_go_on(hub: HubServer, folder: Pat
             raise KeyboardInterrupt
 
     with pytest.raises(Interrupted) as caught:
-        fetch(remote(hub), folder / NAME, report=stop)
+        fetch(remote(hub), folder / NAME, on_progress=stop)
     assert "goes on" in caught.value.next
     assert (folder / f".{NAME}.part").exists()
