@@ -5,7 +5,7 @@ All sizes are MiB, bandwidths GB/s (10^9 bytes), compute TFLOP/s. `None` means u
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -89,3 +89,15 @@ def from_json(data: bytes | str) -> Hardware:
             f"this is not a hardware record: {error}",
             next="llmstack doctor --hardware > hardware.json   makes one on the machine it is about",
         ) from None
+
+
+def as_if(hardware: Hardware, *, vram_mib: int | None = None, ram_mib: int | None = None) -> Hardware:
+    """The same machine with one GPU of so much memory (none for 0), or with so much RAM; MiB, None leaves it."""
+    if vram_mib is not None:
+        card = hardware.devices[0] if hardware.devices else Device("supposed GPU", "CUDA", vram_mib, vram_mib)
+        devices = (replace(card, total_mib=vram_mib, free_mib=vram_mib),) if vram_mib else ()
+        hardware = replace(hardware, devices=devices)
+    if ram_mib is not None:
+        ram = replace(hardware.ram, total_mib=ram_mib, available_mib=ram_mib * 9 // 10, limit_mib=None)
+        hardware = replace(hardware, ram=ram)
+    return hardware

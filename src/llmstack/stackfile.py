@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llmstack.plan.result import Plan
 
 FORMAT = 2
+PROXY_PORT, SERVER_PORT = 5000, 8080  # where nobody says otherwise
 DEFAULT_CACHE_RAM_MIB = 8192  # llama-server's own default of -cram (common/common.h, cache_ram_mib)
 _NO_PLAN = msgspec.Raw(b"null")
 
@@ -46,7 +47,7 @@ class ServerEntry(msgspec.Struct, frozen=True):
 
 class ProxyEntry(msgspec.Struct, frozen=True):
     host: str = "127.0.0.1"
-    port: int = 5000
+    port: int = PROXY_PORT
 
     @property
     def url(self) -> str:

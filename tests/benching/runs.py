@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmstack.bench.record import Memory, Run
+from llmstack.bench.record import BenchRun, MemoryRow
 from llmstack.judge import Better, Metric, Sample, Verdict, metric
 
 
@@ -10,7 +10,9 @@ def rate(name: str, *values: float) -> Metric:
     return metric(name, "tokens/s", Better.HIGHER, [Sample(value) for value in values])
 
 
-def make_run(number: int = 1, *, factor: float = 1.0, model: str = "m", argv: tuple[str, ...] = ("-t", "2")) -> Run:
+def make_run(
+    number: int = 1, *, factor: float = 1.0, model: str = "m", argv: tuple[str, ...] = ("-t", "2")
+) -> BenchRun:
     metrics = [
         rate("prefill at 0", *(value * factor for value in (400.0, 410.0, 405.0, 402.0))),
         rate("prefill at 2048", *(value * factor for value in (300.0, 310.0, 305.0))),
@@ -20,7 +22,7 @@ def make_run(number: int = 1, *, factor: float = 1.0, model: str = "m", argv: tu
         metric("first token warm", "s", Better.LOWER, [Sample(0.5 / factor), Sample(0.6 / factor)]),
         metric("cache hit ratio", "of the prompt", Better.HIGHER, [Sample(0.998), Sample(0.997)]),
     ]
-    return Run(
+    return BenchRun(
         prefill_tps=350.0 * factor,
         decode_tps=20.2 * factor,
         ttft_cold_s=14.0 / factor,
@@ -33,7 +35,10 @@ def make_run(number: int = 1, *, factor: float = 1.0, model: str = "m", argv: tu
         metrics={m.name: m for m in metrics},
         expected={"prefill at 0": 420.0, "prefill at 2048": 330.0, "decode at 0": 21.0, "decode at 2048": 18.0},
         error=0.2,
-        memory=(Memory("RTX 4070", 6000, 900, 400, 506, 11900, 7700), Memory("RAM", 9000, 0, 100, 50, 40000, 9100)),
+        memory=(
+            MemoryRow("RTX 4070", 6000, 900, 400, 506, 11900, 7700),
+            MemoryRow("RAM", 9000, 0, 100, 50, 40000, 9100),
+        ),
         prompt_tokens=6000,
         model=model,
         engine="embedded",

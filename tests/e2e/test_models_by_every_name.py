@@ -144,16 +144,17 @@ def test_a_name_of_ones_own_is_pulled_in_shards_started_and_measured_by_bench_it
 SWAPPED = """
 import os, shutil, sys
 from llmstack.deploy.apply import up
-from llmstack.deploy.prepare import Ask, prepare
+from llmstack.deploy.planning import UpRequest
+from llmstack.deploy.prepare import prepare
 from llmstack.errors import BadInput
 from llmstack.paths import home
 
 path, proxy, server = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-prepared = prepare(home(), Ask(path, proxy_port=proxy, server_port=server), lambda step: None)
+prepared = prepare(home(), UpRequest(path, proxy_port=proxy, server_port=server), lambda step: None)
 shutil.copy(path, path + ".new")
 os.replace(path + ".new", path)
 try:
-    up(home(), prepared.desired, lambda step: None)
+    up(home(), prepared.deployment, lambda step: None)
 except BadInput as error:
     print("refused:", error.what, error.next)
 """

@@ -25,12 +25,13 @@ from built_engine import build_home
 from hosts.hub import hub_server
 from llmstack.engine.install import BuildSpec
 from llmstack.hardware import Cpu, Device, Hardware, Ram
+from llmstack.plan.cards import listed
 from services.screens import WIDTHS, Terminal
 
 CARD = Hardware(
     Ram(32768, 28672, None, 40.0),
     Cpu(8, 16, ("avx2", "f16c", "fma")),
-    (Device("NVIDIA GeForce RTX 3060", "CUDA", 12288, 11776, 360.0, 51.0, 24.0),),
+    (listed(Device("NVIDIA GeForce RTX 3060", "CUDA", 12288, 11776)),),
 )
 FILE = "Qwen3-1.7B-Q8_0.gguf"
 

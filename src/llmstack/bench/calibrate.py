@@ -20,7 +20,7 @@ from llmstack.bench.depths import Effort, measure
 from llmstack.bench.probe_model import ProbeShape, write_probe
 from llmstack.bench.sample import Sampler
 from llmstack.bench.scratch import scratch
-from llmstack.deploy.prepare import for_engine
+from llmstack.deploy.machine import for_engine
 from llmstack.detect import calibration
 from llmstack.detect.hardware import detect
 from llmstack.detect.model_file import open_model
@@ -55,7 +55,7 @@ class Calibrated:
     hardware: Hardware
 
 
-def calibrate(home: Home, progress: Callable[[str], None], probes: Sequence[ProbeShape] = PROBES) -> Calibrated:
+def calibrate(home: Home, on_progress: Callable[[str], None], probes: Sequence[ProbeShape] = PROBES) -> Calibrated:
     """Raises NotSo when the machine was never quiet enough, or when the engine cannot run the models."""
     engine = find(home)
     hardware = for_engine(detect(), engine).hardware
@@ -64,7 +64,7 @@ def calibrate(home: Home, progress: Callable[[str], None], probes: Sequence[Prob
     with tempfile.TemporaryDirectory(prefix="llmstack-probe-") as folder:
         for turn, depths in enumerate(ROUNDS, start=1):
             for number, shape in enumerate(probes, start=1):
-                progress(f"round {turn} of {len(ROUNDS)}, model {number} of {len(probes)}: {shape.name}")
+                on_progress(f"round {turn} of {len(ROUNDS)}, model {number} of {len(probes)}: {shape.name}")
                 path = write_probe(shape, Path(folder) / f"{shape.name}.gguf")
                 taken += observe(home, engine, hardware, path, depths)
     seen = even(taken)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from llmstack.bench.metrics import decode_at, prefill_at
 from llmstack.bench.sample import Sampler, Work
 from llmstack.engine.control import EngineClient
 from llmstack.judge import Metric
@@ -117,12 +118,12 @@ def measure(
         share = max(left / 2 / max(len(depths) - number, 1), 0.1)
         step(f"prefill at a depth of {depth:,}")
         found.prefill[depth] = sampler.rate(
-            f"prefill at {depth}", _prefill(engine, prompts, base, found.chunk), repeats=effort.repeats, seconds=share
+            prefill_at(depth), _prefill(engine, prompts, base, found.chunk), repeats=effort.repeats, seconds=share
         )
         step(f"decode at a depth of {depth:,}")
         tokens = max(min(effort.decode_tokens, int(share * decode_tps / 2)), 4)
         found.decode[depth] = sampler.rate(
-            f"decode at {depth}", _decode(engine, prompts, base, tokens), repeats=effort.repeats, seconds=share
+            decode_at(depth), _decode(engine, prompts, base, tokens), repeats=effort.repeats, seconds=share
         )
         decode_tps = found.decode[depth].median
     return found

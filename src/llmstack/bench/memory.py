@@ -6,19 +6,20 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from llmstack.bench.record import Memory
+from llmstack.bench.record import MemoryRow
+from llmstack.detect import nvml
 from llmstack.plan.memory import Use
 from llmstack.stackfile import StackRecord
 
 MIB = 1 << 20
 
 
-def memory_use(stack: StackRecord, pids: Sequence[int]) -> tuple[Memory, ...]:
+def memory_use(stack: StackRecord, pids: Sequence[int]) -> tuple[MemoryRow, ...]:
     """One row per device of the plan and one for RAM; what cannot be read is None."""
     plan = stack.plan
     if plan is None:
         return ()
-    used = _gpu_mib(pids)
+    used = [nvml.held_mib(running, pids) for running in nvml.read().processes]
     devices = zip(plan.hardware.devices, plan.memory.devices, plan.budget.devices, strict=True)
     made = [
         _row(device.name, use, budget, used[index] if index < len(used) else None)
@@ -29,8 +30,10 @@ def memory_use(stack: StackRecord, pids: Sequence[int]) -> tuple[Memory, ...]:
     return (*made, _row("RAM", host, plan.budget.ram, ram_mib(pids)))
 
 
-def _row(name: str, use: Use, budget: int, measured: float | None) -> Memory:
-    return Memory(name, round(use.weights), round(use.context), round(use.compute), round(use.other), budget, measured)
+def _row(name: str, use: Use, budget: int, measured: float | None) -> MemoryRow:
+    return MemoryRow(
+        name, round(use.weights), round(use.context), round(use.compute), round(use.other), budget, measured
+    )
 
 
 def ram_mib(pids: Sequence[int]) -> float | None:
@@ -42,25 +45,3 @@ def ram_mib(pids: Sequence[int]) -> float | None:
         with contextlib.suppress(psutil.Error):
             sizes.append(psutil.Process(pid).memory_info().rss / MIB)
     return round(max(sizes)) if sizes else None
-
-
-def _gpu_mib(pids: Sequence[int]) -> list[float | None]:
-    """By card, what these processes hold there; empty without an NVIDIA driver."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # no package, no driver, no card: each has an error class of its own
-        return []
-    found: list[float | None] = []
-    try:
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-            held = [p.usedGpuMemory for p in processes if p.pid in pids and p.usedGpuMemory]
-            found.append(round(sum(held) / MIB) if held else None)
-    except pynvml.NVMLError:
-        return found
-    finally:
-        pynvml.nvmlShutdown()
-    return found

@@ -16,7 +16,7 @@ class Mode(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ModeSettings:
     """depths: marks in tokens, -1 for `to the context's end`; patience_s: of waiting for quiet.
 
     cold_tokens: the size of the first prompt that is timed through the proxy. total_s: of everything; what does not
@@ -34,9 +34,11 @@ class Settings:
 
 
 SETTINGS = {
-    Mode.QUICK: Settings((0, 2048), Effort(4, 32, 28.0), 6.0, 2, 9, 6_000, 6.0, 46.0),
-    Mode.NORMAL: Settings((0, 2048, 8192, 16384), Effort(5, 64, 150.0), 20.0, 3, 15, 20_000, 90.0, 600.0),
-    Mode.FULL: Settings((0, 2048, 8192, 16384, 32768, -1), Effort(7, 128, 1500.0), 60.0, 5, 31, 20_000, 600.0, 7200.0),
+    Mode.QUICK: ModeSettings((0, 2048), Effort(4, 32, 28.0), 6.0, 2, 9, 6_000, 6.0, 46.0),
+    Mode.NORMAL: ModeSettings((0, 2048, 8192, 16384), Effort(5, 64, 150.0), 20.0, 3, 15, 20_000, 90.0, 600.0),
+    Mode.FULL: ModeSettings(
+        (0, 2048, 8192, 16384, 32768, -1), Effort(7, 128, 1500.0), 60.0, 5, 31, 20_000, 600.0, 7200.0
+    ),
 }
 
 

@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from llmstack.bench.depths import Prompts
+from llmstack.bench.metrics import decode_of
 from llmstack.bench.sample import Sampler, Work
 from llmstack.engine.control import EngineClient
 from llmstack.judge import Metric
@@ -24,4 +25,4 @@ def parallel(
         reading = max(t.prompt_ms for t in done) / 1000
         return Work(sum(t.predicted_n for t in done), max(time.perf_counter() - began - reading, 1e-3))
 
-    return sampler.rate(f"decode, {streams} streams", work, repeats=3, seconds=seconds)
+    return sampler.rate(decode_of(streams), work, repeats=3, seconds=seconds)

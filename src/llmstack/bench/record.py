@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from llmstack.bench.metrics import Quantity, quantity_of
 from llmstack.errors import BadInput
 from llmstack.judge import Metric, Verdict
 from llmstack.paths import Home
@@ -17,7 +18,7 @@ SAME_SIZE = 0.1  # a share: prompts whose tokens differ by more are not compared
 FORMAT = 2
 
 
-class Memory(msgspec.Struct, frozen=True):
+class MemoryRow(msgspec.Struct, frozen=True):
     """MiB of one device, or of RAM: planned in parts, and what was in use after the measurement (None: unknown)."""
 
     name: str
@@ -29,7 +30,7 @@ class Memory(msgspec.Struct, frozen=True):
     measured_mib: float | None = None
 
 
-class Run(msgspec.Struct, frozen=True):
+class BenchRun(msgspec.Struct, frozen=True):
     """The contract's keys first: tokens/s, s, a share, ms; None where it was not measured.
 
     metrics, predicted: by name, such as `prefill at 2048`. error: the plan's stated one, as a share. complete:
@@ -48,7 +49,7 @@ class Run(msgspec.Struct, frozen=True):
     metrics: dict[str, Metric]
     expected: dict[str, float]
     error: float
-    memory: tuple[Memory, ...]
+    memory: tuple[MemoryRow, ...]
     prompt_tokens: int
     model: str
     engine: str
@@ -70,13 +71,13 @@ def new_id(taken: Iterable[str], now: float) -> str:
     return next(name for name in (base, *(f"{base}{letter}" for letter in "bcdefghijk")) if name not in used)
 
 
-def history(home: Home) -> tuple[Run, ...]:
+def history(home: Home) -> tuple[BenchRun, ...]:
     """The oldest first. Lines of another format, or cut off by a crash, are passed over."""
     try:
         lines = home.bench_history.read_bytes().splitlines()
     except FileNotFoundError:
         return ()
-    decoder = msgspec.json.Decoder(Run)
+    decoder = msgspec.json.Decoder(BenchRun)
     runs = []
     for line in lines:
         try:
@@ -86,29 +87,32 @@ def history(home: Home) -> tuple[Run, ...]:
     return tuple(run for run in runs if run.format == FORMAT)[-MOST_KEPT:]
 
 
-def remember(home: Home, run: Run) -> None:
+def remember(home: Home, run: BenchRun) -> None:
     home.bench_history.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with home.bench_history.open("ab") as stream:
         stream.write(msgspec.json.encode(run) + b"\n")
 
 
-def like(runs: Iterable[Run], run: Run) -> tuple[Run, ...]:
+def like(runs: Iterable[BenchRun], run: BenchRun) -> tuple[BenchRun, ...]:
     """Earlier runs of the same model on the same machine: what a new run is compared with."""
     return tuple(r for r in runs if (r.model, r.machine) == (run.model, run.machine) and r.id != run.id)
 
 
-def comparable(run: Run, chunk: int, prompt_tokens: int) -> dict[str, Metric]:
+def comparable(run: BenchRun, chunk: int, prompt_tokens: int) -> dict[str, Metric]:
     """A run's metrics, without those that are of another size than a run with these sizes has."""
     same_chunk = run.chunk == chunk
     same_prompt = prompt_tokens and abs(run.prompt_tokens / prompt_tokens - 1) < SAME_SIZE
-    return {
-        name: m
-        for name, m in run.metrics.items()
-        if (same_chunk or not name.startswith("prefill at")) and (same_prompt or not name.startswith("first token"))
-    }
+
+    def is_alike(name: str) -> bool:
+        quantity = quantity_of(name)
+        if quantity is None:
+            return True
+        return (same_chunk or quantity is not Quantity.PREFILL) and (same_prompt or not quantity.is_first_token)
+
+    return {name: metric for name, metric in run.metrics.items() if is_alike(name)}
 
 
-def named(runs: tuple[Run, ...], name: str) -> Run:
+def named(runs: tuple[BenchRun, ...], name: str) -> BenchRun:
     """A run by its id or the start of it, `last`, or `last~1` for the one before it. Raises BadInput."""
     if not runs:
         raise BadInput("nothing has been measured yet", next="llmstack bench")
@@ -124,7 +128,7 @@ def named(runs: tuple[Run, ...], name: str) -> Run:
     return found[0]
 
 
-def changed_flags(before: Run, after: Run) -> tuple[str, ...]:
+def changed_flags(before: BenchRun, after: BenchRun) -> tuple[str, ...]:
     """What differs between two runs besides their figures, such as `-t 2 → 1`."""
     found = [] if before.engine == after.engine else [f"engine {before.engine} → {after.engine}"]
     old, new = _flags(before.argv), _flags(after.argv)

@@ -7,11 +7,11 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 
 from llmstack.deploy import keys
-from llmstack.deploy.causes import of_exit
+from llmstack.deploy.failure_causes import of_exit
+from llmstack.deploy.waiting import load_s, wait_until
 from llmstack.engine import embedded
 from llmstack.engine.control import EngineClient, Readiness
 from llmstack.engine.find import Engine
@@ -21,7 +21,6 @@ from llmstack.paths import Home
 from llmstack.process.daemon import die_with_parent, how_it_ended
 
 START_S = 20.0
-LOAD_MIB_PER_S = 60.0
 _END_S = 15.0
 
 
@@ -47,26 +46,28 @@ def scratch(
         )
     try:
         with EngineClient(f"http://127.0.0.1:{port}", home.server_key) as client:
-            _wait(process, client, START_S + model_bytes / (1 << 20) / LOAD_MIB_PER_S, str(log))
+            _wait(process, client, START_S + load_s(model_bytes), str(log))
             yield client, process.pid
     finally:
         _end(process)
 
 
 def _wait(process: subprocess.Popen[bytes], client: EngineClient, limit_s: float, log: str) -> None:
-    deadline = time.monotonic() + limit_s
-    while client.readiness(1.0) is not Readiness.READY:
-        if process.poll() is not None:
-            how = how_it_ended(process.returncode, out_of_memory=False)
-            cause = of_exit(how)
-            raise NotSo(
-                f"the engine did not load the model: {how}",
-                why=f"{cause.what}; its log: {log}" if cause is not None else f"its log: {log}",
-                next=cause.next if cause is not None else "",
-            )
-        if time.monotonic() > deadline:
-            raise NotSo(f"the engine did not load the model in {limit_s:.0f} s", why=f"its log: {log}")
-        time.sleep(0.05)
+    def probe() -> bool | None:
+        if client.readiness(1.0) is Readiness.READY:
+            return True
+        if process.poll() is None:
+            return None
+        how = how_it_ended(process.returncode, out_of_memory=False)
+        cause = of_exit(how)
+        raise NotSo(
+            f"the engine did not load the model: {how}",
+            why=f"{cause.what}; its log: {log}" if cause is not None else f"its log: {log}",
+            next=cause.next if cause is not None else "",
+        )
+
+    if wait_until(probe, limit_s) is None:
+        raise NotSo(f"the engine did not load the model in {limit_s:.0f} s", why=f"its log: {log}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -20,7 +20,7 @@ from llmstack.bench.depths import Effort, measure
 from llmstack.bench.sample import Sampler
 from llmstack.bench.scratch import scratch
 from llmstack.deploy import tuned
-from llmstack.deploy.expected import Expected, expected
+from llmstack.deploy.expected_speed import ExpectedSpeed, expected_speed
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect.model_file import open_model
 from llmstack.engine.find import Engine, find
@@ -83,7 +83,7 @@ class Result:
     skipped: list[str] = field(default_factory=list)
 
 
-Progress = Callable[[str], None]
+OnProgress = Callable[[str], None]
 Measure = Callable[[Assignment], Trial]
 
 
@@ -155,14 +155,14 @@ def search(
 
 
 def tune(
-    home: Home, progress: Progress, *, aim: Aim = Aim.SESSION, minutes: float = 30.0, pinned: Sequence[str] = ()
+    home: Home, on_progress: OnProgress, *, aim: Aim = Aim.SESSION, minutes: float = 30.0, pinned: Sequence[str] = ()
 ) -> Result:
     """Measures on the deployed model; changes nothing that is deployed. Ctrl-C ends it with the best so far.
 
     On a GPU the deployed stack makes room meanwhile and comes back at the end. Raises NotSo.
     """
     stack = stackfile.read(home)
-    plan = expected(stack) if stack is not None else None
+    plan = expected_speed(stack) if stack is not None else None
     if stack is None or plan is None:
         raise NotSo("there is no deployed plan to tune", next="llmstack up MODEL")
     engine = find(home)
@@ -184,14 +184,14 @@ def tune(
         trial = take(a)
         tried.append(trial)
         first = tried[0]
-        progress(
+        on_progress(
             f"{len(tried)} tried; {_words(first.assignment, a) or 'as deployed'}: prefill {trial.prefill_tps:,.0f}, "
             f"decode {trial.decode_tps:,.1f} tokens/s ({first.seconds / trial.seconds - 1:+.0%})"
         )
         return trial
 
     complete, gain = True, 0.0
-    with _room(home, plan.hardware, progress):
+    with _room(home, plan.hardware, on_progress):
         try:
             first, taken = _measure(home, engine, stack, plan, plan.assignment, aim, None)
             chunk = _chunk(plan.assignment, first, taken)
@@ -207,7 +207,7 @@ def tune(
                 best = min(tried, key=lambda trial: trial.seconds)
             gain = 1 - best.seconds / tried[0].seconds
             if best is not tried[0]:
-                progress("measuring start and best again, in turns")
+                on_progress("measuring start and best again, in turns")
                 gain = _confirm(take, plan.assignment, best)
         except KeyboardInterrupt:
             if not tried:
@@ -232,7 +232,7 @@ def tune(
 def keep(home: Home, result: Result) -> None:
     """Remembers what was found, so that every later plan of this model takes it up. Raises NotSo."""
     stack = stackfile.read(home)
-    plan = expected(stack) if stack is not None else None
+    plan = expected_speed(stack) if stack is not None else None
     if stack is None or plan is None:
         raise NotSo("the stack changed meanwhile", next="llmstack tune")
     tuned.remember(
@@ -255,7 +255,7 @@ class _TimeUp(Exception):
 
 
 def _measure(
-    home: Home, engine: Engine, stack: StackRecord, plan: Expected, a: Assignment, aim: Aim, chunk: int | None
+    home: Home, engine: Engine, stack: StackRecord, plan: ExpectedSpeed, a: Assignment, aim: Aim, chunk: int | None
 ) -> tuple[Trial, int]:
     """A trial, and the tokens of its prefill samples: chunk, or what the time of a trial allows."""
     facts = plan.facts
@@ -302,7 +302,7 @@ def _words(start: Assignment, a: Assignment) -> str:
 
 
 @contextlib.contextmanager
-def _room(home: Home, hardware: Hardware, progress: Progress) -> Iterator[None]:
+def _room(home: Home, hardware: Hardware, on_progress: OnProgress) -> Iterator[None]:
     """On a GPU the deployed server holds the memory: it is stopped, and comes back whatever happens."""
     supervisor = supervisor_for(home)
     if not hardware.devices or not any(status.pid for status in supervisor.status().values()):
@@ -310,10 +310,10 @@ def _room(home: Home, hardware: Hardware, progress: Progress) -> Iterator[None]:
         return
     from llmstack.deploy.apply import restart
 
-    progress("stopping the stack to make room")
+    on_progress("stopping the stack to make room")
     supervisor.stop()
     try:
         yield
     finally:
-        progress("starting the stack again")
+        on_progress("starting the stack again")
         restart(home, (), lambda _: None)

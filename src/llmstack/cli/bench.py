@@ -11,7 +11,7 @@ from llmstack.cli.options import json_option
 from llmstack.errors import BadInput, Interrupted
 
 if TYPE_CHECKING:
-    from llmstack.bench.record import Run
+    from llmstack.bench.record import BenchRun
     from llmstack.paths import Home
     from llmstack.render.output import Progress
 
@@ -87,14 +87,15 @@ def _bring_up(place: Home, model: str, progress: Progress) -> None:
     """`llmstack up MODEL`, unless that model is the one that is deployed: then its plan, pins and all, stays."""
     from llmstack import stackfile
     from llmstack.deploy.apply import up
-    from llmstack.deploy.prepare import Ask, prepare
+    from llmstack.deploy.planning import UpRequest
+    from llmstack.deploy.prepare import prepare
     from llmstack.fetch import locate
     from llmstack.render.output import warn
 
     deployed = stackfile.read(place)
     if deployed is not None and str(locate(place, model).path) == deployed.model.path:
         return
-    prepared = prepare(place, Ask(model), progress, progress.download)
+    prepared = prepare(place, UpRequest(model), progress, progress.download)
     for sentence in prepared.warnings:
         progress.done()
         warn(sentence)
@@ -143,7 +144,7 @@ def _compare(names: tuple[str, ...], as_json: bool) -> int:
     return 1 if found.slower else 0
 
 
-def _report(file: Path, run: Run) -> None:
+def _report(file: Path, run: BenchRun) -> None:
     from llmstack.bench.record import history, like
     from llmstack.paths import home
     from llmstack.render.report import report_html

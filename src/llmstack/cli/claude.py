@@ -20,7 +20,7 @@ def command(profile: str, no_start: bool, arguments: tuple[str, ...]) -> int:
 
     from llmstack.client.claude_code import become_claude, find_claude
     from llmstack.client.profile import environment_of, leads_to_stack, needs_local_model
-    from llmstack.client.ready import ensure_ready
+    from llmstack.deploy.ensure_ready import ensure_ready
     from llmstack.paths import home
     from llmstack.render.output import Progress
 

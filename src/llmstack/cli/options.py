@@ -7,10 +7,32 @@ from typing import Any
 
 import click
 
+from llmstack.errors import BadInput
+
 Command = Callable[..., Any]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+_MIB = {"": 1.0, "m": 1.0, "mb": 1e6 / 2**20, "mib": 1.0, "g": 1024.0, "gb": 1e9 / 2**20, "gib": 1024.0}
+
+
+class MemorySize(click.ParamType[int]):
+    """MiB of `12GiB`, `12g` or `12288`. Raises BadInput for anything else."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        number = value.strip().lower().rstrip("bgimkt")
+        factor = _MIB.get(value.strip().lower()[len(number) :].strip())
+        try:
+            mib = float(number) * factor if factor else -1.0
+        except ValueError:
+            mib = -1.0
+        if not 0 <= mib < 1 << 30:
+            raise BadInput(f"{value} is no amount of memory", next="for example: --vram 12GiB --ram 32GiB")
+        return int(mib)
 
 
 def service_argument(command: Command) -> Command:

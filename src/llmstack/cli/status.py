@@ -15,7 +15,7 @@ from llmstack.errors import BadInput
 )
 @json_option
 def command(watched: bool, every_s: float, as_json: bool) -> int:
-    from llmstack.deploy.status import State, gather
+    from llmstack.deploy.status import StackState, gather
     from llmstack.paths import home
     from llmstack.render.output import show_json
     from llmstack.render.status import show_status, watch
@@ -30,4 +30,4 @@ def command(watched: bool, every_s: float, as_json: bool) -> int:
         show_json(status.to_json())
     else:
         show_status(status)
-    return 0 if status.state is State.READY else 1
+    return 0 if status.state is StackState.READY else 1

@@ -58,7 +58,8 @@ def command(aim: str, minutes: float, pinned: tuple[str, ...], forget: bool, yes
 def _apply() -> None:
     from llmstack import stackfile
     from llmstack.deploy.apply import up
-    from llmstack.deploy.prepare import Ask, prepare
+    from llmstack.deploy.planning import UpRequest
+    from llmstack.deploy.prepare import prepare
     from llmstack.paths import home
     from llmstack.plan import Goal
     from llmstack.render.output import Progress
@@ -66,7 +67,7 @@ def _apply() -> None:
     with Progress() as progress:
         deployed = stackfile.read(home())
         goal = Goal(pins=deployed.pins if deployed is not None else {})
-        up(home(), prepare(home(), Ask(goal=goal), progress).deployment, progress)
+        up(home(), prepare(home(), UpRequest(goal=goal), progress).deployment, progress)
 
 
 def _forget(as_json: bool) -> int:

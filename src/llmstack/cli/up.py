@@ -40,7 +40,8 @@ def command(
 ) -> int:
     from llmstack.cli.goal import make_goal
     from llmstack.deploy.apply import up
-    from llmstack.deploy.prepare import Ask, prepare
+    from llmstack.deploy.planning import UpRequest
+    from llmstack.deploy.prepare import prepare
     from llmstack.paths import home
     from llmstack.render.output import Progress, show_json, warn
     from llmstack.render.stack import show_up, up_json
@@ -50,9 +51,9 @@ def command(
     if foreground and as_json:
         raise BadInput("--foreground has no end, so it cannot be one JSON object", next="llmstack up --foreground")
     place = home()
-    ask = Ask(model, demo, make_goal(**goal), host, port, server_port, offline)
+    request = UpRequest(model, demo, make_goal(**goal), host, port, server_port, offline)
     with Progress() as progress:
-        prepared = prepare(place, ask, progress, progress.download)
+        prepared = prepare(place, request, progress, progress.download)
         for sentence in prepared.warnings:
             progress.done()
             warn(sentence)

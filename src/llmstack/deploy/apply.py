@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -17,21 +17,21 @@ from llmstack.deploy import keys, ports, transaction, warm
 from llmstack.deploy.demo_model import prune_demo_models
 from llmstack.deploy.health import check
 from llmstack.deploy.ready import wait_ready
-from llmstack.deploy.services import proxy_service, ram_limit, server_service
+from llmstack.deploy.services import Addresses, stack_services
 from llmstack.deploy.supervisors import chosen, notices, of_kind, others, preview, put_back, supervisor_for
 from llmstack.deploy.transaction import Previous
+from llmstack.deploy.waiting import load_s, wait_until
 from llmstack.detect.model_file import ModelFile
 from llmstack.engine.find import Engine
 from llmstack.errors import NotSo
 from llmstack.paths import Home
 from llmstack.plan import Plan
 from llmstack.stackfile import ModelEntry, ProxyEntry, ServerEntry, StackRecord
-from llmstack.supervisor import Service, Supervisor
+from llmstack.supervisor import Supervisor
 
-Progress = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 PROXY_DEADLINE_S = 30.0
-LOAD_MIB_PER_S = 60.0  # a slow disk; the deadline for loading a model is generous, a death is noticed at once
 LOCK_WAIT_S = 5.0
 
 
@@ -48,14 +48,11 @@ class Deployment:
     plan: Plan
     engine: Engine
     inputs: str = ""
-    proxy_host: str = "127.0.0.1"
-    proxy_port: int = 5000
-    server_host: str = "127.0.0.1"
-    server_port: int = 8080
+    addresses: Addresses = field(default_factory=Addresses)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class UpResult:
     """started: the services that were (re)started; seconds: from the first write to the end of the health check.
 
     notices: what was left as it was, a sentence each.
@@ -67,7 +64,7 @@ class Outcome:
     notices: tuple[str, ...] = ()
 
 
-def up(home: Home, deployment: Deployment, progress: Progress, *, force: bool = False) -> Outcome:
+def up(home: Home, deployment: Deployment, on_progress: OnProgress, *, force: bool = False) -> UpResult:
     """Makes the stack run and proves that it answers. Raises StackError; the previous stack then runs again.
 
     Killed at any point, it is recovered by the next `up`: see `transaction`. force: replace units edited by hand.
@@ -83,25 +80,25 @@ def up(home: Home, deployment: Deployment, progress: Progress, *, force: bool = 
         keys.ensure(home)
         previous = transaction.begin(home)
         try:
-            _save(home, previous.stack, stack, progress)
+            _save(home, previous.stack, stack, on_progress)
             stackfile.write(home, stack)
             warm.make_folder(stack)
             for other in others(home, supervisor):
                 other.remove()  # it must let go of the ports first
             started = supervisor.apply(stack.services)
-            _wait(supervisor, stack, started, deployment.model.size_bytes, progress)
-            progress("checking prefill and prompt cache")
+            _wait(supervisor, stack, started, deployment.model.size_bytes, on_progress)
+            on_progress("checking prefill and prompt cache")
             stack = msgspec.structs.replace(stack, health=check(home, stack))
             stackfile.write(home, stack)
             if "server" in started:
-                progress("warming the prompt cache")
+                on_progress("warming the prompt cache")
                 warm.restore(home, stack)  # the check has used the slots
         except BaseException:
-            _put_back(home, supervisor, previous, progress)
+            _put_back(home, supervisor, previous, on_progress)
             raise
         transaction.end(home)
         prune_demo_models(home, deployment.model.path)
-        return Outcome(stack, started, time.monotonic() - began, notices(supervisor))
+        return UpResult(stack, started, time.monotonic() - began, notices(supervisor))
 
 
 def down(home: Home) -> bool:
@@ -115,7 +112,7 @@ def down(home: Home) -> bool:
         return was_running
 
 
-def restart(home: Home, names: tuple[str, ...], progress: Progress) -> StackRecord:
+def restart(home: Home, names: tuple[str, ...], on_progress: OnProgress) -> StackRecord:
     """Restarts services and waits until they answer. Raises NotSo when nothing is deployed."""
     with deploy_lock(home):
         stack = stackfile.read(home)
@@ -129,33 +126,33 @@ def restart(home: Home, names: tuple[str, ...], progress: Progress) -> StackReco
         rest = [name for name in names if name not in started]
         if rest:
             supervisor.restart(rest)
-        _wait(supervisor, stack, (*started, *names), _size(stack.model.path), progress)
+        _wait(supervisor, stack, (*started, *names), _size(stack.model.path), on_progress)
         if "server" in (*started, *names):
-            progress("warming the prompt cache")
+            on_progress("warming the prompt cache")
             warm.restore(home, stack)
         return stack
 
 
-def _save(home: Home, running: StackRecord | None, wanted: StackRecord, progress: Progress) -> None:
+def _save(home: Home, running: StackRecord | None, wanted: StackRecord, on_progress: OnProgress) -> None:
     """Before a running server is replaced, what its slots hold goes to disk."""
     if running is not None and running.services != wanted.services:
-        progress("saving what the server holds")
+        on_progress("saving what the server holds")
         warm.save(home, running)
 
 
 def _wait(
-    supervisor: Supervisor, stack: StackRecord, started: Collection[str], model_bytes: int, progress: Progress
+    supervisor: Supervisor, stack: StackRecord, started: Collection[str], model_bytes: int, on_progress: OnProgress
 ) -> None:
     """Both services answer. One that was just started has no deaths yet; an older one's do not count."""
     deaths = {name: 0 if name in started else status.restarts for name, status in supervisor.status().items()}
-    progress("starting the proxy")
+    on_progress("starting the proxy")
     wait_ready(supervisor, "proxy", stack.proxy.url, deadline_s=PROXY_DEADLINE_S, deaths_before=deaths.get("proxy", 0))
-    progress(f"loading {stack.model.name}")
-    deadline = 60.0 + model_bytes / (1 << 20) / LOAD_MIB_PER_S
+    on_progress(f"loading {stack.model.name}")
+    deadline = 60.0 + load_s(model_bytes)
     wait_ready(supervisor, "server", stack.server.url, deadline_s=deadline, deaths_before=deaths.get("server", 0))
 
 
-def _put_back(home: Home, supervisor: Supervisor, previous: Previous, progress: Progress) -> None:
+def _put_back(home: Home, supervisor: Supervisor, previous: Previous, on_progress: OnProgress) -> None:
     """The services, their units and the record as they were; a second failure must not hide the first.
 
     Where that fails too, the transaction stays, and the next `up` goes back to the same stack.
@@ -170,37 +167,31 @@ def _put_back(home: Home, supervisor: Supervisor, previous: Previous, progress: 
             for other in others(home, old):
                 other.remove()
             if previous.ran:
-                progress("putting the previous stack back")
+                on_progress("putting the previous stack back")
             put_back(old, previous.stack.services, previous.units, run=previous.ran)
             if previous.ran:
                 _wait(old, previous.stack, (), _size(previous.stack.model.path), lambda _: None)
         transaction.end(home)
     except Exception as error:
-        progress(f"the previous stack did not come back: {error}")
+        on_progress(f"the previous stack did not come back: {error}")
 
 
 def _check_ports(home: Home, deployment: Deployment, supervisor: Supervisor) -> None:
     everyone = (supervisor, *others(home, supervisor))
     ours = [status.pid for one in everyone for status in one.status().values() if status.pid]
-    ports.check_free(deployment.proxy_host, deployment.proxy_port, what="proxy", flag="--port", ours=ours)
-    ports.check_free(deployment.server_host, deployment.server_port, what="server", flag="--server-port", ours=ours)
-
-
-def services_of(home: Home, deployment: Deployment) -> tuple[Service, Service]:
-    """Server and proxy. Raises MissingPart when the engine lacks a flag that has no equivalent."""
-    d = deployment
-    server = server_service(home, d.engine, d.plan.argv, d.server_host, d.server_port, ram_limit(d.plan))
-    return server, proxy_service(d.proxy_host, d.proxy_port)
+    at = deployment.addresses
+    ports.check_free(at.proxy_host, at.proxy_port, what="proxy", flag="--port", ours=ours)
+    ports.check_free(at.server_host, at.server_port, what="server", flag="--server-port", ours=ours)
 
 
 def _record(home: Home, deployment: Deployment, supervisor: Supervisor) -> StackRecord:
-    server, proxy = services_of(home, deployment)
-    plan = deployment.plan
+    plan, at = deployment.plan, deployment.addresses
+    server, proxy = stack_services(home, deployment.engine, plan, at)
     a = plan.assignment
     return StackRecord(
         model=ModelEntry(deployment.name, str(deployment.model.path)),
-        server=ServerEntry(deployment.server_host, deployment.server_port, deployment.engine.name, server.argv),
-        proxy=ProxyEntry(deployment.proxy_host, deployment.proxy_port),
+        server=ServerEntry(at.server_host, at.server_port, deployment.engine.name, server.argv),
+        proxy=ProxyEntry(at.proxy_host, at.proxy_port),
         n_ctx=a.ctx,
         n_ctx_slot=a.ctx if a.kv_unified else a.ctx // a.parallel,
         n_parallel=a.parallel,
@@ -229,18 +220,18 @@ def deploy_lock(home: Home) -> Iterator[None]:
     home.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(home.state / "deploy.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        deadline = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise NotSo(
-                        "another llmstack command is changing this stack",
-                        next="wait for it to end, then run this again",
-                    ) from None
-                time.sleep(0.1)
+        if wait_until(lambda: _locked(descriptor), LOCK_WAIT_S, every_s=0.1) is None:
+            raise NotSo(
+                "another llmstack command is changing this stack", next="wait for it to end, then run this again"
+            )
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool | None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    return True

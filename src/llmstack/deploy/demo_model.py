@@ -27,9 +27,13 @@ def ensure_demo_model(home: Home) -> Path:
     return path
 
 
+def is_demo_model(home: Home, path: Path) -> bool:
+    return path.parent == home.models and path.name.startswith("demo-")
+
+
 def prune_demo_models(home: Home, used: Path) -> None:
     """Removes demo models of other releases, once a stack on this one has answered: till then they are the way back."""
-    if used.parent == home.models and used.name.startswith("demo-"):
+    if is_demo_model(home, used):
         for older in home.models.glob("demo-*.gguf"):
             if older != used:
                 older.unlink(missing_ok=True)

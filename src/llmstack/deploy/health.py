@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 
 from llmstack.deploy import keys
-from llmstack.deploy.expected import expected
+from llmstack.deploy.expected_speed import expected_speed
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect.hardware import ram
 from llmstack.detect.load import Watch
@@ -73,7 +73,7 @@ def _against_plan(
     stack: StackRecord, cold: Timings, warm: Timings, watch: Watch, load: float, pids: list[int]
 ) -> tuple[dict[str, float], tuple[str, ...]]:
     """What the plan expects of this very work (tokens/s), and a sentence for each miss."""
-    plan = expected(stack)
+    plan = expected_speed(stack)
     if plan is None or not plan.judges:
         return {}, ()
     depth = warm.cached_n + warm.prompt_n

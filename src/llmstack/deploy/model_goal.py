@@ -9,7 +9,7 @@ from llmstack.catalog.models import Model
 from llmstack.detect.model_file import open_model
 from llmstack.errors import BadInput
 from llmstack.fetch import hub
-from llmstack.fetch.locate import drafter_of, find_one, own_place
+from llmstack.fetch.find_local import drafter_of, find_one, own_path
 from llmstack.fetch.survey import drafter_facts
 from llmstack.paths import Home
 from llmstack.plan import Facts, Goal, read_facts
@@ -44,7 +44,7 @@ def with_drafter(home: Home, goal: Goal, entry: Model | None, *, offline: bool =
     described = drafter_facts(entry)
     if offline or hub.offline() or described is None:
         return goal
-    return replace(goal, draft=replace(described, path=str(own_place(home, source))))
+    return replace(goal, draft=replace(described, path=str(own_path(home, source))))
 
 
 def _read(home: Home, path: Path) -> Facts:

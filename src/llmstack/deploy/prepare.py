@@ -1,216 +1,111 @@
-"""From what a person asked for to what should run: model, engine, hardware, plan. Nothing is started here."""
+"""From a request to what should run: the model's files are brought here, then planned. Nothing is started."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from llmstack import __version__, stackfile
-from llmstack.catalog.models import Model
-from llmstack.deploy import tuned
-from llmstack.deploy.apply import Deployment, Progress
-from llmstack.deploy.demo_model import DEMO_NAME, ensure_demo_model
-from llmstack.deploy.model_goal import with_drafter, with_entry
-from llmstack.deploy.supervisors import supervisor_for
-from llmstack.detect import calibration
-from llmstack.detect.hardware import Detected, detect
-from llmstack.detect.model_file import ModelFile, open_model
-from llmstack.engine.find import Engine, devices_of, find
-from llmstack.errors import BadInput, MissingPart
-from llmstack.fetch import resolve
-from llmstack.fetch.locate import drafter_of, entry_of_file
-from llmstack.fetch.progress import Report, quiet
-from llmstack.fetch.pull import pull_file
-from llmstack.hardware import Hardware
+from llmstack import stackfile
+from llmstack.deploy.apply import Deployment
+from llmstack.deploy.machine import this_machine
+from llmstack.deploy.planning import Planned, Subject, UpRequest, plan_subject, served_name, subject_of
+from llmstack.deploy.services import Addresses, stack_services
+from llmstack.deploy.supervisors import chosen, preview
+from llmstack.engine.find import find
+from llmstack.errors import MissingPart, NotSo, StackError
+from llmstack.fetch.find_local import drafter_of
+from llmstack.fetch.progress import OnTransfer, quiet
+from llmstack.fetch.pull import pull, pull_file
 from llmstack.paths import Home
-from llmstack.plan import Facts, Goal, Infeasible, Plan, make_plan, read_facts
+from llmstack.plan import Goal
 from llmstack.plan.pins import find_pin
-from llmstack.stackfile import StackRecord
-
-PROXY_PORT, SERVER_PORT = 5000, 8080
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What the command line said. model None: the one that is deployed. Ports None: as deployed, else the defaults."""
-
-    model: str | None = None
-    demo: bool = False
-    goal: Goal = field(default_factory=Goal)
-    proxy_host: str | None = None
-    proxy_port: int | None = None
-    server_port: int | None = None
-    offline: bool = False
+from llmstack.stackfile import PROXY_PORT, SERVER_PORT
+from llmstack.units import UnitDiff
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """deployment is complete; plan is None when the running stack's own plan is kept. warnings: a sentence each."""
+    """A deployment that is complete. warnings: a sentence each."""
 
     deployment: Deployment
-    plan: Plan | None
     warnings: tuple[str, ...]
 
 
-def prepare(home: Home, ask: Ask, progress: Progress, report: Report = quiet) -> Prepared:
-    """Finds (and if need be downloads) the model, reads it, and plans it. Raises StackError, Infeasible among them."""
-    deployed = stackfile.read(home)
-    engine = find(home)
-    name, model, entry = _model(home, ask, deployed, engine, progress, report)
-    detected = for_engine(detect(), engine)
-    progress("looking at what was measured on this machine")
-    known = calibration.apply(calibration.ensure(home, detected.hardware), detected.hardware, engine.name)
-    detected = replace(detected, hardware=known)
-    goal = with_drafter(home, with_entry(replace(ask.goal, alias=name), entry), entry, offline=ask.offline)
-    goal = tuned.with_tuned(home, goal, model.identity, known, engine.name)
-    inputs = _digest(model, engine, goal, detected.hardware)
-    plan: Plan | None = None
-    warnings: tuple[str, ...] = ()
-    deployed_plan = deployed.plan if deployed is not None and deployed.inputs == inputs and _serves(home) else None
-    if deployed_plan is not None:
-        planned = deployed_plan
-    else:
-        progress("planning")
-        facts, machine = read_facts(model.header, path=str(model.path)), with_own_memory(home, detected.hardware)
-        plan = _plan(facts, machine, goal, ask)
-        if entry is not None and _lacks_drafter(plan):
-            goal, warnings = _with_pulled(home, goal, entry, name, report)
-            inputs = _digest(model, engine, goal, detected.hardware)
-            plan = _plan(facts, machine, goal, ask)
-        planned = plan = tuned.explained(home, plan, model.identity, engine.name)
-    ports = (deployed.proxy.port, deployed.server.port) if deployed else (PROXY_PORT, SERVER_PORT)
+def prepare(
+    home: Home, request: UpRequest, on_progress: Callable[[str], None], on_download: OnTransfer = quiet
+) -> Prepared:
+    """Downloads what is missing, and plans. Raises StackError, Infeasible among them."""
+    machine = this_machine(home, on_progress)
+    engine = machine.engine or find(home)  # raises what is wrong with it
+    subject = subject_of(home, request, machine.hardware, on_progress)
+    subject = _pulled(home, request, subject, on_download)
+    on_progress("planning")
+    planned = plan_subject(home, request, subject, machine)
+    warnings = planned.warnings
+    if _lacks_drafter(planned):
+        problem = pull_drafter(home, planned.plan.goal, subject, on_download)
+        planned = plan_subject(home, request, subject, machine, alone=bool(problem))
+        warnings += (problem,) if problem else ()
+    assert planned.model is not None
     deployment = Deployment(
-        name=name,
-        model=model,
-        plan=planned,
+        name=planned.subject.name,
+        model=planned.model,
+        plan=planned.plan,
         engine=engine,
-        inputs=inputs,
-        proxy_host=ask.proxy_host or (deployed.proxy.host if deployed else "127.0.0.1"),
-        proxy_port=ask.proxy_port or ports[0],
-        server_port=ask.server_port or ports[1],
+        inputs=planned.digest,
+        addresses=addresses_of(home, request),
     )
-    return Prepared(deployment, plan, (*detected.warnings, *warnings))
+    return Prepared(deployment, warnings)
 
 
-def _plan(facts: Facts, machine: Hardware, goal: Goal, ask: Ask) -> Plan:
+def changes(home: Home, request: UpRequest, planned: Planned) -> UnitDiff | None:
+    """What `up` would change in the services; None where it cannot be said (no engine yet, a foreign unit)."""
+    if planned.engine is None:
+        return None
     try:
-        return make_plan(facts, machine, goal)
-    except Infeasible:
-        if goal.pins == ask.goal.pins:
-            raise
-        return make_plan(facts, machine, replace(goal, pins=ask.goal.pins))  # what was tuned fits no longer
+        services = stack_services(home, planned.engine, planned.plan, addresses_of(home, request))
+        return preview(chosen(home), services)
+    except StackError:
+        return None
 
 
-def _lacks_drafter(plan: Plan) -> bool:
-    """Whether the plan guesses ahead with a model that is not on this machine yet."""
-    second = plan.goal.draft
-    return plan.assignment.model_guesses > 0 and second is not None and not Path(second.path).is_file()
+def addresses_of(home: Home, request: UpRequest) -> Addresses:
+    """As requested, else as deployed, else the defaults."""
+    deployed = stackfile.read(home)
+    host, ports = "127.0.0.1", (PROXY_PORT, SERVER_PORT)
+    if deployed is not None:
+        host, ports = deployed.proxy.host, (deployed.proxy.port, deployed.server.port)
+    proxy_port, server_port = request.proxy_port or ports[0], request.server_port or ports[1]
+    return Addresses(request.proxy_host or host, proxy_port, server_port=server_port)
 
 
-def _with_pulled(home: Home, goal: Goal, entry: Model, name: str, report: Report) -> tuple[Goal, tuple[str, ...]]:
-    """The goal with its second model pulled, or without it and a warning: the large one runs all the same."""
-    source = drafter_of(entry)
+def _pulled(home: Home, request: UpRequest, subject: Subject, on_download: OnTransfer) -> Subject:
+    """The image encoder only comes with a goal that names it."""
+    files = pull(home, subject.files, offline=request.offline, on_progress=on_download, projector=False)
+    if files.path is None:
+        raise NotSo(f"{files.name} runs on an engine elsewhere, so there is nothing to start here",
+                    next=f"llmstack models show {files.name}")  # fmt: skip
+    return subject if files is subject.files else Subject(served_name(files.name), files)
+
+
+def _lacks_drafter(planned: Planned) -> bool:
+    """Whether the plan guesses ahead with a draft model that is not on this machine yet."""
+    draft = planned.plan.goal.draft
+    return planned.plan.assignment.model_guesses > 0 and draft is not None and not Path(draft.path).is_file()
+
+
+def pull_drafter(home: Home, goal: Goal, subject: Subject, on_download: OnTransfer = quiet) -> str:
+    """Brings the draft model here. Returns why it cannot be had, empty when it is here: the large one runs without.
+
+    Raises MissingPart when the goal pins it.
+    """
+    source = drafter_of(subject.entry) if subject.entry is not None else None
     assert source is not None
     try:
-        pull_file(home, source, name, report)
+        pull_file(home, source, subject.name, on_download)
     except MissingPart as error:
         if any(pin is not None and pin.flag == "-md" for pin in map(find_pin, goal.pins)):
             raise
-        return replace(goal, draft=None), (f"{source.name} will not guess ahead: {error.what}",)
-    return with_drafter(home, goal, entry), ()
-
-
-def _model(
-    home: Home, ask: Ask, deployed: StackRecord | None, engine: Engine, progress: Progress, report: Report
-) -> tuple[str, ModelFile, Model | None]:
-    """The served name, the file and what the catalog says of it. A catalog model that is not here is downloaded in
-    the size that suits this machine, as `plan` shows it; its image encoder only comes with a goal that names it."""
-    if ask.demo:
-        progress("writing the demo model")
-        return DEMO_NAME, open_model(ensure_demo_model(home)), None
-    if ask.model is None:
-        if deployed is None:
-            raise BadInput(
-                "which model?",
-                why="nothing is deployed yet, so there is none to start again",
-                next="llmstack up --demo   tries the stack; llmstack models list   shows what fits this machine",
-            )
-        if deployed.model.name == DEMO_NAME:
-            return DEMO_NAME, open_model(ensure_demo_model(home)), None
-        model = open_model(deployed.model.path)
-        known = entry_of_file(home, model.path)
-        return deployed.model.name, model, known[1] if known else None
-    hardware = for_engine(detect(), engine).hardware
-    found = resolve(home, ask.model, offline=ask.offline, progress=report, projector=False, hardware=hardware)
-    assert found.path is not None
-    return served_name(found.name), open_model(found.path), found.entry
-
-
-def served_name(name: str) -> str:
-    """The name clients use. One that starts like the vendor's own models would get those models' limits from
-    Claude Code, so it is set apart."""
-    return f"local-{name}" if name.lower().startswith(("claude", "anthropic")) else name
-
-
-def for_engine(detected: Detected, engine: Engine) -> Detected:
-    """Leaves out the cards that this engine cannot use, and says so: a plan for them would not come true."""
-    found = with_engine_devices(detected, engine)
-    usable = {backend.upper() for backend in engine.backends}
-    devices = tuple(device for device in found.hardware.devices if device.backend.upper() in usable)
-    if len(devices) == len(found.hardware.devices):
-        return found
-    unused = ", ".join(dict.fromkeys(d.name for d in found.hardware.devices if d not in devices))
-    warning = (
-        f"{unused} will not be used: the engine {engine.name} is built without it; llmstack engine install builds one"
-    )
-    return Detected(replace(found.hardware, devices=devices), (*found.warnings, warning))
-
-
-def with_engine_devices(detected: Detected, engine: Engine) -> Detected:
-    """NVML knows NVIDIA's cards only: those of AMD, Intel and Apple are asked of an engine that is built for them."""
-    accelerates = {backend.lower() for backend in engine.backends} - {"cpu", "rpc", "blas"}
-    if detected.hardware.devices or not accelerates:
-        return detected
-    return replace(detected, hardware=replace(detected.hardware, devices=devices_of(engine)))
-
-
-def with_own_memory(home: Home, hardware: Hardware) -> Hardware:
-    """Counts the RAM that our own running server holds as free: it goes when the new one comes."""
-    import psutil
-
-    held = 0
-    for status in supervisor_for(home).status().values():
-        if status.name == "server" and status.pid:
-            try:
-                memory = psutil.Process(status.pid).memory_info()
-            except psutil.Error:
-                continue
-            held += (memory.rss - getattr(memory, "shared", 0)) >> 20
-    ceiling = hardware.ram.limit_mib or hardware.ram.total_mib
-    return replace(hardware, ram=replace(hardware.ram, available_mib=min(ceiling, hardware.ram.available_mib + held)))
-
-
-def _serves(home: Home) -> bool:
-    server = supervisor_for(home).status().get("server")
-    return server is not None and server.pid is not None
-
-
-def _digest(model: ModelFile, engine: Engine, goal: Goal, hardware: Hardware) -> str:
-    """What a plan depends on, less what changes by the minute: a second `up` with the same digest changes nothing.
-
-    A second model counts once it is here: until then no plan uses it.
-    """
-    if goal.draft is not None and not Path(goal.draft.path).is_file():
-        goal = replace(goal, draft=None)
-    machine = (
-        [(d.name, d.backend, d.total_mib) for d in hardware.devices],
-        hardware.ram.total_mib,
-        hardware.ram.limit_mib,
-    )
-    measured = (hardware.measured, hardware.ram.bandwidth_gbps)
-    parts: Any = (__version__, model.identity, engine.command, engine.version, goal, machine, hardware.cpu, measured)
-    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+        return f"{source.name} will not guess ahead: {error.what}"
+    return ""

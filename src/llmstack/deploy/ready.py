@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 
-from llmstack.deploy.causes import of_exit
+from llmstack.deploy.failure_causes import of_exit
+from llmstack.deploy.waiting import wait_until
 from llmstack.engine.control import EngineClient, Readiness
 from llmstack.errors import NotSo
 from llmstack.supervisor import ServiceState, Supervisor
 
-POLL_S = 0.05
 _TELLING = re.compile(
     r"error|fail|unable|cannot|can't|invalid|unknown argument|out of memory|not found|abort|refus", re.I
 )
@@ -21,49 +20,42 @@ _NEXT = {
 }
 
 
-def wait_ready(
-    supervisor: Supervisor,
-    service: str,
-    url: str,
-    *,
-    deadline_s: float,
-    deaths_before: int = 0,
-    waiting: Callable[[float], None] = lambda _: None,
-) -> float:
-    """Returns the seconds it took. `waiting` is called now and then with the seconds so far.
+def wait_ready(supervisor: Supervisor, service: str, url: str, *, deadline_s: float, deaths_before: int = 0) -> float:
+    """Returns the seconds it took.
 
     deaths_before: how often the service had died when it was (re)started; one more is a premature exit.
 
     Raises NotSo with an excerpt of the service's log: when it died while starting, or when the deadline passed.
     """
-    began = time.monotonic()
-    began_at = time.time()
+    began, began_at = time.monotonic(), time.time()
+
+    def probe() -> bool | None:
+        if client.readiness() is Readiness.READY:
+            return True
+        status = supervisor.status().get(service)
+        is_down = status is None or status.state in (ServiceState.FAILED, ServiceState.STOPPED)
+        if is_down or (status is not None and status.restarts > deaths_before):
+            raise _died(supervisor, service, status.last_exit if status is not None else None, began_at)
+        return None
+
     with EngineClient(url) as client:
-        while True:
-            spent = time.monotonic() - began
-            if client.readiness() is Readiness.READY:
-                return spent
-            status = supervisor.status().get(service)
-            if (
-                status is None
-                or status.state in (ServiceState.FAILED, ServiceState.STOPPED)
-                or (status.restarts > deaths_before)
-            ):
-                how = status.last_exit if status and status.last_exit else "it is not running"
-                cause = of_exit(how)
-                raise NotSo(
-                    f"the {service} died while it was starting: {how}",
-                    why=cause.what if cause is not None else excerpt(supervisor, service, began_at),
-                    next=cause.next if cause is not None else _NEXT[service],
-                )
-            if spent > deadline_s:
-                raise NotSo(
-                    f"the {service} was not ready after {deadline_s:.0f} s",
-                    why=excerpt(supervisor, service, began_at),
-                    next=_NEXT[service],
-                )
-            waiting(spent)
-            time.sleep(POLL_S)
+        if wait_until(probe, deadline_s) is None:
+            raise NotSo(
+                f"the {service} was not ready after {deadline_s:.0f} s",
+                why=excerpt(supervisor, service, began_at),
+                next=_NEXT[service],
+            )
+    return time.monotonic() - began
+
+
+def _died(supervisor: Supervisor, service: str, last_exit: str | None, began_at: float) -> NotSo:
+    how = last_exit or "it is not running"
+    cause = of_exit(how)
+    return NotSo(
+        f"the {service} died while it was starting: {how}",
+        why=cause.what if cause is not None else excerpt(supervisor, service, began_at),
+        next=cause.next if cause is not None else _NEXT[service],
+    )
 
 
 def excerpt(supervisor: Supervisor, service: str, since_s: float, most: int = 4) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from llmstack.engine import embedded
 from llmstack.engine.find import Engine
 from llmstack.engine.flags import fit, parse_help
 from llmstack.paths import Home
 from llmstack.plan import Plan
+from llmstack.stackfile import PROXY_PORT, SERVER_PORT
 from llmstack.supervisor import Service
 from llmstack.warmstart.fingerprint import folder_name
 
@@ -22,6 +24,22 @@ _PASSED_ON = (
     "XDG_CACHE_HOME",
     "CUDA_VISIBLE_DEVICES",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where proxy and server listen."""
+
+    proxy_host: str = "127.0.0.1"
+    proxy_port: int = PROXY_PORT
+    server_host: str = "127.0.0.1"
+    server_port: int = SERVER_PORT
+
+
+def stack_services(home: Home, engine: Engine, plan: Plan, at: Addresses) -> tuple[Service, Service]:
+    """Server and proxy. Raises MissingPart when the engine lacks a flag that has no equivalent."""
+    server = server_service(home, engine, plan.argv, at.server_host, at.server_port, ram_limit(plan))
+    return server, proxy_service(at.proxy_host, at.proxy_port)
 
 
 def server_service(

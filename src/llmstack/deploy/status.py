@@ -11,7 +11,7 @@ from typing import Any
 from llmstack import stackfile
 from llmstack.deploy import transaction, usage
 from llmstack.deploy import warm as deploy_warm
-from llmstack.deploy.causes import explain
+from llmstack.deploy.failure_causes import explain
 from llmstack.deploy.ready import excerpt, last_words
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.deploy.usage import Used
@@ -22,7 +22,7 @@ from llmstack.stackfile import StackRecord
 from llmstack.supervisor import ServiceState, ServiceStatus, Supervisor
 
 
-class State(enum.StrEnum):
+class StackState(enum.StrEnum):
     READY = "ready"
     STARTING = "starting"
     DEGRADED = "degraded"
@@ -56,7 +56,7 @@ class StackStatus:
     interrupted: an `up` was cut off and none runs now. bench: the last run, as `bench --json` gave it.
     """
 
-    state: State
+    state: StackState
     stack: StackRecord | None
     services: Mapping[str, ServiceStatus]
     supervisor: str
@@ -101,14 +101,14 @@ def gather(home: Home) -> StackStatus:
     services = supervisor.status()
     interrupted = transaction.interrupted(home)
     if stack is None or not services:
-        return StackStatus(State.STOPPED, stack, services, supervisor.kind, _COLD, interrupted=interrupted)
+        return StackStatus(StackState.STOPPED, stack, services, supervisor.kind, _COLD, interrupted=interrupted)
     server, warm = _ask_server(home, stack) if _lives(services, "server") else (Readiness.UNREACHABLE, _COLD)
     proxy = _ask_proxy(stack) if _lives(services, "proxy") else Readiness.UNREACHABLE
     if proxy is Readiness.READY:
         warm = _kept(home, stack, warm)
-    state = judge(services, server, proxy)
+    state = health_of(services, server, proxy)
     told = _Told()
-    if state in (State.FAILED, State.DEGRADED):
+    if state in (StackState.FAILED, StackState.DEGRADED):
         told = _tell(supervisor, stack, services)
     return StackStatus(
         state, stack, services, supervisor.kind, warm, told.line, told.cause, told.next,
@@ -151,18 +151,18 @@ _START = re.compile(r"(?:init|llama_server): initializing|build_info:|\"event\":
 _COLD = Warm("cold", 0, None)
 
 
-def judge(services: Mapping[str, ServiceStatus], server: Readiness, proxy: Readiness) -> State:
+def health_of(services: Mapping[str, ServiceStatus], server: Readiness, proxy: Readiness) -> StackState:
     """One word for both services. Degraded: something that should answer does not, but not all is lost."""
     states = [status.state for status in services.values()]
     if all(state is ServiceState.STOPPED for state in states):
-        return State.STOPPED
+        return StackState.STOPPED
     if ServiceState.FAILED in states:
-        return State.FAILED
+        return StackState.FAILED
     if server is Readiness.READY and proxy is Readiness.READY:
-        return State.READY
+        return StackState.READY
     if ServiceState.BACKOFF in states or ServiceState.STOPPED in states:
-        return State.DEGRADED
-    return State.STARTING
+        return StackState.DEGRADED
+    return StackState.STARTING
 
 
 def _lives(services: Mapping[str, ServiceStatus], name: str) -> bool:

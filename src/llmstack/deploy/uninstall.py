@@ -16,7 +16,7 @@ from llmstack.systemd import SystemdSupervisor, available
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class LeftBehind:
     path: str
     why: str
 
@@ -26,7 +26,7 @@ class Removed:
     """removed: folders and units that were there; freed_mib: their size."""
 
     removed: tuple[str, ...]
-    kept: tuple[Kept, ...]
+    kept: tuple[LeftBehind, ...]
     freed_mib: int
 
 
@@ -36,7 +36,7 @@ def uninstall(home: Home, *, keep_models: bool) -> Removed:
     A unit edited by hand is removed too: it was ours, and it would fail without us. Drop-ins are the user's.
     """
     _refuse_broad_home(home)
-    kept: list[Kept] = []
+    kept: list[LeftBehind] = []
     removed: list[str] = []
     if _exists(home):
         with deploy_lock(home):
@@ -49,7 +49,7 @@ def uninstall(home: Home, *, keep_models: bool) -> Removed:
             continue
         if keep_models and home.models.is_relative_to(folder) and any(home.models.glob("*")):
             _empty_but(folder, home.models)
-            kept.append(Kept(str(home.models), "--keep-models"))
+            kept.append(LeftBehind(str(home.models), "--keep-models"))
         else:
             shutil.rmtree(folder, ignore_errors=False)
         removed.append(str(folder))
@@ -73,7 +73,7 @@ def _exists(home: Home) -> bool:
     return any(folder.exists() for folder in home.folders())
 
 
-def _remove_services(home: Home, kept: list[Kept]) -> list[str]:
+def _remove_services(home: Home, kept: list[LeftBehind]) -> list[str]:
     """Both kinds: a stack may have moved from one supervisor to the other."""
     if (home.state / "process").exists():
         ProcessSupervisor(home).remove()
@@ -87,7 +87,7 @@ def _remove_services(home: Home, kept: list[Kept]) -> list[str]:
             why="without it the services cannot be stopped",
             next="log in as this user (not through su or sudo), then run llmstack uninstall again",
         )
-    kept += [Kept(path, "a drop-in of yours") for path in units.drop_ins()]
+    kept += [LeftBehind(path, "a drop-in of yours") for path in units.drop_ins()]
     units.remove()
     return names
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from llmstack.detect import nvml
 from llmstack.paths import Home
 
 MIB = 1 << 20
@@ -39,24 +40,9 @@ def used(pids: Sequence[int]) -> Used:
 
 
 def _vram(pids: set[int]) -> int | None:
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # no package, no driver, no card: there is no figure
-        return None
-    try:
-        total = 0
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle):
-                if process.pid in pids and process.usedGpuMemory is not None:
-                    total += int(process.usedGpuMemory)
-        return total // MIB
-    except pynvml.NVMLError:
-        return None
-    finally:
-        pynvml.nvmlShutdown()
+    """MiB on all NVIDIA cards together; None without such a card."""
+    cards = nvml.read()
+    return sum(nvml.held_mib(running, pids) or 0 for running in cards.processes) if cards.devices else None
 
 
 def last_bench(home: Home) -> dict[str, Any]:

@@ -15,8 +15,7 @@ import msgspec
 from llmstack.detect import bandwidth
 from llmstack.hardware import Device, Hardware, Measured
 from llmstack.paths import Home, write_private
-
-PINNED_SHARE = 0.80  # plan.speed.PINNED_LINK: the planner counts the link's own rate and takes this share of it
+from llmstack.plan.speed import PINNED_LINK  # the planner takes this share of the link's own rate
 
 
 class CardRates(msgspec.Struct, frozen=True):
@@ -102,7 +101,7 @@ def ensure(home: Home, hardware: Hardware) -> Calibration:
         link: float | None = None
         if device.backend == "CUDA":
             with contextlib.suppress(OSError, AttributeError, bandwidth.CudaError):
-                link = round(bandwidth.cuda_link(index).pinned_gbps / PINNED_SHARE, 1)
+                link = round(bandwidth.cuda_link(index).pinned_gbps / PINNED_LINK, 1)
         links.append(link)
     made = Calibration(machine_of(hardware), ram, tuple(links), time.time())
     write(home, made)

@@ -19,7 +19,7 @@ DEADLINE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MemoryPart:
     """MiB, rounded down by llama-server."""
 
     name: str
@@ -32,8 +32,8 @@ class Part:
 class Breakdown:
     """host sums every buffer in RAM (plain, pinned and repacked)."""
 
-    devices: tuple[Part, ...]
-    host: Part
+    devices: tuple[MemoryPart, ...]
+    host: MemoryPart
 
 
 def dry_run(binary: Path, argv: Sequence[str]) -> Breakdown:
@@ -99,10 +99,10 @@ def _together(found: list[Breakdown], *, weights: bool) -> Breakdown:
     return Breakdown(devices, _sum([each.host for each in found], weights))
 
 
-def _sum(parts: list[Part], weights: bool) -> Part:
+def _sum(parts: list[MemoryPart], weights: bool) -> MemoryPart:
     model = sum(p.model for p in parts) if weights else parts[0].model
-    return Part(parts[0].name, model, sum(p.context for p in parts), sum(p.compute for p in parts))
+    return MemoryPart(parts[0].name, model, sum(p.context for p in parts), sum(p.compute for p in parts))
 
 
-def _part(name: str, rows: list[dict[str, int]]) -> Part:
-    return Part(name, *(sum(row[key] for row in rows) for key in ("model", "context", "compute")))
+def _part(name: str, rows: list[dict[str, int]]) -> MemoryPart:
+    return MemoryPart(name, *(sum(row[key] for row in rows) for key in ("model", "context", "compute")))

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from llmstack.hardware import Cpu, Device, Hardware, Ram
+from llmstack.detect import nvml
+from llmstack.detect.nvml import GpuProcess
+from llmstack.hardware import Cpu, Hardware, Ram
 
 MIB = 1 << 20
 _CGROUP_UNLIMITED = 1 << 60  # cgroup v1 says "no limit" with a huge page-aligned number
@@ -18,98 +19,19 @@ _CGROUP_UNLIMITED = 1 << 60  # cgroup v1 says "no limit" with a huge page-aligne
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """The facts, and what a person should know about how they were found (a sentence each)."""
+    """The facts, and what a person should know about how they came (a sentence each).
+
+    processes: which hold memory of each device, in the devices' order; empty tuples where nobody says.
+    """
 
     hardware: Hardware
     warnings: tuple[str, ...] = ()
+    processes: tuple[tuple[GpuProcess, ...], ...] = ()
 
 
 def detect() -> Detected:
-    devices, warnings = nvidia_devices()
-    return Detected(Hardware(ram=ram(), cpu=cpu(), devices=devices), warnings)
-
-
-def nvidia_devices() -> tuple[tuple[Device, ...], tuple[str, ...]]:
-    """The cards NVML shows, in CUDA's order; empty with a reason when there is no usable driver.
-
-    A card in MIG mode is listed by its instances, which is what CUDA can use.
-    """
-    try:
-        import pynvml
-    except ImportError:
-        return (), ("the Python package nvidia-ml-py is missing, so no NVIDIA card can be seen",)
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        if isinstance(error, pynvml.NVMLError_LibraryNotFound) and not Path("/proc/driver/nvidia").exists():
-            return (), ()  # no NVIDIA driver at all: an ordinary machine without such a card
-        return (), (f"the NVIDIA driver does not answer ({error}): planned without a GPU; see llmstack doctor",)
-    try:
-        found: list[Device] = []
-        warnings: list[str] = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            try:
-                found += _cards(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index))
-            except pynvml.NVMLError as error:
-                warnings.append(f"GPU {index} cannot be read ({error}) and is left out")
-        return tuple(found), tuple(warnings)
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _cards(nvml: Any, handle: Any) -> list[Device]:
-    try:
-        mig, _ = nvml.nvmlDeviceGetMigMode(handle)
-    except nvml.NVMLError:
-        mig = 0
-    if not mig:
-        return [_device(nvml, handle, handle)]
-    instances = []
-    for number in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-        try:
-            instance = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)
-        except nvml.NVMLError:
-            continue
-        instances.append(_device(nvml, instance, handle))
-    return instances
-
-
-def _device(nvml: Any, handle: Any, card: Any) -> Device:
-    name = nvml.nvmlDeviceGetName(handle)
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    return Device(
-        name=name.decode() if isinstance(name, bytes) else str(name),
-        backend="CUDA",
-        total_mib=int(memory.total) // MIB,
-        free_mib=int(memory.free) // MIB,
-        bandwidth_gbps=_memory_bandwidth(nvml, card),
-        link_gbps=_link_bandwidth(nvml, card),
-    )
-
-
-def _memory_bandwidth(nvml: Any, card: Any) -> float | None:
-    """bus width * memory clock * 2 (double data rate), GB/s."""
-    try:
-        bits = nvml.nvmlDeviceGetMemoryBusWidth(card)
-        mhz = nvml.nvmlDeviceGetMaxClockInfo(card, nvml.NVML_CLOCK_MEM)
-    except nvml.NVMLError:
-        return None
-    return round(bits / 8 * mhz * 2 / 1000, 1) if bits and mhz else None
-
-
-# Usable GB/s of one PCIe lane by generation: transfer rate times line coding (PCI Express base specification).
-_LANE_GBPS = {1: 0.25, 2: 0.5, 3: 0.985, 4: 1.969, 5: 3.938, 6: 7.563}
-
-
-def _link_bandwidth(nvml: Any, card: Any) -> float | None:
-    """The widest PCIe link that card and slot agree on, GB/s in one direction."""
-    try:
-        generation = nvml.nvmlDeviceGetMaxPcieLinkGeneration(card)
-        lanes = nvml.nvmlDeviceGetMaxPcieLinkWidth(card)
-    except nvml.NVMLError:
-        return None
-    per_lane = _LANE_GBPS.get(int(generation))
-    return round(per_lane * lanes, 1) if per_lane and lanes else None
+    cards = nvml.read()
+    return Detected(Hardware(ram=ram(), cpu=cpu(), devices=cards.devices), cards.warnings, cards.processes)
 
 
 def ram() -> Ram:

@@ -17,7 +17,7 @@ import msgspec
 
 from llmstack import __version__, stackfile
 from llmstack.deploy.supervisors import supervisor_for
-from llmstack.doctor.facts import Facts, Report
+from llmstack.doctor.facts import DoctorFacts, DoctorReport
 from llmstack.errors import BadInput, StackError
 from llmstack.paths import Home
 
@@ -43,7 +43,7 @@ def redact(text: str, secrets: Mapping[str, str]) -> str:
     return _NAMED.sub(lambda match: match[0] if _KEPT_VALUES.match(match[2]) else f"{match[1]}{_HIDDEN}", text)
 
 
-def write(home: Home, facts: Facts, report: Report, path: Path) -> tuple[str, ...]:
+def write(home: Home, facts: DoctorFacts, report: DoctorReport, path: Path) -> tuple[str, ...]:
     """Writes the archive (0600) and returns the names in it. Raises BadInput when it cannot be written."""
     secrets = _secrets(home)
     parts = {name: redact(text, secrets).encode() for name, text in _parts(home, facts, report).items()}
@@ -62,7 +62,7 @@ def write(home: Home, facts: Facts, report: Report, path: Path) -> tuple[str, ..
     return tuple(parts)
 
 
-def _parts(home: Home, facts: Facts, report: Report) -> dict[str, str]:
+def _parts(home: Home, facts: DoctorFacts, report: DoctorReport) -> dict[str, str]:
     parts = {
         "doctor.json": _json(report.to_json()),
         "facts.json": _json(facts),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from llmstack.doctor.facts import Facts
+from llmstack.doctor.facts import DoctorFacts
 from llmstack.findings import Finding, Level
 
 TESTED = (2, 1, 197)  # the release whose requests were observed
@@ -13,7 +13,7 @@ OLDEST = (2, 0, 0)
 _INSTALL = "npm install -g @anthropic-ai/claude-code"
 
 
-def claude_code(facts: Facts) -> Iterator[Finding]:
+def claude_code(facts: DoctorFacts) -> Iterator[Finding]:
     here = facts.client
     if here.program is None:
         yield Finding("claude", Level.WARN, "Claude Code is not on PATH", "", _INSTALL)
@@ -31,7 +31,7 @@ def claude_code(facts: Facts) -> Iterator[Finding]:
         yield Finding("claude", Level.OK, f"Claude Code {here.version}{newer}")
 
 
-def settings(facts: Facts) -> Iterator[Finding]:
+def settings(facts: DoctorFacts) -> Iterator[Finding]:
     here = facts.client
     for file in here.broken_settings:
         yield Finding(
@@ -47,7 +47,7 @@ def settings(facts: Facts) -> Iterator[Finding]:
         yield Finding("claude settings", Level.OK, "nothing in its settings leads elsewhere")
 
 
-def environment(facts: Facts) -> Iterator[Finding]:
+def environment(facts: DoctorFacts) -> Iterator[Finding]:
     here = facts.client
     for name, why in (here.environment or {}).items():
         yield Finding(

@@ -148,7 +148,7 @@ class ClockFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DoctorFacts:
     hardware: Hardware
     engine: EngineFacts
     gpu: GpuFacts
@@ -164,7 +164,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DoctorReport:
     """ok: no check failed (warnings are no failures)."""
 
     findings: tuple[Finding, ...]
@@ -178,4 +178,4 @@ class Report:
         return {"ok": self.ok, "counts": counts, "checks": [finding.to_json() for finding in self.findings]}
 
 
-Check = Callable[[Facts], Iterator[Finding]]
+Check = Callable[[DoctorFacts], Iterator[Finding]]

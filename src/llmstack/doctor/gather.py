@@ -7,11 +7,11 @@ from pathlib import Path
 
 from llmstack.deploy.status import gather as gather_status
 from llmstack.doctor import gather_client, gather_machine, gather_stack
-from llmstack.doctor.facts import Facts
+from llmstack.doctor.facts import DoctorFacts
 from llmstack.paths import Home
 
 
-def gather(home: Home, *, deep: bool = False) -> Facts:
+def gather(home: Home, *, deep: bool = False) -> DoctorFacts:
     """deep: also asks the running model for a tool call, which costs a prefill and a place in its cache."""
     status = gather_status(home)
     hardware, warnings = gather_machine.hardware()
@@ -21,7 +21,7 @@ def gather(home: Home, *, deep: bool = False) -> Facts:
     except OSError:
         token = ""
     url = status.stack.proxy.url if status.stack else None
-    return Facts(
+    return DoctorFacts(
         hardware=hardware,
         engine=gather_machine.engine(home),
         gpu=gather_machine.gpu(warnings, gather_machine.descendants(pids)),

@@ -10,7 +10,9 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
+from llmstack.detect import nvml
 from llmstack.detect.hardware import detect
+from llmstack.detect.nvml import NvidiaCards
 from llmstack.doctor.facts import ClockFacts, DiskFacts, EngineFacts, GpuFacts, GpuHolder
 from llmstack.errors import StackError
 from llmstack.hardware import Hardware
@@ -41,15 +43,15 @@ def hardware() -> tuple[Hardware, tuple[str, ...]]:
 
 def gpu(warnings: tuple[str, ...], ours: Collection[int], root: Path = Path("/")) -> GpuFacts:
     """root: where /proc, /sys and /dev are looked up."""
-    library, problem, holders = _ask_nvml(ours)
+    cards = nvml.read()
     return GpuFacts(
         warnings=warnings,
         kernel_driver=kernel_driver(root),
-        library=library,
-        library_problem=problem,
+        library=cards.driver,
+        library_problem=cards.problem,
         pci_cards=pci_cards(root),
         uvm_node=(root / "dev/nvidia-uvm").exists(),
-        holders=holders,
+        holders=_holders(cards, ours),
     )
 
 
@@ -73,35 +75,13 @@ def pci_cards(root: Path) -> int:
     return count
 
 
-def _ask_nvml(ours: Collection[int]) -> tuple[str | None, str, tuple[GpuHolder, ...]]:
-    try:
-        import pynvml
-    except ImportError:
-        return None, "", ()
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        missing = isinstance(error, pynvml.NVMLError_LibraryNotFound)
-        return None, "" if missing else str(error), ()
-    try:
-        version = pynvml.nvmlSystemGetDriverVersion()
-        found: dict[int, int | None] = {}
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            with contextlib.suppress(pynvml.NVMLError):
-                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-                running = [
-                    *pynvml.nvmlDeviceGetComputeRunningProcesses(handle),
-                    *pynvml.nvmlDeviceGetGraphicsRunningProcesses(handle),
-                ]
-                for process in running:
-                    used = None if process.usedGpuMemory is None else int(process.usedGpuMemory) // MIB
-                    found[process.pid] = used
-        holders = tuple(GpuHolder(pid, program(pid), mib, pid in ours) for pid, mib in sorted(found.items()))
-        return version.decode() if isinstance(version, bytes) else str(version), "", holders
-    except pynvml.NVMLError as error:
-        return None, str(error), ()
-    finally:
-        pynvml.nvmlShutdown()
+def _holders(cards: NvidiaCards, ours: Collection[int]) -> tuple[GpuHolder, ...]:
+    """Every process that holds memory of a card, with what it holds of all cards."""
+    used: dict[int, int | None] = {}
+    for process in (process for running in cards.processes for process in running):
+        before = used.get(process.pid)
+        used[process.pid] = before if process.used_mib is None else process.used_mib + (before or 0)
+    return tuple(GpuHolder(pid, program(pid), mib, pid in ours) for pid, mib in sorted(used.items()))
 
 
 def program(pid: int) -> str:

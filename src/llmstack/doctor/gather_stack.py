@@ -12,10 +12,10 @@ from llmstack.doctor.facts import PortFacts, ProxyFacts, SecretFacts, ServiceFac
 from llmstack.doctor.gather_machine import descendants, user_id
 from llmstack.errors import StackError
 from llmstack.paths import Home, resource
-from llmstack.stackfile import StackRecord
+from llmstack.stackfile import PROXY_PORT, SERVER_PORT, StackRecord
 
 PROBE_TIMEOUT_S = 10.0
-DEFAULT_PORTS = (("proxy", "127.0.0.1", 5000), ("server", "127.0.0.1", 8080))
+DEFAULT_PORTS = (("proxy", "127.0.0.1", PROXY_PORT), ("server", "127.0.0.1", SERVER_PORT))
 # What Claude Code asks for by itself when no variable says otherwise: titles and the Explore agent.
 BACKGROUND_MODEL = "claude-haiku-4-5-20251001"
 

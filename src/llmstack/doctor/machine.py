@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llmstack.doctor.facts import Facts
+from llmstack.doctor.facts import DoctorFacts
 from llmstack.findings import Finding, Level
 
 LOW_DISK_MIB = 5 * 1024
 _REBOOT = "sudo reboot   (or: sudo modprobe -r nvidia_uvm nvidia && sudo modprobe nvidia)"
 
 
-def engine(facts: Facts) -> Iterator[Finding]:
+def engine(facts: DoctorFacts) -> Iterator[Finding]:
     here = facts.engine
     if here.problem:
         yield Finding("engine", Level.FAIL, here.problem, "", here.remedy or "llmstack engine install")
@@ -31,7 +31,7 @@ def engine(facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def gpu(facts: Facts) -> Iterator[Finding]:
+def gpu(facts: DoctorFacts) -> Iterator[Finding]:
     here = facts.gpu
     mismatch = here.kernel_driver and here.library and here.kernel_driver != here.library
     if mismatch or "mismatch" in here.library_problem.lower():
@@ -65,7 +65,7 @@ def gpu(facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def vram_holders(facts: Facts) -> Iterator[Finding]:
+def vram_holders(facts: DoctorFacts) -> Iterator[Finding]:
     others = [holder for holder in facts.gpu.holders if not holder.ours]
     if not others:
         if facts.hardware.devices:
@@ -78,7 +78,7 @@ def vram_holders(facts: Facts) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def memory(facts: Facts) -> Iterator[Finding]:
+def memory(facts: DoctorFacts) -> Iterator[Finding]:
     ram = facts.hardware.ram
     whole = ram.total_mib if ram.limit_mib is None else min(ram.limit_mib, ram.total_mib)
     limited = f", limited to {ram.limit_mib:,} MiB by a control group" if ram.limit_mib is not None else ""
@@ -95,7 +95,7 @@ def memory(facts: Facts) -> Iterator[Finding]:
         yield Finding("memory", Level.OK, text)
 
 
-def disk(facts: Facts) -> Iterator[Finding]:
+def disk(facts: DoctorFacts) -> Iterator[Finding]:
     for place in facts.disks:
         text = f"{place.free_mib:,} MiB free at {place.path}"
         if place.free_mib < LOW_DISK_MIB:
@@ -106,7 +106,7 @@ def disk(facts: Facts) -> Iterator[Finding]:
             yield Finding("disk", Level.OK, text)
 
 
-def supervisor(facts: Facts) -> Iterator[Finding]:
+def supervisor(facts: DoctorFacts) -> Iterator[Finding]:
     here = facts.supervisor
     if here.systemd_problem is not None:
         yield Finding(
@@ -126,7 +126,7 @@ def supervisor(facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def journal(facts: Facts) -> Iterator[Finding]:
+def journal(facts: DoctorFacts) -> Iterator[Finding]:
     here = facts.supervisor
     if here.systemd_problem is not None:
         return
@@ -145,7 +145,7 @@ def journal(facts: Facts) -> Iterator[Finding]:
         yield Finding("journald", Level.OK, "takes and returns the services' logs")
 
 
-def clock(facts: Facts) -> Iterator[Finding]:
+def clock(facts: DoctorFacts) -> Iterator[Finding]:
     behind = facts.clock.behind_s
     if behind > 86_400:
         yield Finding(

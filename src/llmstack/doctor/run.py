@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from llmstack.doctor import client, machine, stack
-from llmstack.doctor.facts import Check, Facts, Report
+from llmstack.doctor.facts import Check, DoctorFacts, DoctorReport
 
 CHECKS: tuple[Check, ...] = (*machine.CHECKS, *stack.CHECKS, *client.CHECKS)
 
 
-def judge(facts: Facts) -> Report:
-    return Report(tuple(finding for check in CHECKS for finding in check(facts)))
+def judge(facts: DoctorFacts) -> DoctorReport:
+    return DoctorReport(tuple(finding for check in CHECKS for finding in check(facts)))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llmstack.deploy.causes import of_exit
-from llmstack.doctor.facts import Facts
+from llmstack.deploy.failure_causes import of_exit
+from llmstack.doctor.facts import DoctorFacts
 from llmstack.findings import Finding, Level
 
 
-def services(facts: Facts) -> Iterator[Finding]:
+def services(facts: DoctorFacts) -> Iterator[Finding]:
     stack = facts.stack
     if stack is None:
         yield Finding("stack", Level.OK, "nothing is deployed yet", "", "llmstack up MODEL   or   llmstack up --demo")
@@ -40,7 +40,7 @@ def services(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def ports(facts: Facts) -> Iterator[Finding]:
+def ports(facts: DoctorFacts) -> Iterator[Finding]:
     for port in facts.ports:
         flag = "--port" if port.service == "proxy" else "--server-port"
         where = f"{port.host}:{port.port}"
@@ -54,7 +54,7 @@ def ports(facts: Facts) -> Iterator[Finding]:
             yield Finding("ports", Level.OK, f"{where} is {'ours' if port.taken else 'free'} ({port.service})")
 
 
-def secrets(facts: Facts) -> Iterator[Finding]:
+def secrets(facts: DoctorFacts) -> Iterator[Finding]:
     for secret in facts.secrets:
         if not secret.exists:
             if facts.stack is not None:
@@ -76,7 +76,7 @@ def secrets(facts: Facts) -> Iterator[Finding]:
             yield Finding("secrets", Level.OK, f"{secret.path} is readable by you alone")
 
 
-def catalog(facts: Facts) -> Iterator[Finding]:
+def catalog(facts: DoctorFacts) -> Iterator[Finding]:
     if facts.catalog_problem:
         yield Finding(
             "catalog", Level.FAIL, facts.catalog_problem, "the proxy keeps the routes it had", "edit your models.toml"
@@ -85,7 +85,7 @@ def catalog(facts: Facts) -> Iterator[Finding]:
         yield Finding("catalog", Level.OK, "models.toml is valid")
 
 
-def units(facts: Facts) -> Iterator[Finding]:
+def units(facts: DoctorFacts) -> Iterator[Finding]:
     here = facts.supervisor
     if here.unit_problem:
         yield Finding("units", Level.FAIL, here.unit_problem, "", "llmstack up   writes them anew")
@@ -103,7 +103,7 @@ def units(facts: Facts) -> Iterator[Finding]:
         yield Finding("units", Level.OK, "installed as deployed")
 
 
-def proxy(facts: Facts) -> Iterator[Finding]:
+def proxy(facts: DoctorFacts) -> Iterator[Finding]:
     here, stack = facts.proxy, facts.stack
     if here is None or stack is None:
         return
@@ -142,7 +142,7 @@ def proxy(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def sub_agents(facts: Facts) -> Iterator[Finding]:
+def sub_agents(facts: DoctorFacts) -> Iterator[Finding]:
     stack, here = facts.stack, facts.proxy
     if stack is None:
         return

@@ -5,19 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmstack.catalog.models import Catalog
-from llmstack.fetch.survey import Row, best
+from llmstack.fetch.survey import SurveyRow, best
 from llmstack.hardware import Cpu, Device, Hardware, Ram
+from llmstack.plan.cards import listed
 
-CARDS: dict[int, Device] = {
-    # GB: name, total and free MiB (some is the desktop's), then of the makers' data sheets the bandwidth (GB/s),
-    # the dense FP16 tensor compute (TFLOP/s) and PCIe (GB/s)
-    8: Device("RTX 4060", "CUDA", 8188, 7680, 272.0, 60.0, 12.0),
-    12: Device("RTX 3060", "CUDA", 12288, 11776, 360.0, 51.0, 24.0),
-    16: Device("RTX 5060 Ti", "CUDA", 16311, 15616, 448.0, 95.0, 24.0),
-    24: Device("RTX 3090", "CUDA", 24576, 23808, 936.0, 142.0, 24.0),
-    48: Device("RTX 6000 Ada", "CUDA", 49140, 48384, 960.0, 364.0, 24.0),
-    80: Device("H100", "CUDA", 81559, 80896, 3350.0, 990.0, 50.0),
+# GB: name, total MiB and free MiB (some is the desktop's). Their rates are those of `plan.cards`, as for a card that a
+# user has and that nothing has measured.
+_SIZES: dict[int, tuple[str, int, int]] = {
+    8: ("RTX 4060", 8188, 7680),
+    12: ("RTX 3060", 12288, 11776),
+    16: ("RTX 5060 Ti", 16311, 15616),
+    24: ("RTX 3090", 24576, 23808),
+    48: ("RTX 6000 Ada", 49140, 48384),
+    80: ("H100", 81559, 80896),
 }
+CARDS = {gib: listed(Device(name, "CUDA", total, free)) for gib, (name, total, free) in _SIZES.items()}
 RAM = Ram(65536, 57344, None, 60.0)
 CPU = Cpu(8, 16, ("avx2", "f16c", "fma"))
 
@@ -27,7 +29,7 @@ def machine(gib: int) -> Hardware:
     return Hardware(RAM, CPU, (CARDS[gib],))
 
 
-def cards(catalog: Catalog, cache: Path | None = None) -> dict[str, dict[int, Row]]:
+def cards(catalog: Catalog, cache: Path | None = None) -> dict[str, dict[int, SurveyRow]]:
     """Every model in its best size on every card."""
     return {
         name: {gib: best(name, model, machine(gib), cache) for gib in CARDS}

@@ -17,7 +17,7 @@ class Stage(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TransferProgress:
     """done, total: bytes (total 0 when unknown). note: one sentence, where there is something to say."""
 
     stage: Stage
@@ -27,8 +27,8 @@ class Progress:
     note: str = ""
 
 
-Report = Callable[[Progress], None]
+OnTransfer = Callable[[TransferProgress], None]
 
 
-def quiet(progress: Progress) -> None:
+def quiet(progress: TransferProgress) -> None:
     """Shows nothing."""

@@ -9,12 +9,47 @@ from pathlib import Path
 
 from llmstack.catalog.models import stem_of
 from llmstack.errors import MissingPart
-from llmstack.fetch import hub, library
-from llmstack.fetch.locate import ResolvedModel, Source, not_here, own_place
-from llmstack.fetch.progress import Progress, Report, Stage, quiet
+from llmstack.fetch import hub, models_dir
+from llmstack.fetch.find_local import locate, not_here, own_path
+from llmstack.fetch.model import ResolvedModel, Source
+from llmstack.fetch.model_ref import ReferenceKind
+from llmstack.fetch.model_ref import parse as parse_reference
+from llmstack.fetch.progress import OnTransfer, Stage, TransferProgress, quiet
 from llmstack.fetch.transfer import GIB, RESERVE, Remote, fetch
 from llmstack.gguf import Incomplete, read_header
+from llmstack.hardware import Hardware
 from llmstack.paths import Home
+
+
+def resolve(
+    home: Home,
+    what: str,
+    *,
+    offline: bool = False,
+    on_progress: OnTransfer = quiet,
+    allow_hosts: Sequence[str] = (),
+    projector: bool = True,
+    hardware: Hardware | None = None,
+) -> ResolvedModel:
+    """`locate`, and downloads what is missing. Raises MissingPart when offline, and what a pull raises.
+
+    hardware: a catalog model that is not here, named without a size, is pulled in the size that suits this machine.
+    """
+    model = locate(home, what)
+    if hardware is not None:
+        model = suited(home, what, model, hardware)
+    return pull(home, model, offline=offline, on_progress=on_progress, allow_hosts=allow_hosts, projector=projector)
+
+
+def suited(home: Home, what: str, model: ResolvedModel, hardware: Hardware) -> ResolvedModel:
+    """A catalog model that is not here and was named without a size, in the size that suits a machine; else itself."""
+    if model.path is not None or model.entry is None or not model.sources:
+        return model
+    if parse_reference(what).kind is not ReferenceKind.NAME or ":" in what:
+        return model
+    from llmstack.fetch.survey import best
+
+    return locate(home, f"{model.name}:{best(model.name, model.entry, hardware, home.cache).quant}")
 
 
 def pull(
@@ -22,7 +57,7 @@ def pull(
     model: ResolvedModel,
     *,
     offline: bool = False,
-    report: Report = quiet,
+    on_progress: OnTransfer = quiet,
     allow_hosts: Sequence[str] = (),
     projector: bool = True,
 ) -> ResolvedModel:
@@ -37,35 +72,35 @@ def pull(
     if model.missing and not model.missing[0].file:
         model = listing(model)
     missing = () if model.path is not None else model.missing
-    report(Progress(Stage.ASKING, model.name))
+    on_progress(TransferProgress(Stage.ASKING, model.name))
     wanted = [*missing, *((image,) if image else ())]
     remotes = [remote_of(source, allow_hosts) for source in wanted]
     _check_room(home, model.name, wanted, remotes)
     for source, remote in zip(wanted, remotes, strict=True):
-        target = own_place(home, source)
-        done = fetch(remote, target, report=report, check=check_header)
+        target = own_path(home, source)
+        done = fetch(remote, target, on_progress=on_progress, check=check_header)
         if not done.already:
-            library.write_record(target, remote.url, done.sha256, model.name)
+            models_dir.write_record(target, remote.url, done.sha256, model.name)
     if model.path is not None:
-        return replace(model, mmproj=own_place(home, image) if image else model.mmproj)
-    paths = tuple(own_place(home, source) for source in model.sources)
+        return replace(model, mmproj=own_path(home, image) if image else model.mmproj)
+    paths = tuple(own_path(home, source) for source in model.sources)
     return replace(
         model,
         path=paths[0],
         paths=paths,
         store="own",
         missing=(),
-        mmproj=own_place(home, image) if image else model.mmproj,
+        mmproj=own_path(home, image) if image else model.mmproj,
     )
 
 
-def pull_file(home: Home, source: Source, name: str, report: Report = quiet) -> Path:
+def pull_file(home: Home, source: Source, name: str, on_progress: OnTransfer = quiet) -> Path:
     """One file that goes with the model `name`, whole and checked. Raises what `transfer.fetch` raises."""
-    remote, target = remote_of(source, ()), own_place(home, source)
+    remote, target = remote_of(source, ()), own_path(home, source)
     _check_room(home, name, (source,), (remote,))
-    done = fetch(remote, target, report=report, check=check_header)
+    done = fetch(remote, target, on_progress=on_progress, check=check_header)
     if not done.already:
-        library.write_record(target, remote.url, done.sha256, name)
+        models_dir.write_record(target, remote.url, done.sha256, name)
     return target
 
 
@@ -117,7 +152,7 @@ def _check_room(home: Home, name: str, wanted: Sequence[Source], remotes: Sequen
     """All files together must fit, less what is already here of them."""
     needed = 0
     for source, remote in zip(wanted, remotes, strict=True):
-        part = own_place(home, source).with_name(f".{source.name}.part")
+        part = own_path(home, source).with_name(f".{source.name}.part")
         needed += max(remote.size - (part.stat().st_size if part.is_file() else 0), 0)
     existing = home.models
     while not existing.exists():

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from llmstack.errors import MissingPart, NotSo
 from llmstack.fetch import hub, trust
-from llmstack.fetch.locate import ResolvedModel, Source, not_here
+from llmstack.fetch.find_local import not_here
+from llmstack.fetch.model import ResolvedModel, Source
 from llmstack.fetch.pull import listing, remote_of
 from llmstack.fetch.transfer import Remote
 from llmstack.gguf import GgufHeader, merge, read_header

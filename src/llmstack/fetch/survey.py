@@ -28,7 +28,7 @@ COMFORTABLE_TPS = 20.0
 """Decode speed (tokens/s) that is comfortable to work with: faster than one reads."""
 
 
-class Row(msgspec.Struct, frozen=True):
+class SurveyRow(msgspec.Struct, frozen=True):
     """One model and size on one machine. context in tokens, speeds in tokens/s, 0 where it does not fit."""
 
     name: str
@@ -42,7 +42,9 @@ class Row(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def survey(catalog: Catalog, hardware: Hardware, cache: Path | None = None, *, every: bool = False) -> Iterator[Row]:
+def survey(
+    catalog: Catalog, hardware: Hardware, cache: Path | None = None, *, every: bool = False
+) -> Iterator[SurveyRow]:
     """One row per model, in its best size; with `every`, one per size."""
     for name, model in catalog.models.items():
         if not model.arch or model.handoff:
@@ -54,7 +56,7 @@ def survey(catalog: Catalog, hardware: Hardware, cache: Path | None = None, *, e
             yield best(name, model, hardware, cache)
 
 
-def best(name: str, model: Model, hardware: Hardware, cache: Path | None = None) -> Row:
+def best(name: str, model: Model, hardware: Hardware, cache: Path | None = None) -> SurveyRow:
     """The recommended size where it is fast enough (ENOUGH_TPS), else the next that is, else the fastest of all
     (the smallest, where none fits)."""
     steady, rows = _steady(hardware), []
@@ -65,7 +67,7 @@ def best(name: str, model: Model, hardware: Hardware, cache: Path | None = None)
     return max(rows, key=lambda row: (row.decode_tps, -row.size_bytes))
 
 
-def recommended(rows: Iterable[Row], models: Mapping[str, Model]) -> str:
+def recommended(rows: Iterable[SurveyRow], models: Mapping[str, Model]) -> str:
     """The best-ranked model that answers at reading speed (COMFORTABLE_TPS), else the fastest; empty for none."""
     fitting = [row for row in rows if row.fits]
     quick = [row for row in fitting if row.decode_tps >= COMFORTABLE_TPS]
@@ -74,7 +76,7 @@ def recommended(rows: Iterable[Row], models: Mapping[str, Model]) -> str:
     return max(fitting, key=lambda row: row.decode_tps).name if fitting else ""
 
 
-def look(name: str, model: Model, quant: str, hardware: Hardware, cache: Path | None = None) -> Row:
+def look(name: str, model: Model, quant: str, hardware: Hardware, cache: Path | None = None) -> SurveyRow:
     """Plans one size on one machine."""
     key = hashlib.sha256(
         msgspec.json.encode([__version__, name, quant, msgspec.to_builtins(model), msgspec.to_builtins(hardware)])
@@ -83,7 +85,7 @@ def look(name: str, model: Model, quant: str, hardware: Hardware, cache: Path | 
     kept = cache / "survey" / f"{key}.json" if cache else None
     if kept is not None:
         try:
-            return msgspec.json.decode(kept.read_bytes(), type=Row)
+            return msgspec.json.decode(kept.read_bytes(), type=SurveyRow)
         except (OSError, msgspec.DecodeError):
             pass
     row = _plan(name, model, quant, hardware)
@@ -93,18 +95,18 @@ def look(name: str, model: Model, quant: str, hardware: Hardware, cache: Path | 
     return row
 
 
-def _plan(name: str, model: Model, quant: str, hardware: Hardware) -> Row:
+def _plan(name: str, model: Model, quant: str, hardware: Hardware) -> SurveyRow:
     try:
         header = describe(name, model, quant)
     except BadInput as error:
-        return Row(name, quant, False, 0, reason=error.what)
+        return SurveyRow(name, quant, False, 0, reason=error.what)
     facts = read_facts(header, path=f"{name}.gguf")
     try:
         plan = make_plan(facts, hardware, Goal(draft=drafter_facts(model)))
     except Infeasible as error:
-        return Row(name, quant, False, header.file_bytes, reason=error.reason)
+        return SurveyRow(name, quant, False, header.file_bytes, reason=error.reason)
     predicted = plan.predicted
-    return Row(
+    return SurveyRow(
         name,
         quant,
         True,

@@ -24,7 +24,7 @@ import msgspec
 
 from llmstack.errors import Interrupted, MissingPart, NotSo
 from llmstack.fetch import trust
-from llmstack.fetch.progress import Progress, Report, Stage, quiet
+from llmstack.fetch.progress import OnTransfer, Stage, TransferProgress, quiet
 from llmstack.gguf import GgufError, printable
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Remote:
     allow_hosts: tuple[str, ...] = ()
 
 
-class Part(msgspec.Struct, frozen=True):
+class PartialDownload(msgspec.Struct, frozen=True):
     """Beside an unfinished file: what it is a part of, so that no two versions are ever joined."""
 
     url: str
@@ -81,7 +81,7 @@ def fetch(
     remote: Remote,
     target: Path,
     *,
-    report: Report = quiet,
+    on_progress: OnTransfer = quiet,
     check: Callable[[Path], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Fetched:
@@ -91,10 +91,10 @@ def fetch(
     refused redirect, wrong content), MissingPart (disk, network, server), Interrupted (ctrl-C; the part stays).
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with only_one(target, report):
+    with only_one(target, on_progress):
         if target.is_file():
             return Fetched(target, target.stat().st_size, "", True)
-        job = _Job(remote, target, report, sleep)
+        job = _Job(remote, target, on_progress, sleep)
         try:
             digest = job.run()
         except KeyboardInterrupt:
@@ -114,15 +114,15 @@ def fetch(
         job.part.replace(target)
         job.note.unlink(missing_ok=True)
         _sync(target.parent)
-        report(Progress(Stage.READY, remote.name, job.have, job.have))
+        on_progress(TransferProgress(Stage.READY, remote.name, job.have, job.have))
         return Fetched(target, job.have, digest, False)
 
 
 class _Job:
     """One download: `have` bytes are on disk and in `hash`."""
 
-    def __init__(self, remote: Remote, target: Path, report: Report, sleep: Callable[[float], None]) -> None:
-        self.remote, self.target, self.report, self.sleep = remote, target, report, sleep
+    def __init__(self, remote: Remote, target: Path, on_progress: OnTransfer, sleep: Callable[[float], None]) -> None:
+        self.remote, self.target, self.on_progress, self.sleep = remote, target, on_progress, sleep
         self.part = target.with_name(f".{target.name}.part")
         self.note = target.with_name(f".{target.name}.part.json")
         self.size = remote.size
@@ -169,7 +169,7 @@ class _Job:
     def _take_up(self) -> None:
         """Goes on with a part of the same file, or starts anew."""
         known = _read_note(self.note)
-        wanted = Part(self.remote.url, self.remote.size, self.remote.sha256, self.remote.etag)
+        wanted = PartialDownload(self.remote.url, self.remote.size, self.remote.sha256, self.remote.etag)
         if known is not None and self.part.is_file() and _same(known, wanted):
             self.size = self.size or known.size
             self.etag = self.etag or known.etag
@@ -181,7 +181,7 @@ class _Job:
                 while chunk := stream.read(4 * CHUNK):
                     self.hash.update(chunk)
                     self.have += len(chunk)
-                    self.report(Progress(Stage.CHECKING, self.remote.name, self.have, total))
+                    self.on_progress(TransferProgress(Stage.CHECKING, self.remote.name, self.have, total))
         else:
             self._restart()
         self._write_note()
@@ -191,7 +191,7 @@ class _Job:
         self.have, self.hash = 0, hashlib.sha256()
 
     def _write_note(self) -> None:
-        note = Part(self.remote.url, self.size, self.remote.sha256, self.etag)
+        note = PartialDownload(self.remote.url, self.size, self.remote.sha256, self.etag)
         temporary = self.note.with_suffix(".new")
         temporary.write_bytes(msgspec.json.encode(note))
         temporary.replace(self.note)
@@ -295,7 +295,7 @@ class _Job:
             )
 
     def _tell(self, stage: Stage, note: str = "") -> None:
-        self.report(Progress(stage, self.remote.name, self.have, self.size, note))
+        self.on_progress(TransferProgress(stage, self.remote.name, self.have, self.size, note))
 
 
 @contextlib.contextmanager
@@ -331,7 +331,7 @@ def _status_error(response: Any, remote: Remote) -> Exception:
 
 
 @contextlib.contextmanager
-def only_one(target: Path, report: Report = quiet) -> Iterator[None]:
+def only_one(target: Path, on_progress: OnTransfer = quiet) -> Iterator[None]:
     """Holds the lock of one target file; waits for whoever holds it, and says so."""
     lock = target.with_name(f".{target.name}.lock")
     while True:
@@ -339,7 +339,11 @@ def only_one(target: Path, report: Report = quiet) -> Iterator[None]:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                report(Progress(Stage.WAITING, target.name, note="another download of this file runs: waiting for it"))
+                on_progress(
+                    TransferProgress(
+                        Stage.WAITING, target.name, note="another download of this file runs: waiting for it"
+                    )
+                )
                 fcntl.flock(stream, fcntl.LOCK_EX)
             if not _still(lock, stream.fileno()):
                 continue  # the one before removed it: take the new one
@@ -357,7 +361,7 @@ def _still(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _same(known: Part, wanted: Part) -> bool:
+def _same(known: PartialDownload, wanted: PartialDownload) -> bool:
     """Whether a part belongs to the file that is wanted now: by hash, else by address, size and version tag."""
     if wanted.sha256 or known.sha256:
         return known.sha256 == wanted.sha256
@@ -366,9 +370,9 @@ def _same(known: Part, wanted: Part) -> bool:
     return known.url == wanted.url and (not wanted.size or known.size == wanted.size)
 
 
-def _read_note(path: Path) -> Part | None:
+def _read_note(path: Path) -> PartialDownload | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Part)
+        return msgspec.json.decode(path.read_bytes(), type=PartialDownload)
     except (OSError, msgspec.DecodeError):
         return None
 

@@ -8,7 +8,7 @@ figures; link is one direction of the slot the card is made for, GB/s (PCIe 3 x1
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmstack.hardware import Device
 
@@ -87,4 +87,12 @@ def card_of(device: Device) -> Card:
         device.link_gbps or found.link_gbps,
         known=found.known or bool(device.bandwidth_gbps and device.compute_tflops),
         name=device.name,
+    )
+
+
+def listed(device: Device) -> Device:
+    """The device with the figures that a plan takes for it, for a record that says what was assumed."""
+    card = card_of(device)
+    return replace(
+        device, bandwidth_gbps=card.bandwidth_gbps, compute_tflops=card.compute_tflops, link_gbps=card.link_gbps
     )

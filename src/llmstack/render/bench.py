@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 
 from llmstack.bench.calibrate import Calibrated
-from llmstack.bench.record import Run
-from llmstack.bench.run import Step
+from llmstack.bench.record import BenchRun
+from llmstack.bench.session import Step
 from llmstack.judge import Change, Comparison, Metric
 from llmstack.render.output import show, style
 
@@ -27,7 +27,7 @@ def _time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-def show_bench(run: Run) -> None:
+def show_bench(run: BenchRun) -> None:
     show(f"{style(run.model, 'cyan')} on {run.engine}, {run.mode} run {run.id}, {run.seconds:.0f} s")
     show(f"  {'':<28}{'measured':>12} {'±':>4}   {'planned':>9}")
     top = {
@@ -74,7 +74,7 @@ def show_calibration(found: Calibrated) -> None:
     show(f"  the speed model meets these {found.timings} timings within {found.error:.0%}")
 
 
-def show_history(runs: Sequence[Run]) -> None:
+def show_history(runs: Sequence[BenchRun]) -> None:
     if not runs:
         show("nothing has been measured yet: llmstack bench")
         return
@@ -104,7 +104,7 @@ def spark(values: Sequence[float]) -> str:
     return "".join(_BARS[min(int(value / top * len(_BARS)), len(_BARS) - 1)] for value in values[-60:])
 
 
-def show_comparison(before: Run, after: Run, found: Comparison, flags: Sequence[str]) -> None:
+def show_comparison(before: BenchRun, after: BenchRun, found: Comparison, flags: Sequence[str]) -> None:
     show(f"{before.id} ({before.model}) → {after.id} ({after.model})")
     for change in flags:
         show(f"  changed: {change}")

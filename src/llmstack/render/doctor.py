@@ -6,7 +6,7 @@ import shutil
 import textwrap
 from pathlib import Path
 
-from llmstack.doctor.facts import Report
+from llmstack.doctor.facts import DoctorReport
 from llmstack.findings import Finding, Level
 from llmstack.render.output import show, style
 
@@ -14,7 +14,7 @@ _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
 _NAME = 18
 
 
-def show_report(report: Report, *, show_all: bool) -> None:
+def show_report(report: DoctorReport, *, show_all: bool) -> None:
     """Warnings and failures in full; what passed as one line each, or counted."""
     for finding in report.findings:
         if show_all or finding.status is not Level.OK or finding.name in ("engine", "gpu", "stack"):

@@ -10,9 +10,9 @@ from typing import Any
 
 from llmstack.catalog.models import Model
 from llmstack.errors import BadInput
-from llmstack.fetch.library import Stored, Verdict
-from llmstack.fetch.progress import Progress, Stage
-from llmstack.fetch.survey import Row, recommended
+from llmstack.fetch.models_dir import FileVerdict, Stored
+from llmstack.fetch.progress import Stage, TransferProgress
+from llmstack.fetch.survey import SurveyRow, recommended
 from llmstack.gguf import printable
 from llmstack.render.fitted import fitted
 from llmstack.render.output import clip, columns, overwrite, show, style
@@ -27,7 +27,44 @@ def size(count: int) -> str:
     return f"{count / (1 << 20):.0f} MiB" if count else ""
 
 
-def show_list(rows: Sequence[Row], models: Mapping[str, Model], here: Mapping[str, str], machine: str) -> None:
+def entry_json(name: str, model: Model, here: Mapping[str, str]) -> dict[str, Any]:
+    """A model of the catalog for `--json`; here: by name, which size lies on this machine."""
+    return {
+        "name": name,
+        "summary": model.summary,
+        "repo": model.repo,
+        "license": model.license,
+        "total": model.total,
+        "active": model.active,
+        "context": model.context,
+        "quality": model.quality,
+        "arch": model.arch,
+        "tools": model.tools.value if model.tools else None,
+        "reasoning": model.reasoning.value if model.reasoning else None,
+        "sampling": [list(pair) for pair in model.sampling.flags()],
+        "sampling_thinking": [list(pair) for pair in model.sampling_thinking.flags()],
+        "quirks": list(model.quirks),
+        "sources": list(model.sources),
+        "quants": list(model.sizes()),
+        "drafter": f"{model.drafter.repo}/{model.drafter.file}" if model.drafter else None,
+        "here": here.get(name),
+    }
+
+
+def row_json(row: SurveyRow) -> dict[str, Any]:
+    return {
+        "quant": row.quant,
+        "fits": row.fits,
+        "size_bytes": row.size_bytes,
+        "planned_context": row.context,
+        "decode_tps": row.decode_tps,
+        "prefill_tps": row.prefill_tps,
+        "ttft_cold_s": row.ttft_cold_s,
+        "reason": row.reason,
+    }
+
+
+def show_list(rows: Sequence[SurveyRow], models: Mapping[str, Model], here: Mapping[str, str], machine: str) -> None:
     """What fits this machine, the best coder first; the rest below, with the reason. 80 columns are enough."""
     width = max((len(row.name) for row in rows), default=4)
     fitting = sorted((row for row in rows if row.fits), key=lambda row: models[row.name].quality or 99)
@@ -116,7 +153,7 @@ def show_pulled(name: str, paths: Sequence[Path], store: str, already: bool) -> 
         show(f"  {path}")
 
 
-def show_verdicts(verdicts: Sequence[Verdict]) -> None:
+def show_verdicts(verdicts: Sequence[FileVerdict]) -> None:
     if not verdicts:
         show("no model file is in the stack's own store")
     for verdict in verdicts:
@@ -138,7 +175,7 @@ def show_removed(paths: Sequence[Path], freed: int) -> None:
 
 
 def cards_markdown(
-    table: Mapping[str, Mapping[int, Row]], models: Mapping[str, Model], cards: Mapping[int, str]
+    table: Mapping[str, Mapping[int, SurveyRow]], models: Mapping[str, Model], cards: Mapping[int, str]
 ) -> str:
     """Model by card as a Markdown table: size chosen, context, predicted decode speed in tokens/s."""
     head = "| rank | model | " + " | ".join(f"{gib} GB ({name})" for gib, name in cards.items()) + " |"
@@ -188,7 +225,7 @@ class PullProgress:
         self._began = self._last = time.monotonic()
         self._from = 0
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: TransferProgress) -> None:
         now = time.monotonic()
         if (progress.file, progress.stage) != (self._file, self._stage):
             if progress.file != self._file or progress.stage is not Stage.DOWNLOADING:
@@ -211,7 +248,7 @@ class PullProgress:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
 
-    def _line(self, progress: Progress, now: float) -> str:
+    def _line(self, progress: TransferProgress, now: float) -> str:
         name = printable(progress.file, 200)
         if progress.stage is Stage.READY:
             return f"{name}  {size(progress.total)}  checked"

@@ -15,7 +15,7 @@ from llmstack.commands import COMMANDS
 from llmstack.errors import StackError
 
 if TYPE_CHECKING:
-    from llmstack.fetch.progress import Progress as Download
+    from llmstack.fetch.progress import TransferProgress as Download
 
 
 def show_json(result: Any) -> None:

@@ -8,19 +8,44 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from llmstack.gguf import printable
 from llmstack.hardware import Hardware
-from llmstack.plan import Infeasible, Plan
+from llmstack.plan import Infeasible, Plan, to_json
 from llmstack.plan.compare import Checked, Comparison
 from llmstack.plan.explain import Explanation
 from llmstack.plan.memory import Use
-from llmstack.render.output import show, style
+from llmstack.render.output import show, show_json, style
 
 if TYPE_CHECKING:
     from llmstack.units import UnitDiff
 
 _FLAG = 22
 _BAR = 24
+
+
+def show_planned(
+    plan: Plan, fit: Comparison | None, checked: Sequence[Checked], units: UnitDiff | None, *, as_json: bool
+) -> None:
+    """A plan, and beside it what `--compare`, `--verify` and the installed services say."""
+    if as_json:
+        result = to_json(plan)
+        if units is not None:
+            result["units"] = msgspec.to_builtins(units.changes)
+        if fit is not None:
+            result["fit"] = msgspec.to_builtins(fit)
+        if checked:
+            result["verified"] = msgspec.to_builtins(tuple(checked))
+        show_json(result)
+        return
+    show_plan(plan)
+    if units is not None:
+        show_units(units)
+    if fit is not None:
+        show_comparison(fit)
+    if checked:
+        show_check(checked)
 
 
 def show_plan(plan: Plan) -> None:
@@ -68,12 +93,18 @@ def show_plan(plan: Plan) -> None:
     show("llama-server " + shlex.join(plan.argv))
 
 
-def show_refusal(error: Infeasible) -> None:
+def show_refused(error: Infeasible, *, as_json: bool) -> None:
+    if as_json:
+        show_json(error.to_json())
+        return
     show(f"{style('does not fit', 'red')}: {printable(error.reason, 600)}")
     show(f"nearest: {error.nearest}")
 
 
-def show_explanation(found: Explanation) -> None:
+def show_explained(found: Explanation, *, as_json: bool) -> None:
+    if as_json:
+        show_json(msgspec.to_builtins(found))
+        return
     show(f"{style(found.flag, 'cyan')} {found.value}")
     for line in textwrap.wrap(found.about, _width()):
         show(line)
@@ -107,9 +138,12 @@ def show_check(rows: Sequence[Checked]) -> None:
         show(f"  {printable(row.device)[:28]:<28} {row.part:<9} {row.planned:>9.0f} {row.reported:>9}  {mark}")
 
 
-def show_ranking(rows: Sequence[Any], machine: str) -> None:
-    """The catalog on this machine, usable models first, each in its best size."""
-    show(f"On {machine}:")
+def show_ranked(rows: Sequence[Any], hardware: Hardware, *, as_json: bool) -> None:
+    """The catalog on a machine, usable models first, each in its best size."""
+    if as_json:
+        show_json({"hardware": hardware.to_json(), "models": [msgspec.to_builtins(row) for row in rows]})
+        return
+    show(f"On {machine(hardware)}:")
     show(f"  {'model':<30} {'size':<10} {'context':>8} {'decode':>8} {'prefill':>8} {'cold start':>10}")
     for row in rows:
         if not row.fits:

@@ -14,7 +14,7 @@ from typing import Any
 import pygal  # type: ignore[import-untyped]
 from pygal.style import Style  # type: ignore[import-untyped]
 
-from llmstack.bench.record import Memory, Run
+from llmstack.bench.record import BenchRun, MemoryRow
 from llmstack.judge import Metric
 from llmstack.paths import resource
 
@@ -39,7 +39,7 @@ class Chart:
     note: str
 
 
-def report_html(run: Run, runs: Sequence[Run]) -> str:
+def report_html(run: BenchRun, runs: Sequence[BenchRun]) -> str:
     """runs: this model's history on this machine, the oldest first."""
     import jinja2
 
@@ -62,7 +62,7 @@ def report_html(run: Run, runs: Sequence[Run]) -> str:
     )
 
 
-def _tiles(run: Run) -> list[Tile]:
+def _tiles(run: BenchRun) -> list[Tile]:
     def tile(label: str, value: float | None, unit: str, digits: int = 0) -> Tile:
         return Tile(
             label, "–" if value is None else f"{value:,.{digits}f}", unit if value is not None else "not measured"
@@ -138,12 +138,12 @@ def _short(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
-def _marks(run: Run, kind: str) -> list[tuple[int, Metric]]:
+def _marks(run: BenchRun, kind: str) -> list[tuple[int, Metric]]:
     prefix = f"{kind} at "
     return sorted((int(name.removeprefix(prefix)), m) for name, m in run.metrics.items() if name.startswith(prefix))
 
 
-def _by_depth(run: Run, kind: str, title: str) -> Chart | None:
+def _by_depth(run: BenchRun, kind: str, title: str) -> Chart | None:
     marks = _marks(run, kind)
     if not marks:
         return None
@@ -162,7 +162,7 @@ def _by_depth(run: Run, kind: str, title: str) -> Chart | None:
     return Chart(title, keys, _svg(chart), note)
 
 
-def _first_tokens(run: Run) -> Chart | None:
+def _first_tokens(run: BenchRun) -> Chart | None:
     found = [(n.removeprefix("first token "), m) for n, m in run.metrics.items() if n.startswith("first token ")]
     if not found:
         return None
@@ -172,7 +172,7 @@ def _first_tokens(run: Run) -> Chart | None:
     return Chart("Time to the first token", ("measured",), _svg(chart), "s, through the proxy")
 
 
-def _memory(rows: Sequence[Memory]) -> Chart | None:
+def _memory(rows: Sequence[MemoryRow]) -> Chart | None:
     if not rows:
         return None
     chart = pygal.HorizontalStackedBar(**_options())
@@ -192,7 +192,7 @@ def _memory(rows: Sequence[Memory]) -> Chart | None:
     return Chart("Memory by device", tuple(bars), _svg(chart), "GiB; caches that fill up with use left out")
 
 
-def _history(runs: Sequence[Run]) -> Chart | None:
+def _history(runs: Sequence[BenchRun]) -> Chart | None:
     kept = [run for run in runs if {"prefill at 0", "decode at 0"} <= run.metrics.keys()]
     if len(kept) < 2:
         return None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmstack.deploy.apply import Outcome
-from llmstack.deploy.status import State
+from llmstack.deploy.apply import UpResult
+from llmstack.deploy.status import StackState
 from llmstack.render.fitted import fitted, show_fitted
 from llmstack.render.output import as_called, show, style
 from llmstack.stackfile import HealthRecord, StackRecord
 
 
-def show_up(outcome: Outcome, *, is_demo: bool) -> None:
+def show_up(outcome: UpResult, *, is_demo: bool) -> None:
     stack = outcome.stack
     show(f"{style('ready', 'green')}  {stack.model.name} on {stack.server.engine}, in {outcome.seconds:.1f} s")
     if not outcome.started:
@@ -24,10 +24,10 @@ def show_up(outcome: Outcome, *, is_demo: bool) -> None:
     show_connect(stack)
 
 
-def up_json(outcome: Outcome) -> dict[str, Any]:
+def up_json(outcome: UpResult) -> dict[str, Any]:
     stack = outcome.stack
     return {
-        "state": State.READY.value,
+        "state": StackState.READY.value,
         "url": stack.proxy.url,
         "model": stack.model.name,
         "engine": stack.server.engine,

@@ -8,7 +8,7 @@ import textwrap
 import time
 from collections.abc import Callable
 
-from llmstack.deploy.status import StackStatus, State, Warm
+from llmstack.deploy.status import StackState, StackStatus, Warm
 from llmstack.deploy.usage import Used
 from llmstack.plan import Plan
 from llmstack.render.output import has_colour, show, style
@@ -16,18 +16,18 @@ from llmstack.stackfile import StackRecord
 from llmstack.supervisor import ServiceState, ServiceStatus
 
 _COLOURS = {
-    State.READY: "green",
-    State.STARTING: "yellow",
-    State.DEGRADED: "yellow",
-    State.STOPPED: "white",
-    State.FAILED: "red",
+    StackState.READY: "green",
+    StackState.STARTING: "yellow",
+    StackState.DEGRADED: "yellow",
+    StackState.STOPPED: "white",
+    StackState.FAILED: "red",
 }
 _NEXT = {
-    State.READY: "llmstack claude",
-    State.STARTING: "llmstack logs -f",
-    State.DEGRADED: "llmstack logs -n 50",
-    State.STOPPED: "llmstack up",
-    State.FAILED: "llmstack logs server -n 50",
+    StackState.READY: "llmstack claude",
+    StackState.STARTING: "llmstack logs -f",
+    StackState.DEGRADED: "llmstack logs -n 50",
+    StackState.STOPPED: "llmstack up",
+    StackState.FAILED: "llmstack logs server -n 50",
 }
 _SERVICE_COLOURS = {ServiceState.RUNNING: "green", ServiceState.FAILED: "red", ServiceState.BACKOFF: "yellow"}
 _LABEL = 9
@@ -67,7 +67,7 @@ def screen(status: StackStatus, columns: int) -> list[str]:
     lines += _row("plan", _plan(stack), columns)
     lines += _row("memory", _memory(status.used, stack.plan), columns)
     lines += _row("speed", _speed(status), columns)
-    if status.state is State.READY:
+    if status.state is StackState.READY:
         lines += _row("cache", _warm(status.warm), columns)
     if status.cause:
         lines += _row("cause", status.cause, columns, "red")

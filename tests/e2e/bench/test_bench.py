@@ -164,9 +164,9 @@ def test_what_was_tuned_is_taken_up_by_the_next_plan_with_its_evidence(stack_hom
     assert ran.status == 0, ran.err
     script = (
         "import time; from llmstack.bench.tune import Aim, Result, Trial, keep;"
-        "from llmstack.deploy import record; from llmstack.deploy.expected import expected;"
+        "from llmstack import stackfile; from llmstack.deploy.expected_speed import expected_speed;"
         "from llmstack.paths import home; from dataclasses import replace;"
-        "a = expected(stackfile.read(home())).assignment;"
+        "a = expected_speed(stackfile.read(home())).assignment;"
         "t = Trial(a, 1.0, 1.0, 100.0); b = Trial(replace(a, ubatch=1024), 2.0, 1.0, 50.0);"
         "keep(home(), Result(t, b, [t, b], {'-ub': '1024'}, 0.5, Aim.SESSION, 3.0))"
     )

@@ -9,7 +9,7 @@ from benching.runs import make_run, rate
 from llmstack.bench.depths import _chunk
 from llmstack.bench.modes import SETTINGS, Mode
 from llmstack.bench.record import comparable
-from llmstack.bench.run import _cold_size
+from llmstack.bench.session import cold_size
 from llmstack.judge import compare
 
 QUICK = SETTINGS[Mode.QUICK]
@@ -21,9 +21,9 @@ def test_a_slow_machine_reads_shorter_samples(prefill_tps: float, chunk: int) ->
 
 
 def test_a_first_prompt_is_halved_until_it_is_possible_so_that_runs_of_a_like_speed_read_the_same() -> None:
-    assert _cold_size(6000, 9000) == 6000
-    assert _cold_size(6000, 2500) == _cold_size(6000, 2000) == 1500
-    assert _cold_size(6000, 10) == 256
+    assert cold_size(6000, 9000) == 6000
+    assert cold_size(6000, 2500) == cold_size(6000, 2000) == 1500
+    assert cold_size(6000, 10) == 256
 
 
 def test_prompts_of_another_size_are_not_compared() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmstack.deploy.causes import explain
+from llmstack.deploy.failure_causes import explain
 
 SMALLER = "llmstack up qwen --ctx 32768"
 

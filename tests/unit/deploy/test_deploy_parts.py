@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 from llmstack.deploy import keys, ports
-from llmstack.deploy.prepare import for_engine, served_name
-from llmstack.deploy.status import State, judge
+from llmstack.deploy.machine import for_engine
+from llmstack.deploy.planning import served_name
+from llmstack.deploy.status import StackState, health_of
 from llmstack.detect.hardware import Detected
 from llmstack.engine.control import Readiness
 from llmstack.engine.find import Engine, EngineKind, Origin
@@ -28,20 +29,20 @@ READY, LOADING, GONE = Readiness.READY, Readiness.LOADING, Readiness.UNREACHABLE
 @pytest.mark.parametrize(
     ("server", "proxy", "server_answers", "proxy_answers", "state"),
     [
-        (RUN, RUN, READY, READY, State.READY),
-        (RUN, RUN, LOADING, READY, State.STARTING),
-        (RUN, RUN, GONE, GONE, State.STARTING),
-        (BACK, RUN, GONE, READY, State.DEGRADED),
-        (STOP, RUN, GONE, READY, State.DEGRADED),
-        (FAIL, RUN, GONE, READY, State.FAILED),
-        (STOP, STOP, GONE, GONE, State.STOPPED),
+        (RUN, RUN, READY, READY, StackState.READY),
+        (RUN, RUN, LOADING, READY, StackState.STARTING),
+        (RUN, RUN, GONE, GONE, StackState.STARTING),
+        (BACK, RUN, GONE, READY, StackState.DEGRADED),
+        (STOP, RUN, GONE, READY, StackState.DEGRADED),
+        (FAIL, RUN, GONE, READY, StackState.FAILED),
+        (STOP, STOP, GONE, GONE, StackState.STOPPED),
     ],
 )
 def test_one_word_for_both_services(
-    server: ServiceState, proxy: ServiceState, server_answers: Readiness, proxy_answers: Readiness, state: State
+    server: ServiceState, proxy: ServiceState, server_answers: Readiness, proxy_answers: Readiness, state: StackState
 ) -> None:
     services = {name: ServiceStatus(name, found) for name, found in (("server", server), ("proxy", proxy))}
-    assert judge(services, server_answers, proxy_answers) is state
+    assert health_of(services, server_answers, proxy_answers) is state
 
 
 class TestPorts:

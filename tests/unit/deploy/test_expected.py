@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from llmstack.deploy.expected import Expected
+from llmstack.deploy.expected_speed import ExpectedSpeed
 from llmstack.hardware import Hardware
 from llmstack.plan.assignment import Assignment
 from planning.draws import facts, machine
@@ -29,4 +29,4 @@ WHOLE = Assignment(ctx=65536, ngl=99)
 def test_the_processors_compute_unless_all_of_the_model_is_on_devices(
     shape: str, hardware: Hardware, assignment: Assignment, expected: bool
 ) -> None:
-    assert Expected(facts(shape), hardware, assignment).on_processors is expected
+    assert ExpectedSpeed(facts(shape), hardware, assignment).on_processors is expected

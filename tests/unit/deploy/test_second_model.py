@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from llmstack.catalog.models import Drafter, Model
-from llmstack.deploy.prepare import _with_pulled
+from llmstack.deploy.planning import Subject
+from llmstack.deploy.prepare import pull_drafter
 from llmstack.errors import MissingPart
-from llmstack.fetch.progress import quiet
+from llmstack.fetch.model import ResolvedModel
 from llmstack.paths import Home
 from llmstack.plan import Goal
 
 ENTRY = Model(repo="maker/large", file="a.gguf", drafter=Drafter("maker/small", "small.gguf", "qwen2", {}))
+LARGE = Subject("large", ResolvedModel("large", None, ENTRY))
 
 
 @pytest.fixture
@@ -24,11 +26,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 def test_without_a_network_the_large_model_runs_alone_and_says_so(home: Home) -> None:
-    goal, warnings = _with_pulled(home, Goal(), ENTRY, "large", quiet)
-    assert goal.draft is None
-    assert len(warnings) == 1 and warnings[0].startswith("small.gguf will not guess ahead: ")
+    assert pull_drafter(home, Goal(), LARGE).startswith("small.gguf will not guess ahead: ")
 
 
 def test_one_that_was_asked_for_is_missed(home: Home) -> None:
     with pytest.raises(MissingPart):
-        _with_pulled(home, Goal(pins={"spec-draft-model": "on"}), ENTRY, "large", quiet)
+        pull_drafter(home, Goal(pins={"spec-draft-model": "on"}), LARGE)

@@ -13,8 +13,8 @@ from llmstack.doctor.facts import (
     ClientFacts,
     ClockFacts,
     DiskFacts,
+    DoctorFacts,
     EngineFacts,
-    Facts,
     GpuFacts,
     GpuHolder,
     PortFacts,
@@ -34,7 +34,7 @@ CARD = Device("NVIDIA GeForce RTX 4070", "CUDA", 12282, 11500)
 STACK = StackFacts(
     "ready", "http://127.0.0.1:5000", "qwen", "/m/q.gguf", True, 9000, 2, (ServiceFacts("server", "running"),), 8000
 )
-SOUND = Facts(
+SOUND = DoctorFacts(
     hardware=Hardware(Ram(32000, 20000), Cpu(8, 16), (CARD,)),
     engine=EngineFacts("cuda-11434", "11434", 11434, 8146, ("cuda", "cpu")),
     gpu=GpuFacts(kernel_driver="580.1", library="580.1", pci_cards=1),
@@ -57,35 +57,35 @@ def test_a_sound_machine_with_a_sound_stack_has_nothing_to_report() -> None:
     assert report.to_json()["counts"]["ok"] == len(report.findings) >= 15
 
 
-def gpu(**more: Any) -> Facts:
+def gpu(**more: Any) -> DoctorFacts:
     return replace(SOUND, gpu=replace(SOUND.gpu, **more))
 
 
-def without_cards(**more: Any) -> Facts:
+def without_cards(**more: Any) -> DoctorFacts:
     return replace(gpu(**more), hardware=replace(SOUND.hardware, devices=()))
 
 
-def machine(**more: Any) -> Facts:
+def machine(**more: Any) -> DoctorFacts:
     return replace(SOUND, supervisor=replace(SOUND.supervisor, **more))
 
 
-def client(**more: Any) -> Facts:
+def client(**more: Any) -> DoctorFacts:
     return replace(SOUND, client=replace(SOUND.client, **more))
 
 
-def proxied(**more: Any) -> Facts:
+def proxied(**more: Any) -> DoctorFacts:
     assert SOUND.proxy is not None
     return replace(SOUND, proxy=replace(SOUND.proxy, **more))
 
 
-def stacked(**more: Any) -> Facts:
+def stacked(**more: Any) -> DoctorFacts:
     return replace(SOUND, stack=replace(STACK, **more))
 
 
 OOM = ServiceFacts("server", "failed", "out of memory: the kernel killed it", 5)
 ILLEGAL = ServiceFacts("server", "failed", "killed by SIGILL", 5)
 
-FAULTS: list[tuple[str, Facts, str, Level, str, str]] = [
+FAULTS: list[tuple[str, DoctorFacts, str, Level, str, str]] = [
     # what, facts, check, level, a word of the finding, a word of the remedy
     (
         "no engine",
@@ -356,7 +356,7 @@ FAULTS: list[tuple[str, Facts, str, Level, str, str]] = [
     ids=[fault[0] for fault in FAULTS],
 )
 def test_a_fault_is_found_and_comes_with_a_remedy(
-    facts: Facts, check: str, level: Level, finding: str, remedy: str
+    facts: DoctorFacts, check: str, level: Level, finding: str, remedy: str
 ) -> None:
     report = judge(facts)
     found = [f for f in report.findings if f.name == check and f.status is level]

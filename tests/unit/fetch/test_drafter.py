@@ -13,9 +13,9 @@ from llmstack.catalog.overlay import merge, parse
 from llmstack.catalog.shape import OVERHEAD, describe_drafter
 from llmstack.deploy.model_goal import with_drafter
 from llmstack.errors import BadInput
-from llmstack.fetch.locate import drafter_of, own_place, read_catalog
+from llmstack.fetch.find_local import drafter_of, own_path, read_catalog
+from llmstack.fetch.inventory import stored_files
 from llmstack.fetch.pull import pull_file
-from llmstack.fetch.stored import stored_files
 from llmstack.paths import Home
 from llmstack.plan import Goal
 
@@ -60,7 +60,7 @@ def test_it_is_pulled_checked_and_found_again(two: Home, hub: HubServer) -> None
     source = drafter_of(read_catalog(two).models["one"])
     assert source is not None
     path = pull_file(two, source, "one")
-    assert path == own_place(two, source) == two.models / "maker/small/mmproj-F16.gguf"
+    assert path == own_path(two, source) == two.models / "maker/small/mmproj-F16.gguf"
     assert path.read_bytes() == hub.files["mmproj-F16.gguf"]
 
 

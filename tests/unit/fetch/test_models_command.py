@@ -13,7 +13,7 @@ from hosts.hub import HubServer
 from llmstack.cli.main import run
 from llmstack.demo import build_model
 from llmstack.fetch import resolve
-from llmstack.fetch.locate import entry_of_file
+from llmstack.fetch.find_local import entry_of_file
 from llmstack.hardware import Cpu, Device, Hardware, Ram
 from llmstack.paths import Home
 

@@ -11,9 +11,9 @@ from model_bytes import model_bytes
 
 from hosts.hub import COMMIT, HubServer
 from llmstack.errors import BadInput, MissingPart, NotSo
-from llmstack.fetch import library, locate, resolve
-from llmstack.fetch.progress import Progress
-from llmstack.fetch.stores import Wanted, find, known
+from llmstack.fetch import locate, models_dir, resolve
+from llmstack.fetch.foreign_caches import FileQuery, find, known
+from llmstack.fetch.progress import TransferProgress
 from llmstack.paths import Home
 
 CATALOG = """
@@ -175,12 +175,12 @@ def test_an_unknown_name_suggests_a_near_one(tiny: Home) -> None:
 def test_verify_finds_a_changed_byte_and_remove_leaves_nothing(tiny: Home) -> None:
     found = resolve(tiny, "tiny")
     assert found.path is not None
-    assert library.verify(found.path).ok is True
+    assert models_dir.verify(found.path).ok is True
     data = bytearray(found.path.read_bytes())
     data[-1] ^= 1
     found.path.write_bytes(data)
-    assert library.verify(found.path).ok is False
-    freed = library.remove(tiny, tuple(item.path for item in library.contents(tiny)))
+    assert models_dir.verify(found.path).ok is False
+    freed = models_dir.remove(tiny, tuple(item.path for item in models_dir.contents(tiny)))
     assert freed > 300_000
     assert list(tiny.models.iterdir()) == []
 
@@ -189,7 +189,7 @@ def test_files_outside_the_store_are_never_removed(tiny: Home, tmp_path: Path) -
     other = tmp_path / "mine.gguf"
     other.write_bytes(b"GGUF")
     with pytest.raises(NotSo, match="left alone"):
-        library.remove(tiny, (other,))
+        models_dir.remove(tiny, (other,))
     assert other.exists()
 
 
@@ -217,7 +217,7 @@ def test_a_file_in_the_hugging_face_cache_is_used_in_place(tiny: Home, hub: HubS
 
 
 def test_a_file_that_is_still_being_downloaded_elsewhere_does_not_count(tiny: Home, hub: HubServer) -> None:
-    wanted = Wanted("maker/tiny", "Tiny-Q4_K_M.gguf", size=len(hub.files["Tiny-Q4_K_M.gguf"]))
+    wanted = FileQuery("maker/tiny", "Tiny-Q4_K_M.gguf", size=len(hub.files["Tiny-Q4_K_M.gguf"]))
     repo = user(tiny) / "hf/hub/models--maker--tiny"
     put(repo / "snapshots" / COMMIT / "Tiny-Q4_K_M.gguf", hub.files["Tiny-Q4_K_M.gguf"][:1000])
     assert find(wanted, known()) is None
@@ -255,13 +255,15 @@ def test_two_pulls_of_one_model_at_once_download_it_once(tiny: Home, hub: HubSer
     done: list[Path | None] = []
     notes: list[str] = []
 
-    def report(progress: Progress) -> None:
+    def report(progress: TransferProgress) -> None:
         notes.append(progress.note)
         if "another download" in progress.note and hub.faults.gate is not None:
             hub.faults.gate.set()
 
     threads = [
-        threading.Thread(target=lambda: done.append(resolve(tiny, "tiny:Q8_0", projector=False, progress=report).path))
+        threading.Thread(
+            target=lambda: done.append(resolve(tiny, "tiny:Q8_0", projector=False, on_progress=report).path)
+        )
         for _ in range(2)
     ]
     for thread in threads:

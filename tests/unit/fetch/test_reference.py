@@ -5,28 +5,30 @@ from __future__ import annotations
 import pytest
 
 from llmstack.errors import BadInput
-from llmstack.fetch.reference import Kind, parse
+from llmstack.fetch.model_ref import ReferenceKind, parse
 
 
 @pytest.mark.parametrize(
     ("text", "kind", "repo", "file", "quant", "revision"),
     [
-        ("qwen3.6-27b", Kind.NAME, "", "", "", "main"),
-        ("qwen3.6-27b:UD-Q3_K_XL", Kind.NAME, "", "", "", "main"),
-        ("model.gguf", Kind.PATH, "", "", "", "main"),
-        ("./a/b.gguf", Kind.PATH, "", "", "", "main"),
-        ("~/m/b", Kind.PATH, "", "", "", "main"),
-        ("/abs/b.bin", Kind.PATH, "", "", "", "main"),
-        ("hf:own/repo/f-Q4_K_M.gguf", Kind.HUB, "own/repo", "f-Q4_K_M.gguf", "", "main"),
-        ("hf:own/repo/sub/f.gguf@v1", Kind.HUB, "own/repo", "sub/f.gguf", "", "v1"),
-        ("hf:own/repo:Q4_K_M", Kind.HUB, "own/repo", "", "Q4_K_M", "main"),
-        ("own/repo:Q4_K_M", Kind.HUB, "own/repo", "", "Q4_K_M", "main"),
-        ("https://huggingface.co/own/repo/resolve/main/f.gguf", Kind.HUB, "own/repo", "f.gguf", "", "main"),
-        ("https://huggingface.co/own/repo/blob/abc/s/f.gguf?x=1", Kind.HUB, "own/repo", "s/f.gguf", "", "abc"),
-        ("https://example.org/x/f.gguf", Kind.URL, "", "f.gguf", "", "main"),
+        ("qwen3.6-27b", ReferenceKind.NAME, "", "", "", "main"),
+        ("qwen3.6-27b:UD-Q3_K_XL", ReferenceKind.NAME, "", "", "", "main"),
+        ("model.gguf", ReferenceKind.PATH, "", "", "", "main"),
+        ("./a/b.gguf", ReferenceKind.PATH, "", "", "", "main"),
+        ("~/m/b", ReferenceKind.PATH, "", "", "", "main"),
+        ("/abs/b.bin", ReferenceKind.PATH, "", "", "", "main"),
+        ("hf:own/repo/f-Q4_K_M.gguf", ReferenceKind.HUB, "own/repo", "f-Q4_K_M.gguf", "", "main"),
+        ("hf:own/repo/sub/f.gguf@v1", ReferenceKind.HUB, "own/repo", "sub/f.gguf", "", "v1"),
+        ("hf:own/repo:Q4_K_M", ReferenceKind.HUB, "own/repo", "", "Q4_K_M", "main"),
+        ("own/repo:Q4_K_M", ReferenceKind.HUB, "own/repo", "", "Q4_K_M", "main"),
+        ("https://huggingface.co/own/repo/resolve/main/f.gguf", ReferenceKind.HUB, "own/repo", "f.gguf", "", "main"),
+        ("https://huggingface.co/own/repo/blob/abc/s/f.gguf?x=1", ReferenceKind.HUB, "own/repo", "s/f.gguf", "", "abc"),
+        ("https://example.org/x/f.gguf", ReferenceKind.URL, "", "f.gguf", "", "main"),
     ],
 )
-def test_the_form_decides_what_is_meant(text: str, kind: Kind, repo: str, file: str, quant: str, revision: str) -> None:
+def test_the_form_decides_what_is_meant(
+    text: str, kind: ReferenceKind, repo: str, file: str, quant: str, revision: str
+) -> None:
     found = parse(text)
     assert (found.kind, found.repo, found.file, found.quant, found.revision) == (kind, repo, file, quant, revision)
 

@@ -18,7 +18,7 @@ from model_bytes import model_bytes
 from hosts.hub import HubServer
 from llmstack.errors import MissingPart, NotSo
 from llmstack.fetch import transfer
-from llmstack.fetch.progress import Progress, Stage
+from llmstack.fetch.progress import Stage, TransferProgress
 from llmstack.fetch.pull import check_header
 from llmstack.fetch.transfer import Remote, fetch
 from llmstack.gguf import GgufError
@@ -63,10 +63,10 @@ def test_a_connection_cut_at_random_points_is_resumed_to_the_same_bytes(
     seen: list[bool] = []
     target = folder / NAME
 
-    def watch(progress: Progress) -> None:
+    def watch(progress: TransferProgress) -> None:
         seen.append(target.exists())
 
-    done = fetch(remote(hub), target, report=watch, sleep=no_sleep)
+    done = fetch(remote(hub), target, on_progress=watch, sleep=no_sleep)
     assert done.path.read_bytes() == hub.files[NAME]
     assert not any(seen[:-1]), "the final name appeared before the file was whole"
     assert names(folder) == [NAME]
@@ -205,7 +205,7 @@ def test_two_pulls_at_once_download_once(hub: HubServer, folder: Path) -> None:
     results: list[bool] = []
 
     def second() -> None:
-        results.append(fetch(remote(hub), folder / NAME, report=lambda p: stages.append(p.stage)).already)
+        results.append(fetch(remote(hub), folder / NAME, on_progress=lambda p: stages.append(p.stage)).already)
 
     first = threading.Thread(target=lambda: results.append(fetch(remote(hub), folder / NAME).already))
     first.start()
@@ -296,11 +296,11 @@ def test_a_disk_that_fills_up_keeps_the_part_and_says_what_is_missing(hub: HubSe
 def test_ctrl_c_keeps_the_part_and_says_how_to_go_on(hub: HubServer, folder: Path) -> None:
     from llmstack.errors import Interrupted
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: TransferProgress) -> None:
         if progress.stage is Stage.DOWNLOADING:
             raise KeyboardInterrupt
 
     with pytest.raises(Interrupted) as caught:
-        fetch(remote(hub), folder / NAME, report=stop)
+        fetch(remote(hub), folder / NAME, on_progress=stop)
     assert "goes on" in caught.value.next
     assert (folder / f".{NAME}.part").exists()

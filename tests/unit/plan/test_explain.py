@@ -13,7 +13,7 @@ from llmstack.errors import BadInput
 from llmstack.plan import Goal, Infeasible, make_plan, to_json
 from llmstack.plan.argv import FLAGS
 from llmstack.plan.explain import explain
-from llmstack.render.plan import show_explanation, show_plan, show_refusal
+from llmstack.render.plan import show_explained, show_plan, show_refused
 from planning import shapes
 from planning.draws import facts, machine
 
@@ -74,8 +74,8 @@ def test_the_screen_gives_verdict_memory_flags_and_speeds(capsys: pytest.Capture
     text = capsys.readouterr().out
     for word in ("fits", "RTX 4070", "RAM:", "-ncmoe", "prefill", "llama-server -m"):
         assert word in text
-    show_explanation(explain(PLAN, "-ub"))
-    show_refusal(Infeasible("too\x1b[31m big", "smaller"))
+    show_explained(explain(PLAN, "-ub"), as_json=False)
+    show_refused(Infeasible("too\x1b[31m big", "smaller"), as_json=False)
     assert "\x1b[31m" not in capsys.readouterr().out
 
 
@@ -100,13 +100,15 @@ def test_plan_answers_from_a_file_and_its_exit_status_says_whether_it_fits(
 
 @pytest.mark.parametrize("size", ["12 apples", "-3GiB", "GiB", "1e99"])
 def test_an_amount_of_memory_that_is_none_is_refused(size: str) -> None:
-    from llmstack.cli.plan import _size
+    from llmstack.cli.options import MemorySize
 
     with pytest.raises(BadInput, match="no amount of memory"):
-        _size(size)
+        MemorySize().convert(size, None, None)
 
 
 def test_amounts_of_memory_are_read_in_every_usual_form() -> None:
-    from llmstack.cli.plan import _size
+    from llmstack.cli.options import MemorySize
 
-    assert [_size(text) for text in ("12GiB", "12g", "12 GiB", "12288", "12288MiB", "0")] == [12288] * 5 + [0]
+    assert [
+        MemorySize().convert(text, None, None) for text in ("12GiB", "12g", "12 GiB", "12288", "12288MiB", "0")
+    ] == [12288] * 5 + [0]

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from llmstack.catalog.models import Model
-from llmstack.fetch.progress import Progress, Stage
-from llmstack.fetch.survey import Row
+from llmstack.fetch.progress import Stage, TransferProgress
+from llmstack.fetch.survey import SurveyRow
 from llmstack.render import models
 from llmstack.render.models import PullProgress, show_list
 from llmstack.render.output import clip
@@ -25,9 +25,9 @@ def test_the_line_of_a_pull_is_never_wider_than_the_terminal(
 ) -> None:
     monkeypatch.setattr(models, "columns", lambda stream: width)
     bar = PullProgress()
-    bar(Progress(stage, name, 0, 17 * GIB))
+    bar(TransferProgress(stage, name, 0, 17 * GIB))
     bar._began -= 60
-    line = bar._line(Progress(stage, name, 5 * GIB, 17 * GIB), bar._began + 60)
+    line = bar._line(TransferProgress(stage, name, 5 * GIB, 17 * GIB), bar._began + 60)
     assert len(line) < width
     assert "29%  5.0 GiB of 17.0 GiB  89 MB/s  2:24 left" in line
     assert line.startswith(name[:4]) and "gguf" in line
@@ -43,8 +43,10 @@ def test_the_list_fits_80_columns(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: dict[str, str]
 ) -> None:
     rows = [
-        Row("qwen2.5-coder-14b", "UD-IQ3_XXS", True, 112 * GIB, 65536, 1234.0, 12345.0),
-        Row("gpt-oss-120b", "UD-Q4_K_XL", False, 58 * GIB, reason="x; all of it in RAM needs 61605 MiB of 26624 MiB"),
+        SurveyRow("qwen2.5-coder-14b", "UD-IQ3_XXS", True, 112 * GIB, 65536, 1234.0, 12345.0),
+        SurveyRow(
+            "gpt-oss-120b", "UD-Q4_K_XL", False, 58 * GIB, reason="x; all of it in RAM needs 61605 MiB of 26624 MiB"
+        ),
     ]
     monkeypatch.setattr(models, "columns", lambda stream: 80)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from llmstack.deploy.status import StackStatus, State, Warm
+from llmstack.deploy.status import StackState, StackStatus, Warm
 from llmstack.deploy.usage import Used
 from llmstack.plan import Decision, Goal, make_plan
 from llmstack.plan.memory import Use
@@ -41,7 +41,7 @@ STACK = StackRecord(
     stored_plan=store_plan(PLAN),
 )
 READY = StackStatus(
-    State.READY,
+    StackState.READY,
     STACK,
     {
         "server": ServiceStatus("server", ServiceState.RUNNING, 41, 4000.0),
@@ -70,19 +70,19 @@ def test_a_ready_stack_is_told_in_one_screen() -> None:
 @pytest.mark.parametrize("columns", [60, 80, 140])
 def test_no_line_is_wider_than_the_terminal(columns: int) -> None:
     cause, error = "server: it ran out of memory and was killed " * 3, "failed to load the model " * 8
-    failed = replace(READY, state=State.FAILED, cause=cause, last_error=error, next="llmstack up")
+    failed = replace(READY, state=StackState.FAILED, cause=cause, last_error=error, next="llmstack up")
     assert max(len(line) for line in screen(failed, columns)[1:]) <= columns
 
 
 def test_a_failure_names_its_cause_and_its_own_next_command() -> None:
-    failed = replace(READY, state=State.FAILED, cause="server: out of memory", next="llmstack up qwen --ctx 32768")
+    failed = replace(READY, state=StackState.FAILED, cause="server: out of memory", next="llmstack up qwen --ctx 32768")
     lines = screen(failed, 80)
     assert "  cause    server: out of memory" in lines
     assert lines[-1] == "  next     llmstack up qwen --ctx 32768"
 
 
 def test_an_up_that_was_cut_off_is_told_with_what_finishes_it() -> None:
-    lines = screen(replace(READY, state=State.DEGRADED, interrupted=True), 80)
+    lines = screen(replace(READY, state=StackState.DEGRADED, interrupted=True), 80)
     assert any("cut off" in line for line in lines)
     assert lines[-1] == "  next     llmstack up   finishes it"
 
@@ -94,7 +94,7 @@ def test_a_record_without_a_plan_still_says_what_runs() -> None:
 
 
 def test_nothing_deployed_says_how_to_begin() -> None:
-    nothing = StackStatus(State.STOPPED, None, {}, "process", Warm("cold", 0, None))
+    nothing = StackStatus(StackState.STOPPED, None, {}, "process", Warm("cold", 0, None))
     assert screen(nothing, 80) == [
         "stopped: nothing is deployed",
         "  next     llmstack up --demo   or   llmstack up MODEL",

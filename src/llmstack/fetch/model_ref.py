@@ -13,7 +13,7 @@ from llmstack.errors import BadInput
 _NEXT = "llmstack models pull NAME, or hf:OWNER/REPO/FILE.gguf, or https://…/FILE.gguf, or a path"
 
 
-class Kind(enum.StrEnum):
+class ReferenceKind(enum.StrEnum):
     NAME = "name"
     PATH = "path"
     HUB = "hub"
@@ -27,7 +27,7 @@ class Reference:
     file: empty when only a repository (and perhaps a quant) was named.
     """
 
-    kind: Kind
+    kind: ReferenceKind
     text: str
     repo: str = ""
     file: str = ""
@@ -46,13 +46,13 @@ def parse(text: str) -> Reference:
     if "://" in text:
         raise BadInput(f"{text.split('://')[0]}:// is not a way to fetch a model", next=_NEXT)
     if text.startswith(("/", "./", "../", "~")) or text.endswith(".gguf"):
-        return Reference(Kind.PATH, text)
+        return Reference(ReferenceKind.PATH, text)
     repo, _, quant = text.partition(":")
     if is_repo(repo):
-        return Reference(Kind.HUB, text, repo=repo, quant=quant)
+        return Reference(ReferenceKind.HUB, text, repo=repo, quant=quant)
     if "/" in text:
-        return Reference(Kind.PATH, text)
-    return Reference(Kind.NAME, text)
+        return Reference(ReferenceKind.PATH, text)
+    return Reference(ReferenceKind.NAME, text)
 
 
 def _hub(text: str) -> Reference:
@@ -67,7 +67,7 @@ def _hub(text: str) -> Reference:
         raise BadInput(f"{text} does not name a repository: {repo!r} is not OWNER/NAME", next=_NEXT)
     if file and not is_file(file):
         raise BadInput(f"{file!r} is not a .gguf file inside a repository", next=_NEXT)
-    return Reference(Kind.HUB, text, repo=repo, file=file, quant=quant, revision=revision or "main")
+    return Reference(ReferenceKind.HUB, text, repo=repo, file=file, quant=quant, revision=revision or "main")
 
 
 def _url(text: str) -> Reference:
@@ -84,4 +84,4 @@ def _url(text: str) -> Reference:
         return _hub(f"hf:{path[0]}/{path[1]}/{'/'.join(path[4:])}@{path[3]}")
     if not path or not is_file(path[-1]):
         raise BadInput(f"{text} does not end in the name of a .gguf file", next=_NEXT)
-    return Reference(Kind.URL, text, file=path[-1])
+    return Reference(ReferenceKind.URL, text, file=path[-1])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,11 +15,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 from llmstack.errors import BadInput, NotSo
-from llmstack.fetch.progress import Progress, Report, Stage, quiet
+from llmstack.fetch.progress import OnTransfer, Stage, TransferProgress, quiet
 from llmstack.paths import Home
 
 
-class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+class FileRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """source: the URL it came from. checked_at: when the SHA-256 was last computed (ISO, UTC).
 
     mtime_ns, size: of the file then; a file that changed since is not trusted.
@@ -41,11 +40,11 @@ class Stored:
     path: Path
     size: int
     partial: bool = False
-    record: Record | None = None
+    record: FileRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FileVerdict:
     """ok: None when there is no digest to compare with."""
 
     path: Path
@@ -77,16 +76,16 @@ def record_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.json")
 
 
-def read_record(path: Path) -> Record | None:
+def read_record(path: Path) -> FileRecord | None:
     try:
-        return msgspec.json.decode(record_path(path).read_bytes(), type=Record)
+        return msgspec.json.decode(record_path(path).read_bytes(), type=FileRecord)
     except (OSError, msgspec.DecodeError):
         return None
 
 
-def write_record(path: Path, source: str, sha256: str, name: str = "") -> Record:
+def write_record(path: Path, source: str, sha256: str, name: str = "") -> FileRecord:
     status = path.stat()
-    record = Record(source, status.st_size, sha256, status.st_mtime_ns, _now(), name)
+    record = FileRecord(source, status.st_size, sha256, status.st_mtime_ns, _now(), name)
     temporary = record_path(path).with_suffix(f".{os.getpid()}")
     temporary.write_bytes(msgspec.json.encode(record))
     temporary.replace(record_path(path))
@@ -108,32 +107,32 @@ def contents(home: Home) -> tuple[Stored, ...]:
     return tuple(found)
 
 
-def digest_of(path: Path, report: Report = quiet) -> str:
+def digest_of(path: Path, on_progress: OnTransfer = quiet) -> str:
     """SHA-256 of a file, with progress."""
     total, done, state = path.stat().st_size, 0, hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(4 << 20):
             state.update(chunk)
             done += len(chunk)
-            report(Progress(Stage.CHECKING, path.name, done, total))
+            on_progress(TransferProgress(Stage.CHECKING, path.name, done, total))
     return state.hexdigest()
 
 
-def verify(path: Path, expected: str = "", *, report: Report = quiet) -> Verdict:
+def verify(path: Path, expected: str = "", *, on_progress: OnTransfer = quiet) -> FileVerdict:
     """Hashes a file anew and compares it with the digest that is known of it. A good one is recorded."""
     record = read_record(path)
     wanted = expected or (record.sha256 if record else "")
-    actual = digest_of(path, report)
+    actual = digest_of(path, on_progress)
     if not wanted:
-        return Verdict(path, None, actual, "", "no SHA-256 is known to compare with")
+        return FileVerdict(path, None, actual, "", "no SHA-256 is known to compare with")
     if actual != wanted:
-        return Verdict(path, False, actual, wanted, "the file is damaged, or was replaced")
+        return FileVerdict(path, False, actual, wanted, "the file is damaged, or was replaced")
     if record is not None:
         write_record(path, record.source, actual, record.name)
-    return Verdict(path, True, actual, wanted)
+    return FileVerdict(path, True, actual, wanted)
 
 
-def remove(home: Home, paths: tuple[Path, ...], *, report: Callable[[str], None] | None = None) -> int:
+def remove(home: Home, paths: tuple[Path, ...]) -> int:
     """Deletes files of the store (with parts and records) and folders left empty. Returns the bytes freed.
 
     Raises NotSo for a file outside the store: other programs' files are theirs to remove.

@@ -1,57 +1,17 @@
-"""From what a person writes to files on this machine: looked up first, downloaded only if asked to.
-
-`locate` never touches the network; `resolve` pulls what is missing.
-"""
+"""From what a person writes to files on this machine, without the network; `pull` fetches what is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from llmstack.catalog.models import Catalog, Model, Quant, quant_of, read_models, shards, stem_of
 from llmstack.catalog.overlay import merge, parse
 from llmstack.errors import BadInput, MissingPart, NotSo
-from llmstack.fetch import library, stores
-from llmstack.fetch.progress import Report, quiet
-from llmstack.fetch.reference import Kind, Reference
-from llmstack.fetch.reference import parse as parse_reference
-from llmstack.hardware import Hardware
+from llmstack.fetch import foreign_caches, models_dir
+from llmstack.fetch.model import ResolvedModel, Source
+from llmstack.fetch.model_ref import Reference, ReferenceKind
+from llmstack.fetch.model_ref import parse as parse_reference
 from llmstack.paths import Home, resource
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where one file comes from: a repository's file, or a URL. size and sha256 as far as the catalog says."""
-
-    name: str
-    repo: str = ""
-    file: str = ""
-    revision: str = "main"
-    url: str = ""
-    size: int = 0
-    sha256: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedModel:
-    """A model that was named. path: its file, the first shard of a split one; None while it is not here.
-
-    name: the catalog's name, else the file's. quant: the size that was chosen. entry: the catalog's, None for
-    a file of one's own. paths: all shards. mmproj: its image encoder. store: where it was found ("own" for the
-    stack's). sources: what to download, empty for a plain path. missing: those of them that are not here.
-    """
-
-    name: str
-    path: Path | None
-    entry: Model | None = None
-    quant: str = ""
-    paths: tuple[Path, ...] = ()
-    mmproj: Path | None = None
-    store: str = ""
-    sources: tuple[Source, ...] = ()
-    missing: tuple[Source, ...] = ()
-    projector: Source | None = None
 
 
 def read_catalog(home: Home) -> Catalog:
@@ -64,18 +24,18 @@ def read_catalog(home: Home) -> Catalog:
 
 
 def locate(
-    home: Home, what: str, *, catalog: Catalog | None = None, known: stores.Stores | None = None
+    home: Home, what: str, *, catalog: Catalog | None = None, caches: foreign_caches.ForeignCaches | None = None
 ) -> ResolvedModel:
     """Finds what was named, on this machine and without the network; `path` is None when it is not here.
 
     Raises BadInput for a name that is unknown or a form that is none.
     """
     reference = parse_reference(what)
-    if reference.kind is Kind.PATH:
+    if reference.kind is ReferenceKind.PATH:
         return _path(reference)
-    others = stores.known() if known is None else known
+    caches = foreign_caches.on_this_machine() if caches is None else caches
     models = catalog or read_catalog(home)
-    if reference.kind is Kind.NAME:
+    if reference.kind is ReferenceKind.NAME:
         found = models.find(what)
         if found is None:
             near = models.near(what)
@@ -84,51 +44,23 @@ def locate(
                 why=f"did you mean {' or '.join(near)}?" if near else "",
                 next="llmstack models list   shows the names; hf:OWNER/REPO, a URL or a path do as well",
             )
-        return _entry(home, *found, others)
-    if reference.kind is Kind.URL:
+        return _entry(home, *found, caches)
+    if reference.kind is ReferenceKind.URL:
         source = Source(reference.file, url=reference.text, file=reference.file)
-        return _gather(home, reference.file.removesuffix(".gguf"), None, "", (source,), None, others)
-    return _hub(home, reference, models, others)
+        return _gather(home, reference.file.removesuffix(".gguf"), None, "", (source,), None, caches)
+    return _hub(home, reference, models, caches)
 
 
-def resolve(
-    home: Home,
-    what: str,
-    *,
-    offline: bool = False,
-    progress: Report = quiet,
-    allow_hosts: Sequence[str] = (),
-    projector: bool = True,
-    hardware: Hardware | None = None,
-) -> ResolvedModel:
-    """`locate`, and downloads what is missing. Raises MissingPart when offline, and what a pull raises.
-
-    hardware: a catalog model that is not here, named without a size, is pulled in the size that suits this machine.
-    """
-    from llmstack.fetch.pull import pull
-
-    found = locate(home, what)
-    if hardware is not None and found.path is None and found.entry is not None and found.sources:
-        found = _suited(home, what, found, hardware)
-    return pull(home, found, offline=offline, report=progress, allow_hosts=allow_hosts, projector=projector)
-
-
-def entry_of_file(home: Home, path: Path, *, known: stores.Stores | None = None) -> tuple[str, Model, str] | None:
+def entry_of_file(
+    home: Home, path: Path, *, caches: foreign_caches.ForeignCaches | None = None
+) -> tuple[str, Model, str] | None:
     """The catalog's name, entry and size that a file on this machine is, in whosever store; None for a stranger."""
-    catalog, others = read_catalog(home), stores.known() if known is None else known
+    catalog, caches = read_catalog(home), foreign_caches.on_this_machine() if caches is None else caches
     for name, model in catalog.models.items():
         for quant in model.sizes():
-            if _entry(home, name, model, quant, others).path == path:
+            if _entry(home, name, model, quant, caches).path == path:
                 return name, model, quant
     return None
-
-
-def _suited(home: Home, what: str, found: ResolvedModel, hardware: Hardware) -> ResolvedModel:
-    if parse_reference(what).kind is not Kind.NAME or ":" in what or found.entry is None:
-        return found
-    from llmstack.fetch.survey import best
-
-    return locate(home, f"{found.name}:{best(found.name, found.entry, hardware, home.cache).quant}")
 
 
 def _path(reference: Reference) -> ResolvedModel:
@@ -140,7 +72,7 @@ def _path(reference: Reference) -> ResolvedModel:
     return ResolvedModel(stem_of(path.name), paths[0], paths=paths, quant=quant_of(path.name), store="path")
 
 
-def _entry(home: Home, name: str, model: Model, quant: str, others: stores.Stores) -> ResolvedModel:
+def _entry(home: Home, name: str, model: Model, quant: str, caches: foreign_caches.ForeignCaches) -> ResolvedModel:
     """A catalog model: the size that was named, else one that is here, else the recommended one."""
     if model.handoff:
         return ResolvedModel(name, None, model)
@@ -149,11 +81,11 @@ def _entry(home: Home, name: str, model: Model, quant: str, others: stores.Store
             model.url.rpartition("/")[2], url=model.url, file=model.url.rpartition("/")[2], size=model.size,
             sha256=(Quant(sha256=model.sha256).digests or ("",))[0],
         )  # fmt: skip
-        return _gather(home, name, model, quant_of(source.name), (source,), None, others)
+        return _gather(home, name, model, quant_of(source.name), (source,), None, caches)
     sizes = model.sizes()
     first: ResolvedModel | None = None
     for key in [quant] if quant else sizes:
-        found = _gather(home, name, model, key, sources_of(model, sizes[key]), projector_of(model), others)
+        found = _gather(home, name, model, key, sources_of(model, sizes[key]), projector_of(model), caches)
         if found.path is not None:
             return found
         first = first or found
@@ -190,23 +122,23 @@ def drafter_of(model: Model) -> Source | None:
     return Source(one.file.rpartition("/")[2], one.repo, one.file, one.revision, size=one.size, sha256=one.sha256)
 
 
-def find_one(home: Home, source: Source, known: stores.Stores | None = None) -> Path | None:
+def find_one(home: Home, source: Source, caches: foreign_caches.ForeignCaches | None = None) -> Path | None:
     """A single file on this machine, in whosever store."""
-    return _one(home, source, stores.known() if known is None else known)
+    return _one(home, source, foreign_caches.on_this_machine() if caches is None else caches)
 
 
-def _hub(home: Home, reference: Reference, models: Catalog, others: stores.Stores) -> ResolvedModel:
+def _hub(home: Home, reference: Reference, models: Catalog, caches: foreign_caches.ForeignCaches) -> ResolvedModel:
     """A repository's file. Without a file's name the network must say which there are, unless one is here."""
     if reference.file:
         files = shards(reference.file)
         sources = tuple(Source(file.rpartition("/")[2], reference.repo, file, reference.revision) for file in files)
         return _gather(
-            home, stem_of(files[0]), _listed(models, reference.repo), quant_of(files[0]), sources, None, others
+            home, stem_of(files[0]), _listed(models, reference.repo), quant_of(files[0]), sources, None, caches
         )
     listed = _entry_of(models, reference)
     if listed is not None:
-        return _entry(home, *listed, others)
-    here = [item.path.relative_to(home.models / reference.repo).as_posix() for item in library.contents(home)
+        return _entry(home, *listed, caches)
+    here = [item.path.relative_to(home.models / reference.repo).as_posix() for item in models_dir.contents(home)
             if not item.partial and item.path.is_relative_to(home.models / reference.repo)]  # fmt: skip
     if here:
         from llmstack.fetch import hub
@@ -218,9 +150,9 @@ def _hub(home: Home, reference: Reference, models: Catalog, others: stores.Store
         if files:
             return _hub(
                 home,
-                Reference(Kind.HUB, reference.text, reference.repo, files[0], "", reference.revision),
+                Reference(ReferenceKind.HUB, reference.text, reference.repo, files[0], "", reference.revision),
                 models,
-                others,
+                caches,
             )
     quant = f":{reference.quant}" if reference.quant else ""
     return ResolvedModel(
@@ -254,16 +186,16 @@ def _gather(
     quant: str,
     sources: tuple[Source, ...],
     projector: Source | None,
-    others: stores.Stores,
+    caches: foreign_caches.ForeignCaches,
 ) -> ResolvedModel:
     """Looks for every file of a model: all shards must lie in one folder, as llama.cpp wants them."""
-    own = tuple(own_place(home, source) for source in sources)
+    own = tuple(own_path(home, source) for source in sources)
     present = tuple(path.is_file() for path in own)
-    image = _one(home, projector, others) if projector else None
+    image = _one(home, projector, caches) if projector else None
     if all(present):
         return ResolvedModel(name, own[0], entry, quant, own, image, "own", sources, (), projector)
     if not any(present):
-        found = [stores.find(_wanted(source), others) if source.repo else None for source in sources]
+        found = [foreign_caches.find(_query(source), caches) if source.repo else None for source in sources]
         paths = tuple(item.path for item in found if item is not None)
         if len(paths) == len(sources) and (len(paths) == 1 or len({path.parent for path in paths}) == 1):
             store = next(item.store for item in found if item is not None)
@@ -272,22 +204,22 @@ def _gather(
     return ResolvedModel(name, None, entry, quant, (), image, "", sources, missing, projector)
 
 
-def own_place(home: Home, source: Source) -> Path:
+def own_path(home: Home, source: Source) -> Path:
     if source.url:
-        return library.place_of_url(home, source.url, source.file)
-    return library.place(home, source.repo, source.file)
+        return models_dir.place_of_url(home, source.url, source.file)
+    return models_dir.place(home, source.repo, source.file)
 
 
-def _one(home: Home, source: Source, others: stores.Stores) -> Path | None:
-    own = own_place(home, source)
+def _one(home: Home, source: Source, caches: foreign_caches.ForeignCaches) -> Path | None:
+    own = own_path(home, source)
     if own.is_file():
         return own
-    found = stores.find(_wanted(source), others) if source.repo else None
+    found = foreign_caches.find(_query(source), caches) if source.repo else None
     return found.path if found else None
 
 
-def _wanted(source: Source) -> stores.Wanted:
-    return stores.Wanted(source.repo, source.file, source.revision, source.size, source.sha256)
+def _query(source: Source) -> foreign_caches.FileQuery:
+    return foreign_caches.FileQuery(source.repo, source.file, source.revision, source.size, source.sha256)
 
 
 def not_here(found: ResolvedModel) -> MissingPart:

@@ -14,7 +14,7 @@ SMALLEST = 16 << 20  # bytes: below it fixed costs rule, which the speed model l
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedSpeed:
     facts: Facts
     hardware: Hardware
     assignment: Assignment
@@ -53,10 +53,10 @@ class Expected:
         return Observation(self.facts, self.assignment, decode, tokens, depth, seconds, self.drafter)
 
 
-def expected(stack: StackRecord) -> Expected | None:
+def expected_speed(stack: StackRecord) -> ExpectedSpeed | None:
     """None where the record keeps no plan."""
     plan = stack.plan
     if plan is None:
         return None
     drafter = plan.goal.draft if plan.assignment.model_guesses else None
-    return Expected(plan.facts, plan.hardware, plan.assignment, drafter)
+    return ExpectedSpeed(plan.facts, plan.hardware, plan.assignment, drafter)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class FailureCause:
     what: str
     next: str
     line: str = ""
@@ -19,7 +19,7 @@ class Cause:
 
 # A build for the processor it was made on: other processors, and virtual machines that announce instructions such as
 # AMX and do not run them, end it by SIGILL, some only at the first matrix of a quantised model.
-_REFUSED = Cause(
+_REFUSED = FailureCause(
     "it uses an instruction that this processor does not execute (SIGILL): its build was made for another one",
     "llmstack engine use embedded   or, to build one for this processor: llmstack engine install",
 )
@@ -68,24 +68,24 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def of_exit(last_exit: str | None) -> Cause | None:
+def of_exit(last_exit: str | None) -> FailureCause | None:
     """What the exit alone proves, whatever the log says; both supervisors name signals as signal(7) does."""
     return _REFUSED if last_exit and re.search(r"\bSIGILL\b", last_exit) else None
 
 
-def explain(lines: Sequence[str], last_exit: str | None, *, smaller: str) -> Cause | None:
+def explain(lines: Sequence[str], last_exit: str | None, *, smaller: str) -> FailureCause | None:
     """The first cause that the log names, else what the exit itself says; None when neither is known.
 
     lines: of the last start, oldest first. smaller: the command that plans for less memory.
     """
     if last_exit and "out of memory" in last_exit and "kill -9" not in last_exit:
-        return Cause("it ran out of memory and was killed", smaller)
+        return FailureCause("it ran out of memory and was killed", smaller)
     if (proven := of_exit(last_exit)) is not None:
         return proven
     for pattern, what, remedy in _CAUSES:
         line = next((line for line in lines if re.search(pattern, line)), None)
         if line is not None:
-            return Cause(what, smaller if remedy is _SMALLER else remedy, line)
+            return FailureCause(what, smaller if remedy is _SMALLER else remedy, line)
     if last_exit and "out of memory" in last_exit:
-        return Cause("it was killed: most likely out of memory", smaller)
+        return FailureCause("it was killed: most likely out of memory", smaller)
     return None

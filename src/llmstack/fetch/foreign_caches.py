@@ -17,7 +17,7 @@ from llmstack.catalog.models import quant_of
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class FileQuery:
     """One file that is looked for. size: bytes, 0 when only about known; sha256: empty when unknown."""
 
     repo: str
@@ -28,7 +28,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Stores:
+class ForeignCaches:
     """Where other programs keep their files on this machine."""
 
     hub: tuple[Path, ...] = ()
@@ -38,7 +38,7 @@ class Stores:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ForeignFile:
     path: Path
     store: str
 
@@ -53,7 +53,7 @@ class _Manifest(msgspec.Struct):
     layers: list[_Layer] = []
 
 
-def known(environment: Mapping[str, str] | None = None, home: Path | None = None) -> Stores:
+def on_this_machine(environment: Mapping[str, str] | None = None, home: Path | None = None) -> ForeignCaches:
     """The folders those programs use, by their own settings (environment variables), as far as they exist."""
     env = os.environ if environment is None else environment
     user = home or Path.home()
@@ -63,47 +63,47 @@ def known(environment: Mapping[str, str] | None = None, home: Path | None = None
     llama = env.get("LLAMA_CACHE") or str(cache / "llama.cpp")
     studio = (user / ".lmstudio" / "models", cache / "lm-studio" / "models")
     ollama = (env.get("OLLAMA_MODELS") or str(user / ".ollama" / "models"), "/usr/share/ollama/.ollama/models")
-    return Stores(_real([hub]), _real([llama]), _real(studio), _real(ollama))
+    return ForeignCaches(_real([hub]), _real([llama]), _real(studio), _real(ollama))
 
 
-def find(wanted: Wanted, stores: Stores) -> Found | None:
+def find(query: FileQuery, caches: ForeignCaches) -> ForeignFile | None:
     """The first store that has the file whole."""
-    for path, store in _candidates(wanted, stores):
+    for path, store in _candidates(query, caches):
         try:
             real = path.resolve(strict=True)
-            if not real.is_file() or (wanted.size and real.stat().st_size != wanted.size):
+            if not real.is_file() or (query.size and real.stat().st_size != query.size):
                 continue
             with real.open("rb") as stream:
                 if stream.read(4) != b"GGUF":
                     continue
         except OSError:
             continue
-        return Found(path, store)
+        return ForeignFile(path, store)
     return None
 
 
-def _candidates(wanted: Wanted, stores: Stores) -> Iterator[tuple[Path, str]]:
-    owner, _, name = wanted.repo.partition("/")
-    for folder in stores.hub:
+def _candidates(query: FileQuery, caches: ForeignCaches) -> Iterator[tuple[Path, str]]:
+    owner, _, name = query.repo.partition("/")
+    for folder in caches.hub:
         repo = folder / f"models--{owner}--{name}"
-        commit = _text(repo / "refs" / wanted.revision) or wanted.revision
+        commit = _text(repo / "refs" / query.revision) or query.revision
         if "/" not in commit and commit not in ("", ".", ".."):
-            yield repo / "snapshots" / commit / wanted.file, "Hugging Face cache"
+            yield repo / "snapshots" / commit / query.file, "Hugging Face cache"
         for snapshot in sorted((repo / "snapshots").glob("*")):
-            yield snapshot / wanted.file, "Hugging Face cache"
-        if wanted.sha256:
-            yield repo / "blobs" / wanted.sha256, "Hugging Face cache"
-    file = wanted.file.rpartition("/")[2]
-    for folder in stores.llama_cpp:
+            yield snapshot / query.file, "Hugging Face cache"
+        if query.sha256:
+            yield repo / "blobs" / query.sha256, "Hugging Face cache"
+    file = query.file.rpartition("/")[2]
+    for folder in caches.llama_cpp:
         # `-hf OWNER/REPO` of builds before the shared cache: OWNER_REPO_FILE (common_download_… in common/arg.cpp)
         yield folder / f"{owner}_{name}_{file}", "llama.cpp cache"
         yield folder / file, "llama.cpp cache"
-    for folder in stores.lm_studio:
-        yield folder / owner / name / wanted.file, "LM Studio"
+    for folder in caches.lm_studio:
+        yield folder / owner / name / query.file, "LM Studio"
         yield folder / owner / name / file, "LM Studio"
-    for folder in stores.ollama:
-        if wanted.sha256:
-            yield folder / "blobs" / f"sha256-{wanted.sha256}", "Ollama"
+    for folder in caches.ollama:
+        if query.sha256:
+            yield folder / "blobs" / f"sha256-{query.sha256}", "Ollama"
         # `ollama pull hf.co/OWNER/REPO:QUANT` keeps the repository's own file
         quant = quant_of(file)
         for manifest in sorted((folder / "manifests").glob(f"h*/{owner}/{name}/*")):

@@ -1,0 +1,34 @@
+"""A plan beside what the engine's own programs say: the flags of --fit, and the memory that llama-server reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llmstack.detect.dry_run import dry_run, fit_params
+from llmstack.engine.find import find
+from llmstack.errors import MissingPart
+from llmstack.paths import Home
+from llmstack.plan import Plan
+from llmstack.plan.compare import Checked, Comparison, check, compare, fit_flags_wanted
+
+
+def compare_with_fit(home: Home, plan: Plan) -> Comparison:
+    """Runs llama-fit-params for the plan's model and context. Raises MissingPart without that program."""
+    flags = fit_params(_program(home, "llama-fit-params"), ["-m", plan.facts.path, *fit_flags_wanted(plan)])
+    return compare(plan, flags)
+
+
+def verify(home: Home, plan: Plan) -> tuple[Checked, ...]:
+    """Lets llama-server load the model with the plan's flags, without data, and reads what it would take (MiB)."""
+    reported = dry_run(_program(home, "llama-server"), plan.argv)
+    return check(plan.memory, reported.devices, reported.host)
+
+
+def _program(home: Home, name: str) -> Path:
+    """A program of the engine in use. Raises MissingPart when that is the embedded one."""
+    engine = find(home)
+    if engine.folder is None or not (engine.folder / name).exists():
+        raise MissingPart(
+            f"this needs {name}, and the engine in use ({engine.name}) has none", next="llmstack engine install"
+        )
+    return engine.folder / name

@@ -1,0 +1,71 @@
+"""Brings the stack to where Claude Code can use it: waits for one that starts, starts one that is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llmstack import stackfile
+from llmstack.deploy.apply import up
+from llmstack.deploy.planning import UpRequest
+from llmstack.deploy.prepare import prepare
+from llmstack.deploy.status import StackState, StackStatus, gather
+from llmstack.deploy.waiting import wait_until
+from llmstack.engine.control import EngineClient, Readiness
+from llmstack.errors import NotSo
+from llmstack.paths import Home
+
+STARTING_WAIT_S = 900.0
+_LOOK_EVERY_S = 0.5
+
+
+def ensure_ready(
+    home: Home,
+    on_progress: Callable[[str], None],
+    *,
+    needs_model: bool = True,
+    start: bool = True,
+    patience_s: float = STARTING_WAIT_S,
+) -> None:
+    """Raises NotSo when the stack is neither ready nor becomes it within patience_s seconds.
+
+    needs_model: False when another upstream answers, so that the proxy alone is enough. start: False only waits.
+    """
+    status = gather(home)
+    if status.state is StackState.STOPPED and start and status.stack is not None:
+        on_progress(f"the stack is stopped: starting {status.stack.model.name}")
+        up(home, prepare(home, UpRequest(), on_progress).deployment, on_progress)
+        return
+    if _is_enough(status, needs_model):
+        return
+    if status.state is StackState.STARTING:
+        on_progress(f"waiting for {status.stack.model.name if status.stack else 'the stack'}")
+
+    def probe() -> bool | None:
+        nonlocal status
+        status = gather(home)
+        if _is_enough(status, needs_model):
+            return True
+        return None if status.state is StackState.STARTING else False
+
+    if not wait_until(probe, patience_s, every_s=_LOOK_EVERY_S):
+        raise NotSo(f"the stack is {status.state.value}", why=status.last_error, next=_NEXT[status.state])
+
+
+_NEXT = {
+    StackState.STARTING: "llmstack logs -f",
+    StackState.DEGRADED: "llmstack doctor",
+    StackState.FAILED: "llmstack doctor",
+    StackState.STOPPED: "llmstack up",
+    StackState.READY: "",
+}
+
+
+def _is_enough(status: StackStatus, needs_model: bool) -> bool:
+    if status.state is StackState.READY:
+        return True
+    return not needs_model and status.stack is not None and _proxy_answers(status.stack)
+
+
+def _proxy_answers(stack: stackfile.StackRecord) -> bool:
+    with EngineClient(stack.proxy.url) as client:
+        return client.readiness() is not Readiness.UNREACHABLE

@@ -1,0 +1,184 @@
+"""The only way from a request to a plan. `plan` stops behind it, `up` goes on: both get the same value."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from llmstack import __version__, stackfile
+from llmstack.catalog.models import Model
+from llmstack.deploy import tuned
+from llmstack.deploy.demo_model import DEMO_NAME, ensure_demo_model, is_demo_model
+from llmstack.deploy.machine import Machine, this_machine
+from llmstack.deploy.model_goal import with_drafter, with_entry
+from llmstack.detect.model_file import ModelFile, open_model
+from llmstack.engine.find import Engine
+from llmstack.errors import BadInput
+from llmstack.fetch.find_local import entry_of_file, locate, own_path
+from llmstack.fetch.model import ResolvedModel
+from llmstack.fetch.pull import suited
+from llmstack.hardware import Hardware
+from llmstack.paths import Home
+from llmstack.plan import Facts, Goal, Infeasible, Plan, make_plan, read_facts
+
+
+@dataclass(frozen=True, slots=True)
+class UpRequest:
+    """What the command line says. model None: the one that is deployed. Ports None: as deployed, else the defaults."""
+
+    model: str | None = None
+    demo: bool = False
+    goal: Goal = field(default_factory=Goal)
+    proxy_host: str | None = None
+    proxy_port: int | None = None
+    server_port: int | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The model of a request. name: what clients call it. files: where it is, or where it would come from."""
+
+    name: str
+    files: ResolvedModel
+
+    @property
+    def entry(self) -> Model | None:
+        """What the catalog says of it."""
+        return self.files.entry
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """model: its files as they were planned, None while they are not here. engine: None where there is none to use.
+
+    hardware: what was planned for. digest: of what the plan was made from. is_deployed: it is the very plan that runs.
+    """
+
+    plan: Plan
+    subject: Subject
+    model: ModelFile | None
+    engine: Engine | None
+    hardware: Hardware
+    digest: str
+    is_deployed: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+def plan_for(home: Home, request: UpRequest, machine: Machine | None = None) -> Planned:
+    """The plan that `up` would carry out for this request. Downloads nothing but headers; starts nothing.
+
+    machine: this one unless another is given; a supposed one has no engine, and what was tuned here or runs here then
+    counts for nothing. A model that is not here is planned from the catalog's dimensions, or from its header, which is
+    read from its server, with the path that it would get. Raises StackError, Infeasible among them.
+    """
+    machine = machine or this_machine(home)
+    return plan_subject(home, request, subject_of(home, request, machine.hardware), machine)
+
+
+def subject_of(
+    home: Home, request: UpRequest, hardware: Hardware, on_progress: Callable[[str], None] = lambda _: None
+) -> Subject:
+    """Which model is meant; a catalog model that is not here, in the size that suits this machine."""
+    deployed = stackfile.read(home)
+    if request.demo or (request.model is None and deployed is not None and deployed.model.name == DEMO_NAME):
+        on_progress("writing the demo model")
+        path = ensure_demo_model(home)
+        return Subject(DEMO_NAME, ResolvedModel(DEMO_NAME, path, paths=(path,)))
+    if request.model is not None:
+        files = suited(home, request.model, locate(home, request.model), hardware)
+        is_demo = files.path is not None and is_demo_model(home, files.path)
+        return Subject(DEMO_NAME if is_demo else served_name(files.name), files)
+    if deployed is None:
+        raise BadInput(
+            "which model?",
+            why="nothing is deployed yet, so there is none to start again",
+            next="llmstack up --demo   tries the stack; llmstack models list   shows what fits this machine",
+        )
+    path = Path(deployed.model.path)
+    listed = entry_of_file(home, path)
+    return Subject(deployed.model.name, ResolvedModel(path.stem, path, listed[1] if listed else None, paths=(path,)))
+
+
+def served_name(name: str) -> str:
+    """The name clients use. One that starts like the vendor's own models would get those models' limits from
+    Claude Code, so it is set apart."""
+    return f"local-{name}" if name.lower().startswith(("claude", "anthropic")) else name
+
+
+def plan_subject(home: Home, request: UpRequest, subject: Subject, machine: Machine, *, alone: bool = False) -> Planned:
+    """alone: without a draft model, though the catalog names one."""
+    hardware, engine = machine.hardware, machine.engine
+    model: ModelFile | None = None
+    if subject.files.path is not None:
+        model = open_model(subject.files.path, cache=home.cache)
+        facts = read_facts(model.header, path=str(model.path))
+    else:
+        subject, facts = _from_afar(home, subject, offline=request.offline)
+    goal = with_entry(replace(request.goal, alias=subject.name), subject.entry)
+    goal = with_drafter(home, goal, subject.entry, offline=request.offline)
+    if alone:
+        goal = replace(goal, draft=None)
+    if engine is None or model is None:
+        plan = make_plan(facts, hardware, goal)
+        return Planned(plan, subject, model, engine, hardware, "", warnings=machine.warnings)
+    goal = tuned.with_tuned(home, goal, model.identity, hardware, engine.name)
+    digest = _digest(model, engine, goal, hardware)
+    deployed = _deployed(home, digest) if machine.serves else None
+    if deployed is not None:
+        return Planned(deployed, subject, model, engine, hardware, digest, True, machine.warnings)
+    plan = tuned.explained(home, _tuned_plan(facts, hardware, goal, request.goal), model.identity, engine.name)
+    return Planned(plan, subject, model, engine, hardware, digest, warnings=machine.warnings)
+
+
+def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject, Facts]:
+    """A model that is not here: as the catalog describes it, else by its header, read from its server."""
+    files = subject.files
+    if files.entry is not None and files.entry.arch:
+        from llmstack.catalog.shape import describe
+
+        header = describe(files.name, files.entry, files.quant)
+    else:
+        from llmstack.fetch.remote import remote_header
+
+        files, header = remote_header(files, offline=offline)
+        subject = Subject(served_name(files.name), files)
+    path = own_path(home, files.sources[0]) if files.sources else Path(f"{files.name}.gguf")
+    return subject, read_facts(header, path=str(path))
+
+
+def _tuned_plan(facts: Facts, hardware: Hardware, goal: Goal, asked: Goal) -> Plan:
+    try:
+        return make_plan(facts, hardware, goal)
+    except Infeasible:
+        if goal.pins == asked.pins:
+            raise
+        return make_plan(facts, hardware, replace(goal, pins=asked.pins))  # what was tuned fits no longer
+
+
+def _deployed(home: Home, digest: str) -> Plan | None:
+    """The plan that runs, if it was made from the same: free memory changes by the minute and is no reason to move."""
+    deployed = stackfile.read(home)
+    return deployed.plan if deployed is not None and deployed.inputs == digest else None
+
+
+def _digest(model: ModelFile, engine: Engine, goal: Goal, hardware: Hardware) -> str:
+    """What a plan depends on, less what changes by the minute: a second `up` with the same digest changes nothing.
+
+    A draft model counts once it is here: until then no plan uses it.
+    """
+    if goal.draft is not None and not Path(goal.draft.path).is_file():
+        goal = replace(goal, draft=None)
+    machine = (
+        [(d.name, d.backend, d.total_mib) for d in hardware.devices],
+        hardware.ram.total_mib,
+        hardware.ram.limit_mib,
+    )
+    measured = (hardware.measured, hardware.ram.bandwidth_gbps)
+    parts: Any = (__version__, model.identity, engine.command, engine.version, goal, machine, hardware.cpu, measured)
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
