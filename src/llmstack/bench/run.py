@@ -334,7 +334,7 @@ def _predictions(plan: Expected, found: _Found) -> dict[str, float]:
 
 
 def observations(plan: Expected, found: Depths, slow: Set[str] = frozenset()) -> list[Observation]:
-    """Timings for `plan.calibrate.fit`: only those taken while the machine was quiet, and not slow itself."""
+    """CompletionTimings for `plan.calibrate.fit`: only those taken while the machine was quiet, and not slow itself."""
     seen = [
         plan.observation(decode=False, tokens=found.chunk, depth=mark, seconds=found.chunk / m.median)
         for mark, m in found.prefill.items()

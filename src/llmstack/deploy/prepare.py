@@ -27,9 +27,9 @@ from llmstack.fetch.locate import drafter_of, entry_of_file
 from llmstack.fetch.progress import Report, quiet
 from llmstack.fetch.pull import pull_file
 from llmstack.hardware import Hardware
+from llmstack.llama_server.flags import pinnable_flag
 from llmstack.paths import Home
 from llmstack.plan import Facts, Goal, Infeasible, Plan, argv, make_plan, read_facts, to_json
-from llmstack.plan.pins import find_pin
 
 PROXY_PORT, SERVER_PORT = 5000, 8080
 
@@ -127,7 +127,7 @@ def _with_pulled(home: Home, goal: Goal, entry: Model, name: str, report: Report
     try:
         pull_file(home, source, name, report)
     except MissingPart as error:
-        if any(pin is not None and pin.flag == "-md" for pin in map(find_pin, goal.pins)):
+        if any(pin is not None and pin.name == "-md" for pin in map(pinnable_flag, goal.pins)):
             raise
         return replace(goal, draft=None), (f"{source.name} will not guess ahead: {error.what}",)
     return with_drafter(home, goal, entry), ()

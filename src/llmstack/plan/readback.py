@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from llmstack.plan.argv import FLAGS_WITHOUT_VALUE
+from llmstack.llama_server.flags import pinnable_flag
 from llmstack.plan.assignment import Assignment
-from llmstack.plan.pins import find_pin
 
 
 def assignment_of(argv: Sequence[str], *, has_gpu: bool) -> Assignment:
@@ -16,7 +15,7 @@ def assignment_of(argv: Sequence[str], *, has_gpu: bool) -> Assignment:
     values: dict[str, Any] = {}
     words = list(argv)
     for word, following in zip(words, [*words[1:], ""], strict=True):
-        pin = find_pin(word) if word.startswith("-") else None
-        if pin is not None and not pin.field.startswith("goal:"):
-            values[pin.field] = pin.read("on" if word in FLAGS_WITHOUT_VALUE else following)
+        flag = pinnable_flag(word) if word.startswith("-") else None
+        if flag is not None and flag.field:
+            values[flag.field] = flag.kind.read(following if flag.takes_value else "on")
     return replace(Assignment(ctx=values.pop("ctx", 4096), ngl=values.pop("ngl", 0), has_gpu=has_gpu), **values)
