@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llmstack.hardware import Hardware
     from llmstack.paths import Home
     from llmstack.plan import Goal, Plan
-    from llmstack.plan.compare import Checked, Comparison
+    from llmstack.plan.compare import Checked, FitComparison
     from llmstack.units import UnitDiff
 
 _UNITS = {"": 1.0, "m": 1.0, "mb": 1e6 / 2**20, "mib": 1.0, "g": 1024.0, "gb": 1e9 / 2**20, "gib": 1024.0}
@@ -229,7 +229,7 @@ def _binary(place: Home, name: str) -> Path:
     return engine.folder / name
 
 
-def _compare(place: Home, plan: Plan) -> Comparison:
+def _compare(place: Home, plan: Plan) -> FitComparison:
     from llmstack.detect.dry_run import fit_params
     from llmstack.plan.compare import compare, fit_flags_wanted
 
@@ -269,7 +269,7 @@ def _units(place: Home, plan: Plan) -> UnitDiff | None:
 
 
 def _show(
-    plan: Plan, fit: Comparison | None, checked: tuple[Checked, ...], units: UnitDiff | None, as_json: bool
+    plan: Plan, fit: FitComparison | None, checked: tuple[Checked, ...], units: UnitDiff | None, as_json: bool
 ) -> None:
     import msgspec
 

@@ -157,7 +157,7 @@ FLAGS: tuple[Flag, ...] = (
         field="ubatch", always=True, pinnable=True, tunable=True, shapes_state=False,
     ),
     Flag(
-        "-lm", ("--lm", "--load-mode"), LOAD_MODE,
+        "-lm", ("--load-mode",), LOAD_MODE,
         "How weights get into memory: mmap maps the file, none reads it (into pinned memory where a GPU is).",
         field="load_mode", always=True, pinnable=True, tunable=True, shapes_state=False, without=("auto", "mmap"),
     ),
@@ -186,7 +186,10 @@ FLAGS: tuple[Flag, ...] = (
         "own for the whole context and reads every prompt too.",
         field="drafter", pinnable=True,
     ),
-    Flag("-ngld", ("--gpu-layers-draft", "--spec-draft-ngl"), NUMBER, "Layers of the draft model on the GPU."),
+    Flag(
+        "-ngld", ("--gpu-layers-draft", "--n-gpu-layers-draft", "--spec-draft-ngl"), NUMBER,
+        "How many layers of the draft model are on the GPU.",
+    ),
     Flag("-ctkd", ("--cache-type-k-draft", "--spec-draft-type-k"), KV_TYPE, "The type of the draft model's cache."),
     Flag("-ctvd", ("--cache-type-v-draft", "--spec-draft-type-v"), KV_TYPE, "The type of its cache's values."),
     Flag(
@@ -228,8 +231,8 @@ FLAGS: tuple[Flag, ...] = (
     ),
     # --- placement and memory, by hand
     Flag(
-        "-ot", ("--override-tensor",), ValueKind("PATTERN=TYPE,..."), "Puts tensors by name into another memory.",
-        shapes_state=False,
+        "-ot", ("--override-tensor",), ValueKind("<tensor name pattern>=<buffer type>,..."),
+        "Puts tensors by name into another memory.", shapes_state=False,
     ),
     Flag("-cmoe", ("--cpu-moe",), SWITCH, "Keeps the experts of all blocks in RAM."),
     Flag(
@@ -252,7 +255,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("-sps", ("--slot-prompt-similarity",), ValueKind("SIMILARITY"), "How alike a prompt and a slot's must be."),
     Flag("--reasoning-format", (), ValueKind("FORMAT"), "Where thoughts go in an answer."),
     Flag("--chat-template", (), ValueKind("JINJA_TEMPLATE"), "A chat template instead of the model's own."),
-    Flag("--chat-template-file", (), ValueKind("FILE"), "The same, from a file."),
+    Flag("--chat-template-file", (), ValueKind("JINJA_TEMPLATE_FILE"), "The same, from a file."),
     Flag("--chat-template-kwargs", (), TEXT, "Values for the chat template, as a JSON object."),
     Flag("--spec-draft-n-min", (), NUMBER, "The fewest tokens that are worth a pass to check them."),
     # --- sampling: defaults for requests that set none. The two penalties are no part of a state either, but the
@@ -285,7 +288,7 @@ FLAGS: tuple[Flag, ...] = (
         negation=("--ui", "--webui"), shapes_state=False, optional=True,
     ),
     Flag("-lv", ("--verbosity", "--log-verbosity"), NUMBER, "How much is logged.", shapes_state=False),
-    Flag("--log-jsonl", (), SWITCH, "Logs JSON, one object a line.", optional=True),
+    Flag("--log-jsonl", (), SWITCH, "Logs JSON, one object a line.", negation=("--no-log-jsonl",), optional=True),
     Flag("--no-perf", (), SWITCH, "Takes no timings inside llama.cpp.", negation=("--perf",), optional=True),
 )  # fmt: skip
 
@@ -301,7 +304,7 @@ TUNABLE = tuple(flag for flag in FLAGS if flag.tunable)
 NEEDED = tuple(flag for flag in FLAGS if flag.needed)
 
 _BY_NAME = {name: flag for flag in FLAGS for name in (*flag.names, *flag.negation)}
-_BY_FIELD = {flag.field: flag for flag in FLAGS if flag.field}
+_BY_FIELD = {flag.field or flag.goal_field: flag for flag in FLAGS if flag.field or flag.goal_field}
 _PINNABLE = {name.lstrip("-"): flag for flag in FLAGS if flag.pinnable for name in flag.names}
 
 
@@ -311,7 +314,7 @@ def flag_named(name: str) -> Flag | None:
 
 
 def flag_of(field: str) -> Flag:
-    """The flag of this field of plan.assignment.Assignment. Raises KeyError when the field has none."""
+    """The flag of this field of a plan's assignment or goal. Raises KeyError when the field has none."""
     return _BY_FIELD[field]
 
 

@@ -59,6 +59,8 @@ def explain(plan: Plan, name: str) -> Explanation:
 
 def _rows(plan: Plan, field: str) -> tuple[OtherValue, ...]:
     search = Search(plan.facts, plan.hardware, plan.goal, {})
+    if field == "drafter" and search.estimator.drafter is None:
+        return ()  # there is none, or it cannot be used here: the reason says why
     rows = []
     for value in _values(plan, field):
         a = replace(plan.assignment, **{field: value})
@@ -104,8 +106,6 @@ def _values(plan: Plan, field: str) -> Sequence[Any]:
     a, n = plan.assignment, plan.facts.n_layer_all
     chosen = getattr(a, field)
     if field in ("ncmoe", "ncffn") and (field == "ncmoe") != plan.facts.moe:
-        return ()
-    if field == "drafter" and plan.goal.draft is None:
         return ()
     if isinstance(chosen, bool):
         return (False, True)

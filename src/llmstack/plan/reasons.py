@@ -8,7 +8,7 @@ from llmstack.llama_server.flags import FLAGS, flag_of
 from llmstack.plan.argv import flags
 from llmstack.plan.assignment import DRAFT_KV, Assignment, draft_assignment
 from llmstack.plan.facts import Facts, Kind
-from llmstack.plan.goal import DEFAULT_CONTEXT, DEFAULT_KV
+from llmstack.plan.goal import DEFAULT_CONTEXT, DEFAULT_KV, Goal
 from llmstack.plan.memory import MIB
 from llmstack.plan.pins import pinned_flags
 from llmstack.plan.result import Alternative, Decision
@@ -36,7 +36,7 @@ def _window_history_mib(search: Search, a: Assignment) -> float:
     )
 
 
-def _decision(a: Assignment, field: str, reason: str, cost: str = "") -> Decision:
+def _decision(a: Assignment | Goal, field: str, reason: str, cost: str = "") -> Decision:
     """The decision about the flag of this field, as the command line has it."""
     flag = flag_of(field)
     return Decision(flag.name, flag.kind.write(getattr(a, field)) if flag.takes_value else "", reason, cost)
@@ -55,7 +55,7 @@ def decisions(search: Search, chosen: Candidate, trades: Trades, n_ctx: int) -> 
         _decision(a, "parallel", _slots(a)),
         *_unified(search, chosen),
         Decision("-fa", "on", "flash attention: a quantised cache needs it, and its buffers are small"),
-        Decision("-n", str(search.goal.n_predict), "an answer ends here at the latest"),
+        _decision(search.goal, "n_predict", "an answer ends here at the latest"),
         _thinking(search),
         Decision("--fit", "off", "the flags above are the fit; nothing is changed at the start"),
     ]
@@ -262,11 +262,11 @@ def _unified(search: Search, chosen: Candidate) -> list[Decision]:
 
 def _thinking(search: Search) -> Decision:
     if search.goal.reasoning != "off":
-        return Decision("-rea", search.goal.reasoning, "as you asked")
+        return _decision(search.goal, "reasoning", "as you asked")
     if search.facts.template_ignores_switch:
         reason = "answers start at once; this template has no switch, so the thinking budget is 0 as well"
-        return Decision("-rea", "off", reason)
-    return Decision("-rea", "off", "answers start at once: tools matter more than thinking aloud")
+        return _decision(search.goal, "reasoning", reason)
+    return _decision(search.goal, "reasoning", "answers start at once: tools matter more than thinking aloud")
 
 
 def alternatives(search: Search, chosen: Candidate, trades: Trades) -> tuple[Alternative, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmstack.gguf import printable
 from llmstack.hardware import Hardware
 from llmstack.plan import Infeasible, Plan, argv
-from llmstack.plan.compare import Checked, Comparison
+from llmstack.plan.compare import Checked, FitComparison
 from llmstack.plan.explain import Explanation
 from llmstack.plan.memory import Use
 from llmstack.render.output import show, style
@@ -91,7 +91,7 @@ def show_explanation(found: Explanation) -> None:
         )
 
 
-def show_comparison(found: Comparison) -> None:
+def show_comparison(found: FitComparison) -> None:
     show("")
     show(f"{style('--fit', 'cyan')} would choose: {shlex.join(found.flags)[:300]}")
     _row("prefill", f"{_speed(found.fit.prefill_tps)} tok/s against {_speed(found.ours.prefill_tps)} of this plan")

@@ -13,10 +13,11 @@ from llmstack.llama_server.flags import FLAGS, Flag
 SAMPLE = {
     "P": "0.5",
     "N": "3", "FNAME": "model.gguf", "STRING": "name", "[on|off|auto]": "on", "[on|off]": "off", "TYPE": "q4_0",
-    "MODE": "none", "{none,layer,row,tensor}": "layer", "N0,N1,...": "3,1", "INDEX": "0", "PATTERN=TYPE,...": "x=CPU",
+    "MODE": "none", "{none,layer,row,tensor}": "layer", "N0,N1,N2,...": "3,1", "INDEX": "0",
+    "<tensor name pattern>=<buffer type>,...": "x=CPU",
     "SIMILARITY": "0.5", "FORMAT": "deepseek", "TYPE,...": "draft-mtp", "SEED": "42", "HOST": "127.0.0.1", "PORT": "9",
-    "PATH": "/tmp/slots", "ORIGINS": "http://x", "JINJA_TEMPLATE": "{{ x }}", "FILE": __file__,
-    "<dev1,dev2,..>": "none",
+    "PATH": "/tmp/slots", "ORIGINS": "http://x", "JINJA_TEMPLATE": "{{ x }}", "FILE": "v.gguf",
+    "JINJA_TEMPLATE_FILE": __file__, "<dev1,dev2,..>": "none",
 }  # fmt: skip
 
 

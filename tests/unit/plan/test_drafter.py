@@ -162,6 +162,11 @@ def test_the_long_answer_compares_with_and_without_it() -> None:
     assert guesses["3"].chosen and guesses["0"].decode_tps == rows["off"].decode_tps
 
 
+def test_the_long_answer_about_one_that_cannot_be_used_has_no_other_values() -> None:
+    plan = make_plan(of(CODER_14B), machine(12, 64, gpus=2), Goal(draft=sibling()))
+    assert explain(plan, "-md").rows == ()
+
+
 def test_no_plan_with_a_second_model_goes_over_its_budgets() -> None:
     """Random machines and dense models, each with a sibling of its own vocabulary."""
     chance, used = random.Random(3), 0
