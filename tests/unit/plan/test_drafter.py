@@ -80,7 +80,7 @@ def test_its_weights_cache_and_buffers_are_added_and_the_process_is_counted_once
     a = Assignment(ctx=32768, ngl=model.n_layer_all + 1, draft_max=3, drafter=True)
     both = estimator.estimate(a)
     first = estimator.estimate(replace(a, draft_max=0, drafter=False))
-    second = estimator.of_drafter(a)
+    second = estimator.estimate_draft_model(a)
     for part in ("weights", "context", "compute"):
         sums = getattr(first.devices[0], part) + getattr(second.devices[0], part)
         assert getattr(both.devices[0], part) == pytest.approx(sums)
