@@ -213,6 +213,11 @@ FLAGS: tuple[Flag, ...] = (
         field="threads", pinnable=True, tunable=True, shapes_state=False,
     ),
     Flag(
+        "-tb", ("--threads-batch",), number("a number of threads"),
+        "CPU threads for prompts, as many as -t unless set. The predicted speeds assume one for each physical core.",
+        field="threads_batch", pinnable=True, only_pinned=True, shapes_state=False,
+    ),
+    Flag(
         "-n", ("--predict", "--n-predict"), number("a number of tokens"), "The most tokens of one answer.",
         goal_field="n_predict", always=True, pinnable=True, shapes_state=False,
     ),
@@ -241,7 +246,6 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag("-mg", ("--main-gpu",), ValueKind("INDEX"), "The GPU that computes what is not divided.", shapes_state=False),
     Flag("--no-mmproj", ("--no-mmproj-auto",), SWITCH, "Loads no image encoder.", negation=("--mmproj-auto",)),
-    Flag("-tb", ("--threads-batch",), NUMBER, "CPU threads for prompts; those of -t otherwise.", shapes_state=False),
     Flag("--warmup", (), SWITCH, "Runs an empty pass at the start.", negation=("--no-warmup",), shapes_state=False),
     # --- prompts and their caches
     Flag(

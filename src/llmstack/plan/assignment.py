@@ -39,6 +39,7 @@ class Assignment:
     drafter: bool = False
     split: tuple[float, ...] = ()
     threads: int = 0
+    threads_batch: int = 0
     has_gpu: bool = False
     no_repack: bool = False
 

@@ -6,9 +6,9 @@ import pytest
 
 from llmstack.errors import BadInput
 from llmstack.llama_server.flags import FLAGS
-from llmstack.plan import Goal
+from llmstack.plan import Goal, argv, make_plan
 from llmstack.plan.pins import pinned_flags, read_pins
-from planning.draws import facts
+from planning.draws import facts, machine
 
 DENSE, EXPERTS = facts("llama-8b"), facts("qwen3moe-30b-a3b")
 
@@ -44,3 +44,13 @@ def test_a_flag_that_is_no_longer_there_is_refused_with_its_successor() -> None:
     with pytest.raises(BadInput, match="no longer has --no-mmap") as caught:
         pinned(**{"no-mmap": "1"})
     assert caught.value.next == "use -lm none"
+
+
+def test_threads_for_prompts_are_carried_when_pinned_and_never_set_otherwise() -> None:
+    plan = make_plan(DENSE, machine(0, 32), Goal(pins={"threads-batch": "3"}))
+    line = argv(plan)
+    assert line[line.index("-tb") : line.index("-tb") + 2] == ("-tb", "3")
+    decision = next(d for d in plan.decisions if d.flag == "-tb")
+    assert (decision.value, decision.pinned) == ("3", True) and decision.reason.startswith("pinned by you; CPU threads")
+    free = make_plan(DENSE, machine(0, 32), Goal())
+    assert "-tb" not in argv(free) and free.predicted == plan.predicted
