@@ -117,8 +117,8 @@ class EngineClient:
         return len(self.tokens(text))
 
     def tokens(self, text: str) -> list[int]:
-        found: list[int] = self._post("/tokenize", {"content": text}).get("tokens", [])
-        return found
+        tokens: list[int] = self._post("/tokenize", {"content": text}).get("tokens", [])
+        return tokens
 
     def _get(self, path: str, timeout_s: float = 30.0) -> Any:
         import httpx

@@ -323,15 +323,15 @@ def _serve(params: Params) -> int:
     """Loads the model and serves until SIGTERM or SIGINT. Status 1 when the model does not load."""
     import xllamacpp
 
-    asked = threading.Event()
+    stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.set())
+        signal.signal(number, lambda *_: stopping.set())
     try:
         server = xllamacpp.Server(params)
     except (RuntimeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    while not asked.wait(0.2):  # a bare wait() would keep the main thread from running the handlers
+    while not stopping.wait(0.2):  # a bare wait() would keep the main thread from running the handlers
         pass
     # A request in the middle of its prefill would hold the destructor for as long as its batch takes.
     killer = threading.Timer(10, os._exit, args=(0,))

@@ -134,10 +134,10 @@ def usable(engine: Engine) -> Engine:
 
 def list_engines(home: Home, *, devices: bool = False) -> tuple[Engine, ...]:
     """Every engine that is here, the usable and the refused. With `devices` each is asked for them (slower)."""
-    found = [*_configured(home), *_built(home), *_on_path(home), *_embedded(home)]
+    engines = [*_configured(home), *_built(home), *_on_path(home), *_embedded(home)]
     if devices:
-        found = [engine if engine.refused else replace(engine, devices=devices_of(engine)) for engine in found]
-    return tuple(found)
+        engines = [engine if engine.refused else replace(engine, devices=devices_of(engine)) for engine in engines]
+    return tuple(engines)
 
 
 def named(home: Home, name: str) -> Engine | None:
@@ -192,25 +192,25 @@ def why_refused(build: int | None, flags: Flags | None) -> str:
 
 def _configured(home: Home) -> list[Engine]:
     choice = read_choice(home)
-    found = []
+    engines = []
     for name in dict.fromkeys((choice.use, *reversed(choice.previous))):
         if name and os.sep in name and Path(name).is_file() and name != shutil.which("llama-server"):
-            found.append(of_binary(Path(name), home, EngineOrigin.CONFIGURED))
-    return found
+            engines.append(of_binary(Path(name), home, EngineOrigin.CONFIGURED))
+    return engines
 
 
 def _built(home: Home) -> list[Engine]:
     """Built ones, the newest build first, one with an accelerator before one without."""
-    found = []
+    builds = []
     for record_file in engines_folder(home).glob("*/engine.json"):
         binary = record_file.parent / "bin" / "llama-server"
         try:
             record = msgspec.json.decode(record_file.read_bytes(), type=BuildRecord)
-            found.append((record, of_binary(binary, home, EngineOrigin.BUILT, record)))
+            builds.append((record, of_binary(binary, home, EngineOrigin.BUILT, record)))
         except (OSError, msgspec.DecodeError):
             continue
-    found.sort(key=lambda pair: (pair[0].build, bool({"cuda", "vulkan"} & set(pair[0].backends)), pair[0].built_at))
-    return [engine for _, engine in reversed(found)]
+    builds.sort(key=lambda pair: (pair[0].build, bool({"cuda", "vulkan"} & set(pair[0].backends)), pair[0].built_at))
+    return [engine for _, engine in reversed(builds)]
 
 
 def _on_path(home: Home) -> list[Engine]:

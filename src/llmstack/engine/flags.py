@@ -74,7 +74,7 @@ def parse_help(text: str) -> Flags:
 
 def spans(argv: Sequence[str], flags: Flags) -> list[tuple[str, ...]]:
     """Splits an argv into options with their values. A value may start with `-` where the option takes one."""
-    found: list[tuple[str, ...]] = []
+    options: list[tuple[str, ...]] = []
     index = 0
     while index < len(argv):
         name = argv[index]
@@ -82,12 +82,12 @@ def spans(argv: Sequence[str], flags: Flags) -> list[tuple[str, ...]]:
         following = argv[index + 1] if index + 1 < len(argv) else None
         takes = (option is not None and option.takes_value) or _is_value(following)
         if takes and following is not None:
-            found.append((name, following))
+            options.append((name, following))
             index += 2
         else:
-            found.append((name,))
+            options.append((name,))
             index += 1
-    return found
+    return options
 
 
 def fit(argv: Sequence[str], flags: Flags, *, engine: str = "this engine") -> Fitted:

@@ -45,7 +45,7 @@ def _decision(a: Assignment | Goal, field: str, reason: str, cost: str = "") -> 
 def decisions(search: Search, chosen: Candidate, trades: Trades, n_ctx: int) -> tuple[Decision, ...]:
     a = chosen.assignment
     pinned = pinned_flags(search.goal)
-    made = [
+    rows = [
         _context(search, chosen, n_ctx),
         *_placement(search, chosen),
         *_cache(search, chosen),
@@ -61,12 +61,12 @@ def decisions(search: Search, chosen: Candidate, trades: Trades, n_ctx: int) -> 
     ]
     if a.no_repack:
         why = "llama.cpp 11434 stops at an assertion when AMX packs this model's latent attention matrices"
-        made.append(_decision(a, "no_repack", why, "prefill on the CPU is slower"))
+        rows.append(_decision(a, "no_repack", why, "prefill on the CPU is slower"))
     if a.threads:
-        made.append(_decision(a, "threads", "one thread per physical core; more wait for memory"))
+        rows.append(_decision(a, "threads", "one thread per physical core; more wait for memory"))
     carried = (flag for flag in FLAGS if flag.only_pinned and getattr(a, flag.field))
-    made += [_decision(a, flag.field, flag.about) for flag in carried]
-    return tuple(replace(d, pinned=True, reason=f"pinned by you; {d.reason}") if d.flag in pinned else d for d in made)
+    rows += [_decision(a, flag.field, flag.about) for flag in carried]
+    return tuple(replace(d, pinned=True, reason=f"pinned by you; {d.reason}") if d.flag in pinned else d for d in rows)
 
 
 def _context(search: Search, chosen: Candidate, n_ctx: int) -> Decision:
@@ -89,13 +89,13 @@ def _placement(search: Search, chosen: Candidate) -> list[Decision]:
     if not search.hardware.devices:
         return [_decision(a, "ngl", "no GPU was found: everything runs on the CPU")]
     gpu = sum(use.weights for use in chosen.memory.devices)
-    made = []
+    rows = []
     if a.ngl == 0:
-        made.append(_decision(a, "ngl", "no layer fits the GPU's free memory: it is left alone (-dev none)"))
+        rows.append(_decision(a, "ngl", "no layer fits the GPU's free memory: it is left alone (-dev none)"))
     elif a.ngl >= search.top:
-        made.append(_decision(a, "ngl", "every block and the output are on the GPU", f"{_gib(gpu)} of VRAM"))
+        rows.append(_decision(a, "ngl", "every block and the output are on the GPU", f"{_gib(gpu)} of VRAM"))
     else:
-        made.append(
+        rows.append(
             _decision(
                 a,
                 "ngl",
@@ -106,7 +106,7 @@ def _placement(search: Search, chosen: Candidate) -> list[Decision]:
     if a.ncmoe:
         start = max(search.top - a.ngl, 0)
         moved = sum(b.experts for b in facts.blocks[start : a.ncmoe]) / MIB
-        made.append(
+        rows.append(
             _decision(
                 a,
                 "ncmoe",
@@ -118,16 +118,16 @@ def _placement(search: Search, chosen: Candidate) -> list[Decision]:
     if a.ncffn:
         moved = sum(b.dense for b in facts.blocks[: a.ncffn]) / MIB
         reason = f"the feed-forward weights of the first {a.ncffn} blocks stay in RAM, attention and cache on the GPU"
-        made.append(_decision(a, "ncffn", reason, f"{_gib(moved)} of RAM instead of VRAM"))
+        rows.append(_decision(a, "ncffn", reason, f"{_gib(moved)} of RAM instead of VRAM"))
     if a.nkvo:
-        made.append(
+        rows.append(
             _decision(
                 a, "nkvo", "the cache stays in RAM, which leaves VRAM for weights", _change(search, chosen, nkvo=False)
             )
         )
     if a.split:
-        made.append(_decision(a, "split", "fills each GPU to its own budget"))
-    return made
+        rows.append(_decision(a, "split", "fills each GPU to its own budget"))
+    return rows
 
 
 def _cache(search: Search, chosen: Candidate) -> list[Decision]:
@@ -140,14 +140,14 @@ def _cache(search: Search, chosen: Candidate) -> list[Decision]:
         other = f"with {DEFAULT_KV}: {change}" if change else ""
     else:
         reason = f"finer than {DEFAULT_KV} and, on this machine, as fast: it fits anyway"
-    made = [_decision(a, "type_k", reason, other)]
-    made.append(_decision(a, "type_v", "as -ctk: mixed pairs have no fast kernel"))
+    rows = [_decision(a, "type_k", reason, other)]
+    rows.append(_decision(a, "type_v", "as -ctk: mixed pairs have no fast kernel"))
     if a.swa_full:
         change = _change(search, chosen, swa_full=False)
         mib = _window_history_mib(search, a)
         reason = f"{mib:,.0f} MiB more cache, so that a snapshot still answers warm after a restart"
-        made.append(_decision(a, "swa_full", reason, f"without it: {change}" if change else ""))
-    return made
+        rows.append(_decision(a, "swa_full", reason, f"without it: {change}" if change else ""))
+    return rows
 
 
 def _batch(search: Search, chosen: Candidate) -> list[Decision]:
@@ -173,16 +173,16 @@ def _ram(search: Search, chosen: Candidate) -> list[Decision]:
         lm = "weights in RAM are pinned: they cross to the GPU 1.8 times faster than from a memory map"
     else:
         lm = "a memory map: fast start, and the pages can be dropped"
-    made = [_decision(a, "load_mode", lm)]
+    rows = [_decision(a, "load_mode", lm)]
     cram = "prompts of other conversations, kept to switch back without reading them again"
-    made.append(_decision(a, "cache_ram_mib", cram, f"{_gib(memory.cache_ram)} of RAM at most"))
+    rows.append(_decision(a, "cache_ram_mib", cram, f"{_gib(memory.cache_ram)} of RAM at most"))
     if a.checkpoints:
         what = "recurrent state" if search.facts.recurrent else "window"
         reason = f"points to return to when a prompt changes: the {what} cannot be rolled back otherwise"
-        made.append(_decision(a, "checkpoints", reason, f"{_gib(memory.checkpoints)} of RAM at most"))
+        rows.append(_decision(a, "checkpoints", reason, f"{_gib(memory.checkpoints)} of RAM at most"))
     else:
-        made.append(_decision(a, "checkpoints", "a full cache can be rolled back by itself"))
-    return made
+        rows.append(_decision(a, "checkpoints", "a full cache can be rolled back by itself"))
+    return rows
 
 
 def _drafting(search: Search, chosen: Candidate, trades: Trades) -> list[Decision]:
@@ -296,38 +296,38 @@ def _trade(search: Search, a: Assignment, trade: Trade) -> str:
 
 
 def notes(search: Search, chosen: Candidate, n_ctx: int) -> tuple[str, ...]:
-    facts, made = search.facts, []
+    facts, rows = search.facts, []
     if not facts.known:
-        made.append(
+        rows.append(
             f"{facts.arch} is not an architecture whose figures were checked: it is planned from its tensors, "
             f"and its cache is an upper estimate"
         )
     for card, device in zip(search.speed.cards, search.hardware.devices, strict=True):
         if not card.known:
-            made.append(
+            rows.append(
                 f"unknown card {device.name}: assumed {card.bandwidth_gbps:.0f} GB/s and "
                 f"{card.compute_tflops:.0f} TFLOP/s; `llmstack bench` measures the real ones"
             )
     measured = search.hardware.measured
     if measured is not None and measured.error is not None:
-        made.append(
+        rows.append(
             f"speeds rest on rates measured on this machine with {measured.engine}, within {measured.error:.0%}"
         )
     elif search.hardware.ram.bandwidth_gbps is not None:
-        made.append(
+        rows.append(
             f"RAM reads {search.speed.ram_gbps:.0f} GB/s, measured; compute is assumed: llmstack bench measures it"
         )
     else:
-        made.append(f"RAM bandwidth unknown: assumed {search.speed.ram_gbps:.0f} GB/s")
+        rows.append(f"RAM bandwidth unknown: assumed {search.speed.ram_gbps:.0f} GB/s")
     if chosen.assignment.ctx < n_ctx:
-        made.append(f"the context was cut from {n_ctx} to {chosen.assignment.ctx} tokens to fit")
+        rows.append(f"the context was cut from {n_ctx} to {chosen.assignment.ctx} tokens to fit")
     if not facts.has_template:
-        made.append("the file has no chat template: tool calls need one (--chat-template-file)")
+        rows.append("the file has no chat template: tool calls need one (--chat-template-file)")
     if chosen.assignment.model_guesses:
-        made.append(
+        rows.append(
             "the second model does not know a prompt that was restored from disk (llama.cpp#28619): its guesses are "
             "worse there"
         )
     if any(b.kind is Kind.WINDOW for b in facts.blocks) and not chosen.assignment.swa_full:
-        made.append("sliding window without --swa-full: the first answer after a restart reads its prompt again")
-    return tuple(made)
+        rows.append("sliding window without --swa-full: the first answer after a restart reads its prompt again")
+    return tuple(rows)

@@ -140,11 +140,11 @@ class Search:
     def all(self, ctx: int, type_k: str, type_v: str) -> Iterator[Candidate]:
         """What could be best: placements that another one beats in every figure may be missing."""
         seen: set[Assignment] = set()
-        made: list[Predicted] = []
+        speeds: list[Predicted] = []
         for base in sorted(self._bases(ctx, type_k, type_v), key=lambda base: base.nkvo):
-            if base.nkvo and "nkvo" not in self.pinned and self._beaten(replace(base, ngl=self.top), made):
+            if base.nkvo and "nkvo" not in self.pinned and self._beaten(replace(base, ngl=self.top), speeds):
                 continue
-            for placed in self._places(base, made):
+            for placed in self._places(base, speeds):
                 done = self.finish(placed)
                 if done is None:
                     continue
@@ -153,7 +153,7 @@ class Search:
                     continue
                 seen.add(done)
                 candidate = self.score(done)
-                made.append(candidate.predicted)
+                speeds.append(candidate.predicted)
                 yield candidate
 
     def _fastest_draft(self, a: Assignment) -> Assignment:
@@ -164,12 +164,12 @@ class Search:
         tried = (replace(a, draft_max=count) for count in DRAFT_LENGTHS)
         return min(tried, key=lambda candidate: self.speed.token_s(candidate, depth))
 
-    def _beaten(self, a: Assignment, made: Sequence[Predicted]) -> bool:
+    def _beaten(self, a: Assignment, speeds: Sequence[Predicted]) -> bool:
         """Whether these layers, or -nkvo, could not gain even if all their weights fitted the GPU."""
         best = self.speed.predict(replace(a, load_mode="none"), self.goal.workload)
         return any(
             p.session_s <= best.session_s and p.decode_tps >= best.decode_tps and p.prefill_tps >= best.prefill_tps
-            for p in made
+            for p in speeds
         )
 
     def score(self, a: Assignment) -> Candidate:
@@ -222,17 +222,17 @@ class Search:
     def _drafting(self, pinned: Mapping[str, Any]) -> list[tuple[int, bool]]:
         """How many tokens may be drafted, and whether by a draft model."""
         counts, by_model = pinned.get("draft_max"), pinned.get("drafter")
-        made = [] if counts or by_model else [(0, False)]
+        choices = [] if counts or by_model else [(0, False)]
         if counts == 0:
             return [(0, False)]
         if self.facts.n_draft and not by_model:
-            made += [(count, False) for count in ((counts,) if counts else MTP_LENGTHS)]
+            choices += [(count, False) for count in ((counts,) if counts else MTP_LENGTHS)]
         if self.estimator.drafter is not None and (by_model or (by_model is None and self.hardware.devices)):
-            made.append((counts or DRAFT_LENGTHS[0], True))  # `_fastest_draft` finds the count: it takes no memory
-        return made
+            choices.append((counts or DRAFT_LENGTHS[0], True))  # `_fastest_draft` finds the count: it takes no memory
+        return choices
 
-    def _places(self, base: Assignment, made: Sequence[Predicted] = ()) -> Iterator[Assignment]:
-        """Assignments of this base that keep the devices' budgets, at most a dozen. made: speeds of earlier ones."""
+    def _places(self, base: Assignment, speeds: Sequence[Predicted] = ()) -> Iterator[Assignment]:
+        """Assignments of this base that keep the devices' budgets, at most a dozen. speeds: speeds of earlier ones."""
         if not self.hardware.devices:
             yield replace(base, ngl=0, nkvo=False)
             return
@@ -241,7 +241,7 @@ class Search:
         if base.nkvo and "nkvo" not in self.pinned and self._fit(replace(base, ngl=self.top, nkvo=False)):
             return  # everything fits with the cache on the GPU: keeping it in RAM can only cost
         for ngl in self._ngls(base):
-            if ngl < self.top and "ngl" not in self.pinned and self._beaten(replace(base, ngl=ngl), made):
+            if ngl < self.top and "ngl" not in self.pinned and self._beaten(replace(base, ngl=ngl), speeds):
                 continue
             placed = self._least_on_cpu(replace(base, ngl=ngl))
             if placed is not None:
