@@ -42,7 +42,8 @@ class Explanation:
 def explain(plan: Plan, name: str) -> Explanation:
     """Raises BadInput when the flag is none that a plan decides."""
     dashed = name if name.startswith("-") else f"-{name}"
-    flag = pinnable_flag(name) or flag_named(_EXPLAINED_WITH.get(dashed, dashed))
+    pinnable = pinnable_flag(name)
+    flag = pinnable or flag_named(_EXPLAINED_WITH.get(dashed, dashed))
     decision = next((d for d in plan.decisions if flag is not None and d.flag == flag.name), None)
     if flag is None or not (flag.pinnable or decision):
         decided = ", ".join(flag.name for flag in FLAGS if flag.pinnable)
@@ -53,7 +54,7 @@ def explain(plan: Plan, name: str) -> Explanation:
         value=decision.value if decision else "not set",
         reason=decision.reason if decision else "not needed here: the default does nothing",
         cost=decision.cost if decision else "",
-        rows=_rows(plan, flag.field) if flag.pinnable and flag.field else (),
+        rows=_rows(plan, pinnable.field) if pinnable and pinnable.field else (),
     )
 
 
