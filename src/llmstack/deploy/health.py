@@ -10,7 +10,7 @@ from llmstack.deploy.expected_speed import expected_speed
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect.hardware import ram
 from llmstack.detect.load import Watch
-from llmstack.engine.control import EngineClient, Timings
+from llmstack.engine.control import CompletionTimings, EngineClient
 from llmstack.errors import NotSo
 from llmstack.judge import Circumstances, judge_health
 from llmstack.paths import Home
@@ -70,7 +70,7 @@ def _tokens(engine: EngineClient, seed: int) -> list[int]:
 
 
 def _against_plan(
-    stack: StackRecord, cold: Timings, warm: Timings, watch: Watch, load: float, pids: list[int]
+    stack: StackRecord, cold: CompletionTimings, warm: CompletionTimings, watch: Watch, load: float, pids: list[int]
 ) -> tuple[dict[str, float], tuple[str, ...]]:
     """What the plan expects of this very work (tokens/s), and a sentence for each miss."""
     plan = expected_speed(stack)

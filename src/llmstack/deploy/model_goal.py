@@ -11,9 +11,9 @@ from llmstack.errors import BadInput
 from llmstack.fetch import hub
 from llmstack.fetch.find_local import drafter_of, find_one, own_path
 from llmstack.fetch.survey import drafter_facts
+from llmstack.llama_server.flags import pinnable_flag
 from llmstack.paths import Home
 from llmstack.plan import Facts, Goal, read_facts
-from llmstack.plan.pins import find_pin
 
 
 def with_entry(goal: Goal, entry: Model | None) -> Goal:
@@ -29,8 +29,8 @@ def with_drafter(home: Home, goal: Goal, entry: Model | None, *, offline: bool =
     One that is not here is described by the catalog, with the path it would get; offline it is left out.
     """
     for name, value in goal.pins.items():
-        pin = find_pin(name)
-        if pin is not None and pin.flag == "-md" and value.endswith(".gguf"):
+        pin = pinnable_flag(name)
+        if pin is not None and pin.name == "-md" and value.endswith(".gguf"):
             path = Path(value).expanduser().absolute()
             if not path.is_file():
                 raise BadInput(f"--set {name}={value}: there is no such file")

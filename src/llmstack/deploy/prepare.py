@@ -17,9 +17,9 @@ from llmstack.errors import MissingPart, NotSo, StackError
 from llmstack.fetch.find_local import drafter_of
 from llmstack.fetch.progress import OnTransfer, quiet
 from llmstack.fetch.pull import pull, pull_file
+from llmstack.llama_server.flags import pinnable_flag
 from llmstack.paths import Home
 from llmstack.plan import Goal
-from llmstack.plan.pins import find_pin
 from llmstack.stackfile import PROXY_PORT, SERVER_PORT
 from llmstack.units import UnitDiff
 
@@ -105,7 +105,7 @@ def pull_drafter(home: Home, goal: Goal, subject: Subject, on_download: OnTransf
     try:
         pull_file(home, source, subject.name, on_download)
     except MissingPart as error:
-        if any(pin is not None and pin.flag == "-md" for pin in map(find_pin, goal.pins)):
+        if any(pin is not None and pin.name == "-md" for pin in map(pinnable_flag, goal.pins)):
             raise
         return f"{source.name} will not guess ahead: {error.what}"
     return ""

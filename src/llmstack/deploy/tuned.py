@@ -10,9 +10,9 @@ import msgspec
 from llmstack.detect.calibration import machine_of
 from llmstack.detect.model_file import Identity
 from llmstack.hardware import Hardware
+from llmstack.llama_server.flags import pinnable_flag
 from llmstack.paths import Home, write_private
 from llmstack.plan import Goal, Plan
-from llmstack.plan.pins import find_pin
 
 
 class Tuned(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ def with_tuned(home: Home, goal: Goal, identity: Sequence[Identity], hardware: H
     found = next((old for old in read(home) if (old.model, old.engine, old.machine) == wanted), None)
     if found is None:
         return goal
-    own = {pin.flag for name in goal.pins if (pin := find_pin(name)) is not None}
+    own = {pin.name for name in goal.pins if (pin := pinnable_flag(name)) is not None}
     own |= {"-ctk", "-ctv"} if goal.kv_type is not None else set()
     return replace(goal, pins={**{f: v for f, v in found.flags.items() if f not in own}, **goal.pins})
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from llmstack.engine.find import Choice, Engine, find, named, read_choice, usable
+from llmstack.engine.find import Engine, EngineChoice, find, named, read_choice, usable
 from llmstack.errors import BadInput, NotSo
 from llmstack.paths import Home, write_private
 
-_KEPT = 8
+_MOST_PREVIOUS = 8
 
 
 def use(home: Home, name: str) -> Engine:
@@ -20,9 +20,11 @@ def use(home: Home, name: str) -> Engine:
     choice = read_choice(home)
     before = choice.use or _current(home)
     if before == engine.name:
-        _write(home, Choice(engine.name, choice.previous))
+        _write(home, EngineChoice(engine.name, choice.previous))
     else:
-        _write(home, Choice(engine.name, (*choice.previous, before)[-_KEPT:] if before else choice.previous))
+        _write(
+            home, EngineChoice(engine.name, (*choice.previous, before)[-_MOST_PREVIOUS:] if before else choice.previous)
+        )
     return engine
 
 
@@ -34,7 +36,7 @@ def rollback(home: Home) -> Engine:
         name = remaining.pop()
         engine = named(home, name)
         if engine is not None and not engine.refused:
-            _write(home, Choice(engine.name, tuple(remaining)))
+            _write(home, EngineChoice(engine.name, tuple(remaining)))
             return engine
     raise NotSo("there is no earlier engine to go back to", next="llmstack engine list   shows what is here")
 
@@ -48,5 +50,5 @@ def _current(home: Home) -> str:
         return ""
 
 
-def _write(home: Home, choice: Choice) -> None:
+def _write(home: Home, choice: EngineChoice) -> None:
     write_private(home.state / "engine.json", msgspec.json.encode(choice))

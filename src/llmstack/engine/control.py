@@ -21,7 +21,7 @@ class Readiness(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Timings:
+class CompletionTimings:
     """What llama-server says of one completion (its `timings`): tokens and milliseconds.
 
     cached_n: prompt tokens taken from the KV cache; prompt_n: those computed; predicted_n: those generated.
@@ -94,7 +94,7 @@ class EngineClient:
 
     def complete(
         self, prompt: str | Sequence[int], *, n_predict: int, seed: int = 1, ignore_eos: bool = True
-    ) -> Timings:
+    ) -> CompletionTimings:
         """Runs one prompt (text, or tokens) on /completion and returns its timings. Raises NotSo when it fails."""
         body = {
             "prompt": prompt if isinstance(prompt, str) else list(prompt),
@@ -105,7 +105,7 @@ class EngineClient:
             "temperature": 0.8,
         }
         t = self._post("/completion", body).get("timings", {})
-        return Timings(
+        return CompletionTimings(
             int(t.get("cache_n", 0)),
             int(t.get("prompt_n", 0)),
             float(t.get("prompt_ms", 0.0)),
@@ -117,8 +117,8 @@ class EngineClient:
         return len(self.tokens(text))
 
     def tokens(self, text: str) -> list[int]:
-        found: list[int] = self._post("/tokenize", {"content": text}).get("tokens", [])
-        return found
+        tokens: list[int] = self._post("/tokenize", {"content": text}).get("tokens", [])
+        return tokens
 
     def _get(self, path: str, timeout_s: float = 30.0) -> Any:
         import httpx

@@ -2,7 +2,7 @@
 
     python -m llmstack.engine.embedded -m model.gguf -c 65536 --port 8080
 
-takes the flags of FLAGS with the names and meanings of llama.cpp's common/arg.cpp, so that whoever starts an engine
+takes the flags of SETTERS with the names and meanings of llama.cpp's common/arg.cpp, so that whoever starts an engine
 need not know which one it is. A flag it does not know is refused by name, with exit status 2, before anything loads.
 """
 
@@ -15,9 +15,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from llmstack.llama_server.flags import DENSE_TENSORS, EXPERT_TENSORS, Flag, flag_named
+from llmstack.llama_server.values import KV_TYPES, LOAD_MODES
 
 Params = Any  # xllamacpp.CommonParams has no type stubs
 
@@ -26,16 +28,11 @@ class FlagError(ValueError):
     """The command line cannot be used; the message names the flag."""
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """names as llama-server spells them; metavar None: it takes no value; set(params, value) applies it."""
-
-    names: tuple[str, ...]
-    metavar: str | None
-    set: Callable[[Params, str], None]
+Setter = Callable[[Params, str], None]
+"""Applies a flag's value to the parameters; a switch's value is `on`, or `off` for the name that undoes it."""
 
 
-def _attribute(path: str, convert: Callable[[str], Any]) -> Callable[[Params, str], None]:
+def _attribute(path: str, convert: Callable[[str], Any]) -> Setter:
     """Assigns a converted value to a dotted attribute; wrapped structs hand out views, so nested ones work."""
     *parents, last = path.split(".")
 
@@ -47,8 +44,9 @@ def _attribute(path: str, convert: Callable[[str], Any]) -> Callable[[Params, st
     return apply
 
 
-def _constant(path: str, value: Any) -> Callable[[Params, str], None]:
-    return _attribute(path, lambda _: value)
+def _switch(path: str, *, means: bool = True) -> Setter:
+    """means: what the attribute becomes when the flag is given by its own name."""
+    return _attribute(path, lambda word: (word == "on") is means)
 
 
 def _choice(enum_name: str, members: dict[str, str]) -> Callable[[str], Any]:
@@ -121,7 +119,7 @@ def _spec_types(value: str) -> list[Any]:
         raise FlagError(f"'{value}' is not a kind of speculative decoding that this engine has") from None
 
 
-def _cpu_blocks(regex: str) -> Callable[[Params, str], None]:
+def _cpu_blocks(regex: str) -> Setter:
     """-ncmoe and -ncffn: the weights of the first N blocks that match stay on the CPU (arg.cpp)."""
 
     def apply(params: Params, value: str) -> None:
@@ -132,17 +130,14 @@ def _cpu_blocks(regex: str) -> Callable[[Params, str], None]:
     return apply
 
 
-_KV_TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "IQ4_NL", "Q5_0", "Q5_1")
-_LOAD_MODES = {
-    "auto": "AUTO",
-    "none": "NONE",
-    "mmap": "MMAP",
-    "mlock": "MLOCK",
-    "mmap+mlock": "MMAP_MLOCK",
-    "dio": "DIRECT_IO",
-}
-_kv_type = _choice("ggml_type", {name.lower(): f"GGML_TYPE_{name}" for name in _KV_TYPES})
-_load_mode = _choice("llama_load_mode", {word: f"LLAMA_LOAD_MODE_{name}" for word, name in _LOAD_MODES.items()})
+_kv_type = _choice("ggml_type", {name: f"GGML_TYPE_{name.upper()}" for name in KV_TYPES})
+_load_mode = _choice(
+    "llama_load_mode",
+    {
+        word: f"LLAMA_LOAD_MODE_{word.upper().replace('+', '_').replace('DIO', 'DIRECT_IO')}"
+        for word in ("auto", *LOAD_MODES)
+    },
+)
 _flash = _choice(
     "llama_flash_attn_type",
     {
@@ -161,85 +156,78 @@ _reasoning_format = _choice(
     },
 )
 
-FLAGS = (
-    Flag(("-m", "--model"), "FNAME", _attribute("model.path", str)),
-    Flag(("-a", "--alias"), "STRING", _attribute("model_alias", lambda value: set(_words(value)))),
-    Flag(("-mm", "--mmproj"), "FILE", _attribute("mmproj.path", str)),
-    Flag(("--no-mmproj",), None, _constant("no_mmproj", True)),
-    Flag(("-c", "--ctx-size"), "N", _attribute("n_ctx", int)),
-    Flag(("-n", "--predict", "--n-predict"), "N", _attribute("n_predict", int)),
-    Flag(("-b", "--batch-size"), "N", _attribute("n_batch", int)),
-    Flag(("-ub", "--ubatch-size"), "N", _attribute("n_ubatch", int)),
-    Flag(("-np", "--parallel"), "N", _attribute("n_parallel", int)),
-    Flag(("-kvu", "--kv-unified"), None, _constant("kv_unified", True)),
-    Flag(("-no-kvu", "--no-kv-unified"), None, _constant("kv_unified", False)),
-    Flag(("-fa", "--flash-attn"), "[on|off|auto]", _attribute("flash_attn_type", _flash)),
-    Flag(("-ctk", "--cache-type-k"), "TYPE", _attribute("cache_type_k", _kv_type)),
-    Flag(("-ctv", "--cache-type-v"), "TYPE", _attribute("cache_type_v", _kv_type)),
-    Flag(("-ngl", "--gpu-layers", "--n-gpu-layers"), "N", _attribute("n_gpu_layers", _layers)),
-    Flag(("-ncmoe", "--n-cpu-moe"), "N", _cpu_blocks(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps")),
-    Flag(("-ncffn", "--n-cpu-ffn"), "N", _cpu_blocks(r"\.ffn_(up|down|gate)\.")),
-    Flag(("-ot", "--override-tensor"), "PATTERN=TYPE,...", _attribute("tensor_buft_overrides", str)),
-    Flag(("-nkvo", "--no-kv-offload"), None, _constant("no_kv_offload", True)),
-    Flag(("-kvo", "--kv-offload"), None, _constant("no_kv_offload", False)),
-    Flag(("-sm", "--split-mode"), "{none,layer,row,tensor}", _attribute("split_mode", _split_mode)),
-    Flag(("-ts", "--tensor-split"), "N0,N1,...", _attribute("tensor_split", _tensor_split)),
-    Flag(("-mg", "--main-gpu"), "INDEX", _attribute("main_gpu", int)),
-    Flag(("-dev", "--device"), "<dev1,dev2,..>", _devices),
-    Flag(("--repack",), None, _constant("no_extra_bufts", False)),
-    Flag(("-nr", "--no-repack"), None, _constant("no_extra_bufts", True)),
-    Flag(("-lm", "--load-mode"), "MODE", _attribute("load_mode", _load_mode)),
-    Flag(("-t", "--threads"), "N", _attribute("cpuparams.n_threads", int)),
-    Flag(("-tb", "--threads-batch"), "N", _attribute("cpuparams_batch.n_threads", int)),
-    Flag(("-fit", "--fit"), "[on|off]", _attribute("fit_params", _on_off)),
-    Flag(("-cram", "--cache-ram"), "N", _attribute("cache_ram_mib", int)),
-    Flag(("-ctxcp", "--ctx-checkpoints", "--swa-checkpoints"), "N", _attribute("n_ctx_checkpoints", int)),
-    Flag(("-cms", "--checkpoint-min-step"), "N", _attribute("checkpoint_min_step", int)),
-    Flag(("--cache-idle-slots",), None, _constant("cache_idle_slots", True)),
-    Flag(("--no-cache-idle-slots",), None, _constant("cache_idle_slots", False)),
-    Flag(("--cache-reuse",), "N", _attribute("n_cache_reuse", int)),
-    Flag(("--swa-full",), None, _constant("swa_full", True)),
-    Flag(("-sps", "--slot-prompt-similarity"), "SIMILARITY", _attribute("slot_prompt_similarity", float)),
-    Flag(("-rea", "--reasoning"), "[on|off|auto]", _reasoning),
-    Flag(("--reasoning-budget",), "N", _attribute("sampling.reasoning_budget_tokens", int)),
-    Flag(("--reasoning-format",), "FORMAT", _attribute("reasoning_format", _reasoning_format)),
-    Flag(("--jinja",), None, _constant("use_jinja", True)),
-    Flag(("--no-jinja",), None, _constant("use_jinja", False)),
-    Flag(("--chat-template",), "JINJA_TEMPLATE", _attribute("chat_template", str)),
-    Flag(("--chat-template-file",), "FILE", _attribute("chat_template", lambda value: Path(value).read_text())),
-    Flag(("--chat-template-kwargs",), "STRING", _template_kwargs),
-    Flag(("--spec-type",), "TYPE,...", _attribute("speculative.types", _spec_types)),
-    Flag(("--spec-draft-n-max",), "N", _attribute("speculative.draft.n_max", int)),
-    Flag(("--spec-draft-n-min",), "N", _attribute("speculative.draft.n_min", int)),
-    Flag(("--spec-draft-p-min", "--draft-p-min"), "P", _attribute("speculative.draft.p_min", float)),
-    Flag(("--spec-draft-ngl", "-ngld"), "N", _attribute("speculative.draft.n_gpu_layers", _layers)),
-    Flag(("--spec-draft-type-k", "-ctkd"), "TYPE", _attribute("speculative.draft.cache_type_k", _kv_type)),
-    Flag(("--spec-draft-type-v", "-ctvd"), "TYPE", _attribute("speculative.draft.cache_type_v", _kv_type)),
-    Flag(("--spec-draft-model", "-md", "--model-draft"), "FNAME", _attribute("speculative.draft.mparams.path", str)),
-    Flag(("-s", "--seed"), "SEED", _attribute("sampling.seed", int)),
-    Flag(("--temp", "--temperature"), "N", _attribute("sampling.temp", float)),
-    Flag(("--top-k",), "N", _attribute("sampling.top_k", int)),
-    Flag(("--top-p",), "N", _attribute("sampling.top_p", float)),
-    Flag(("--min-p",), "N", _attribute("sampling.min_p", float)),
-    Flag(("--repeat-penalty",), "N", _attribute("sampling.penalty_repeat", float)),
-    Flag(("--presence-penalty",), "N", _attribute("sampling.penalty_present", float)),
-    Flag(("--warmup",), None, _constant("warmup", True)),
-    Flag(("--no-warmup",), None, _constant("warmup", False)),
-    Flag(("--host",), "HOST", _attribute("hostnames", _words)),
-    Flag(("--port",), "PORT", _attribute("port", int)),
-    Flag(("--api-key-file",), "FNAME", _api_key_file),
-    Flag(("-to", "--timeout"), "N", lambda params, value: _timeouts(params, int(value))),
-    Flag(("--threads-http",), "N", _attribute("n_threads_http", int)),
-    Flag(("--sse-ping-interval",), "N", _attribute("sse_ping_interval", int)),
-    Flag(("--slot-save-path",), "PATH", _attribute("slot_save_path", lambda value: value.rstrip("/") + "/")),
-    Flag(("--slots",), None, _constant("endpoint_slots", True)),
-    Flag(("--no-slots",), None, _constant("endpoint_slots", False)),
-    Flag(("--metrics",), None, _constant("endpoint_metrics", True)),
-    Flag(("--cors-origins",), "ORIGINS", _attribute("cors_origins", str)),
-    Flag(("--ui",), None, _constant("ui", True)),
-    Flag(("--no-ui", "--no-webui"), None, _constant("ui", False)),
-    Flag(("-lv", "--verbosity", "--log-verbosity"), "N", _attribute("verbosity", int)),
-)  # fmt: skip
+# By the flag's name in the table (llama_server.flags).
+SETTERS: dict[str, Setter] = {
+    "-m": _attribute("model.path", str),
+    "-a": _attribute("model_alias", lambda value: set(_words(value))),
+    "-mm": _attribute("mmproj.path", str),
+    "--no-mmproj": _switch("no_mmproj"),
+    "-c": _attribute("n_ctx", int),
+    "-n": _attribute("n_predict", int),
+    "-b": _attribute("n_batch", int),
+    "-ub": _attribute("n_ubatch", int),
+    "-np": _attribute("n_parallel", int),
+    "-kvu": _switch("kv_unified"),
+    "-fa": _attribute("flash_attn_type", _flash),
+    "-ctk": _attribute("cache_type_k", _kv_type),
+    "-ctv": _attribute("cache_type_v", _kv_type),
+    "-ngl": _attribute("n_gpu_layers", _layers),
+    "-ncmoe": _cpu_blocks(EXPERT_TENSORS),
+    "-ncffn": _cpu_blocks(DENSE_TENSORS),
+    "-ot": _attribute("tensor_buft_overrides", str),
+    "-nkvo": _switch("no_kv_offload"),
+    "-sm": _attribute("split_mode", _split_mode),
+    "-ts": _attribute("tensor_split", _tensor_split),
+    "-mg": _attribute("main_gpu", int),
+    "-dev": _devices,
+    "--no-repack": _switch("no_extra_bufts"),
+    "-lm": _attribute("load_mode", _load_mode),
+    "-t": _attribute("cpuparams.n_threads", int),
+    "-tb": _attribute("cpuparams_batch.n_threads", int),
+    "--fit": _attribute("fit_params", _on_off),
+    "-cram": _attribute("cache_ram_mib", int),
+    "-ctxcp": _attribute("n_ctx_checkpoints", int),
+    "-cms": _attribute("checkpoint_min_step", int),
+    "--cache-idle-slots": _switch("cache_idle_slots"),
+    "--cache-reuse": _attribute("n_cache_reuse", int),
+    "--swa-full": _switch("swa_full"),
+    "-sps": _attribute("slot_prompt_similarity", float),
+    "-rea": _reasoning,
+    "--reasoning-budget": _attribute("sampling.reasoning_budget_tokens", int),
+    "--reasoning-format": _attribute("reasoning_format", _reasoning_format),
+    "--jinja": _switch("use_jinja"),
+    "--chat-template": _attribute("chat_template", str),
+    "--chat-template-file": _attribute("chat_template", lambda value: Path(value).read_text()),
+    "--chat-template-kwargs": _template_kwargs,
+    "--spec-type": _attribute("speculative.types", _spec_types),
+    "--spec-draft-n-max": _attribute("speculative.draft.n_max", int),
+    "--spec-draft-n-min": _attribute("speculative.draft.n_min", int),
+    "--spec-draft-p-min": _attribute("speculative.draft.p_min", float),
+    "-ngld": _attribute("speculative.draft.n_gpu_layers", _layers),
+    "-ctkd": _attribute("speculative.draft.cache_type_k", _kv_type),
+    "-ctvd": _attribute("speculative.draft.cache_type_v", _kv_type),
+    "-md": _attribute("speculative.draft.mparams.path", str),
+    "-s": _attribute("sampling.seed", int),
+    "--temp": _attribute("sampling.temp", float),
+    "--top-k": _attribute("sampling.top_k", int),
+    "--top-p": _attribute("sampling.top_p", float),
+    "--min-p": _attribute("sampling.min_p", float),
+    "--repeat-penalty": _attribute("sampling.penalty_repeat", float),
+    "--presence-penalty": _attribute("sampling.penalty_present", float),
+    "--warmup": _switch("warmup"),
+    "--host": _attribute("hostnames", _words),
+    "--port": _attribute("port", int),
+    "--api-key-file": _api_key_file,
+    "-to": lambda params, value: _timeouts(params, int(value)),
+    "--threads-http": _attribute("n_threads_http", int),
+    "--sse-ping-interval": _attribute("sse_ping_interval", int),
+    "--slot-save-path": _attribute("slot_save_path", lambda value: value.rstrip("/") + "/"),
+    "--slots": _switch("endpoint_slots"),
+    "--metrics": _switch("endpoint_metrics"),
+    "--cors-origins": _attribute("cors_origins", str),
+    "--no-ui": _switch("ui", means=False),
+    "-lv": _attribute("verbosity", int),
+}
 
 
 def _timeouts(params: Params, seconds: int) -> None:
@@ -247,22 +235,24 @@ def _timeouts(params: Params, seconds: int) -> None:
     params.timeout_write = seconds
 
 
-_BY_NAME = {name: flag for flag in FLAGS for name in flag.names}
+def _taken(name: str) -> Flag | None:
+    flag = flag_named(name)
+    return flag if flag is not None and flag.name in SETTERS else None
 
 
 def parse(argv: Sequence[str]) -> Iterator[tuple[Flag, str]]:
-    """Each flag with its value ("" for one that takes none). Raises FlagError for an unknown or unfinished one."""
+    """Each flag with its value, on or off for a switch. Raises FlagError for an unknown or unfinished one."""
     words = iter(argv)
     for word in words:
-        flag = _BY_NAME.get(word)
+        flag = _taken(word)
         if flag is None:
             raise FlagError(f"unknown argument: {word}")
-        if flag.metavar is None:
-            yield flag, ""
+        if not flag.takes_value:
+            yield flag, "off" if word in flag.negation else "on"
             continue
         value = next(words, None)
         if value is None:
-            raise FlagError(f"{word} needs a value: {flag.metavar}")
+            raise FlagError(f"{word} needs a value: {flag.kind.hint}")
         yield flag, value
 
 
@@ -275,9 +265,9 @@ def to_params(argv: Sequence[str]) -> Params:
     params.n_parallel = -1  # llama-server's own default, not the library's
     for flag, value in parsed:
         try:
-            flag.set(params, value)
+            SETTERS[flag.name](params, value)
         except (ValueError, TypeError, AssertionError, OSError, AttributeError) as error:
-            raise FlagError(f"{flag.names[0]}: {error}") from error
+            raise FlagError(f"{flag.name}: {error}") from error
     if not params.model.path:
         raise FlagError("-m FNAME is needed: the GGUF to serve")
     return params
@@ -293,7 +283,8 @@ def build() -> str:
 def help_text() -> str:
     """The flags in the layout of `llama-server --help`."""
     lines = ["----- flags of llama-server that the embedded engine takes -----"]
-    lines += [f"{', '.join(flag.names)} {flag.metavar or ''}".rstrip() for flag in FLAGS]
+    for flag in filter(None, map(flag_named, SETTERS)):
+        lines += [f"{', '.join(names)} {flag.kind.hint}".rstrip() for names in (flag.names, flag.negation) if names]
     return "\n".join(lines)
 
 
@@ -332,15 +323,15 @@ def _serve(params: Params) -> int:
     """Loads the model and serves until SIGTERM or SIGINT. Status 1 when the model does not load."""
     import xllamacpp
 
-    asked = threading.Event()
+    stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.set())
+        signal.signal(number, lambda *_: stopping.set())
     try:
         server = xllamacpp.Server(params)
     except (RuntimeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    while not asked.wait(0.2):  # a bare wait() would keep the main thread from running the handlers
+    while not stopping.wait(0.2):  # a bare wait() would keep the main thread from running the handlers
         pass
     # A request in the middle of its prefill would hold the destructor for as long as its batch takes.
     killer = threading.Timer(10, os._exit, args=(0,))

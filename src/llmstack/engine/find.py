@@ -19,16 +19,14 @@ from llmstack.engine import probe as probing
 from llmstack.engine.flags import Flags, parse_help
 from llmstack.errors import MissingPart
 from llmstack.hardware import Device
+from llmstack.llama_server.flags import NEEDED
 from llmstack.paths import Home
 
 MIN_BUILD = 8146
 """The oldest build that is started. Before it a GGUF file can overflow the heap (CVE-2026-27940, fixed in
 b8146; it got round the fix of CVE-2025-53630), and a file from the net is what an engine reads."""
 
-NEEDED = ("--model", "--host", "--port", "--api-key-file", "--slot-save-path", "--slots", "--metrics", "--jinja")
-"""What the stack cannot do without, whatever the build's number."""
-
-MARK_OF_AGE = "--load-mode"
+YOUNGER_FLAG = "--load-mode"
 """A flag younger than MIN_BUILD (llama.cpp pull 20834, July 2026, about b10100): a build that does not know
 its own number (one from a source archive says 0) is taken when it has it."""
 
@@ -40,8 +38,8 @@ class EngineKind(enum.StrEnum):
     BINARY = "binary"
 
 
-class Origin(enum.StrEnum):
-    """How an engine came to be known."""
+class EngineOrigin(enum.StrEnum):
+    """How an engine came to be answers."""
 
     CONFIGURED = "configured"  # `llmstack engine use /path/to/llama-server`
     BUILT = "built"
@@ -53,14 +51,14 @@ class Origin(enum.StrEnum):
 class Engine:
     """One engine. `command` + a llama-server argv is what is started.
 
-    name: what `engine use` takes. build: llama.cpp's build number, None where it is not known. folder: where
+    name: what `engine use` takes. build: llama.cpp's build number, None where it is not answers. folder: where
     its other programs lie (llama-bench, ggml-rpc-server), None for the embedded one. flags: None where it
     could not be asked. refused: why it must not be started, empty when it may be.
     """
 
     name: str
     kind: EngineKind
-    origin: Origin
+    origin: EngineOrigin
     command: tuple[str, ...]
     version: str = ""
     build: int | None = None
@@ -71,7 +69,7 @@ class Engine:
     devices: tuple[Device, ...] = ()
 
 
-class Choice(msgspec.Struct, frozen=True):
+class EngineChoice(msgspec.Struct, frozen=True):
     """What `engine use` wrote: the engine in use, and the ones before it, the latest last."""
 
     use: str = ""
@@ -96,11 +94,11 @@ def engines_folder(home: Home) -> Path:
     return home.data / "engines"
 
 
-def read_choice(home: Home) -> Choice:
+def read_choice(home: Home) -> EngineChoice:
     try:
-        return msgspec.json.decode((home.state / "engine.json").read_bytes(), type=Choice)
+        return msgspec.json.decode((home.state / "engine.json").read_bytes(), type=EngineChoice)
     except (OSError, msgspec.DecodeError):
-        return Choice()
+        return EngineChoice()
 
 
 def find(home: Home) -> Engine:
@@ -136,10 +134,10 @@ def usable(engine: Engine) -> Engine:
 
 def list_engines(home: Home, *, devices: bool = False) -> tuple[Engine, ...]:
     """Every engine that is here, the usable and the refused. With `devices` each is asked for them (slower)."""
-    found = [*_configured(home), *_built(home), *_on_path(home), *_embedded(home)]
+    engines = [*_configured(home), *_built(home), *_on_path(home), *_embedded(home)]
     if devices:
-        found = [engine if engine.refused else replace(engine, devices=devices_of(engine)) for engine in found]
-    return tuple(found)
+        engines = [engine if engine.refused else replace(engine, devices=devices_of(engine)) for engine in engines]
+    return tuple(engines)
 
 
 def named(home: Home, name: str) -> Engine | None:
@@ -149,7 +147,7 @@ def named(home: Home, name: str) -> Engine | None:
             return engine
     path = Path(name).expanduser()
     if path.is_file():
-        return of_binary(path.absolute(), home, Origin.CONFIGURED)
+        return of_binary(path.absolute(), home, EngineOrigin.CONFIGURED)
     return None
 
 
@@ -158,66 +156,66 @@ def devices_of(engine: Engine) -> tuple[Device, ...]:
     return probing.list_devices(engine.command)
 
 
-def of_binary(binary: Path, home: Home, origin: Origin, record: BuildRecord | None = None) -> Engine:
-    """Describes a llama-server binary, and judges it."""
+def of_binary(binary: Path, home: Home, origin: EngineOrigin, record: BuildRecord | None = None) -> Engine:
+    """Describes a llama-server binary, and says whether it may be started."""
     name = record.name if record else str(binary)
-    known = probing.probe(binary, home.cache)
-    build = record.build if record else known.build
-    flags = known.flags() if not known.failure else None
+    answers = probing.probe(binary, home.cache)
+    build = record.build if record else answers.build
+    flags = answers.flags() if not answers.failure else None
     return Engine(
         name=name,
         kind=EngineKind.BINARY,
         origin=origin,
         command=(str(binary),),
-        version=known.version,
+        version=answers.version,
         build=build,
-        backends=record.backends if record else known.backends,
+        backends=record.backends if record else answers.backends,
         folder=binary.resolve().parent,
         flags=flags,
-        refused=f"it does not run: {known.failure}" if known.failure else judge(build, flags),
+        refused=f"it does not run: {answers.failure}" if answers.failure else why_refused(build, flags),
     )
 
 
-def judge(build: int | None, flags: Flags | None) -> str:
+def why_refused(build: int | None, flags: Flags | None) -> str:
     """Why a build must not be started, or an empty string."""
     if build is not None and build < MIN_BUILD:
         return f"build {build} is older than {MIN_BUILD}, which closes a hole in reading model files (CVE-2026-27940)"
     if flags is None:
         return ""
-    missing = [flag for flag in NEEDED if flag not in flags]
+    missing = [flag.name for flag in NEEDED if not any(name in flags for name in flag.names)]
     if missing:
         return f"it lacks {', '.join(missing)}"
-    if build is None and MARK_OF_AGE not in flags:
-        return f"it does not say which build it is, and it lacks {MARK_OF_AGE}, so it may be older than {MIN_BUILD}"
+    if build is None and YOUNGER_FLAG not in flags:
+        return f"it does not say which build it is, and it lacks {YOUNGER_FLAG}, so it may be older than {MIN_BUILD}"
     return ""
 
 
 def _configured(home: Home) -> list[Engine]:
     choice = read_choice(home)
-    found = []
+    engines = []
     for name in dict.fromkeys((choice.use, *reversed(choice.previous))):
         if name and os.sep in name and Path(name).is_file() and name != shutil.which("llama-server"):
-            found.append(of_binary(Path(name), home, Origin.CONFIGURED))
-    return found
+            engines.append(of_binary(Path(name), home, EngineOrigin.CONFIGURED))
+    return engines
 
 
 def _built(home: Home) -> list[Engine]:
     """Built ones, the newest build first, one with an accelerator before one without."""
-    found = []
+    builds = []
     for record_file in engines_folder(home).glob("*/engine.json"):
         binary = record_file.parent / "bin" / "llama-server"
         try:
             record = msgspec.json.decode(record_file.read_bytes(), type=BuildRecord)
-            found.append((record, of_binary(binary, home, Origin.BUILT, record)))
+            builds.append((record, of_binary(binary, home, EngineOrigin.BUILT, record)))
         except (OSError, msgspec.DecodeError):
             continue
-    found.sort(key=lambda pair: (pair[0].build, bool({"cuda", "vulkan"} & set(pair[0].backends)), pair[0].built_at))
-    return [engine for _, engine in reversed(found)]
+    builds.sort(key=lambda pair: (pair[0].build, bool({"cuda", "vulkan"} & set(pair[0].backends)), pair[0].built_at))
+    return [engine for _, engine in reversed(builds)]
 
 
 def _on_path(home: Home) -> list[Engine]:
-    where = shutil.which("llama-server")
-    return [of_binary(Path(where).absolute(), home, Origin.PATH)] if where else []
+    binary = shutil.which("llama-server")
+    return [of_binary(Path(binary).absolute(), home, EngineOrigin.PATH)] if binary else []
 
 
 def _embedded(home: Home) -> list[Engine]:
@@ -235,11 +233,11 @@ def _embedded(home: Home) -> list[Engine]:
     engine = Engine(
         name="embedded",
         kind=EngineKind.EMBEDDED,
-        origin=Origin.EMBEDDED,
+        origin=EngineOrigin.EMBEDDED,
         command=EMBEDDED_COMMAND,
         version=version,
         build=build,
         backends=("cpu",),
         flags=flags,
     )
-    return [replace(engine, refused=judge(build, flags))]
+    return [replace(engine, refused=why_refused(build, flags))]

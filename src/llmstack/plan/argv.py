@@ -2,56 +2,50 @@
 
 from __future__ import annotations
 
-from llmstack.plan.assignment import Assignment, of_drafter
+from typing import Any
+
+from llmstack.llama_server.flags import FLAGS, Flag
+from llmstack.plan.assignment import Assignment, draft_assignment
 from llmstack.plan.facts import Facts
 from llmstack.plan.goal import Goal
 
-# Every flag that `flags` can emit. -m, -mm and -a take text; those of FLAGS_WITHOUT_VALUE take nothing.
-FLAGS = (
-    "-m", "-a", "-c", "-np", "-ngl", "-ncmoe", "-ncffn", "-nkvo", "-ctk", "-ctv", "-fa", "-b", "-ub", "-lm",
-    "-cram", "-ctxcp", "--swa-full", "-ts", "-t", "-n", "-rea", "--jinja", "--fit", "--spec-type",
-    "--spec-draft-n-max", "-mm", "-dev", "--reasoning-budget",
-    "--no-repack", "-kvu", "-md", "-ngld", "-ctkd", "-ctvd", "--spec-draft-p-min",
-)  # fmt: skip
-FLAGS_WITHOUT_VALUE = frozenset({"-nkvo", "-kvu", "--swa-full", "--jinja", "--no-repack"})
-
 
 def flags(facts: Facts, a: Assignment, goal: Goal) -> tuple[str, ...]:
-    """Arguments in the order a person reads them: model, context, placement, cache, the rest."""
-    parts: list[str] = ["-m", facts.path]
-    if goal.alias:
-        parts += ["-a", goal.alias]
-    parts += ["-c", str(a.ctx), "-np", str(a.parallel)]
-    if a.kv_unified:
-        parts += ["-kvu"]
-    parts += ["-ngl", str(a.ngl)] if a.ngl or not a.has_gpu else ["-ngl", "0", "-dev", "none"]
-    if a.ncmoe:
-        parts += ["-ncmoe", str(a.ncmoe)]
-    if a.ncffn:
-        parts += ["-ncffn", str(a.ncffn)]
-    if a.nkvo:
-        parts += ["-nkvo"]
-    if a.split:
-        parts += ["-ts", ",".join(f"{share:.4g}" for share in a.split)]
-    parts += ["-ctk", a.type_k, "-ctv", a.type_v, "-fa", "on", "-b", str(a.batch), "-ub", str(a.ubatch)]
-    parts += ["-lm", a.load_mode, "-cram", str(a.cache_ram_mib), "-ctxcp", str(a.checkpoints)]
-    if a.swa_full:
-        parts += ["--swa-full"]
-    if a.block_guesses:
-        parts += ["--spec-type", "draft-mtp", "--spec-draft-n-max", str(a.draft_max)]
-    if a.model_guesses and goal.draft is not None:
-        second = of_drafter(a, layers=goal.draft.n_layer_all + 1)
-        parts += ["--spec-type", "draft-simple", "-md", goal.draft.path, "-ngld", str(second.ngl)]
-        parts += ["-ctkd", second.type_k, "-ctvd", second.type_v]
-        parts += ["--spec-draft-n-max", str(a.draft_max), "--spec-draft-p-min", "0"]
-    if goal.mmproj_path:
-        parts += ["-mm", goal.mmproj_path]
-    if a.no_repack:
-        parts += ["--no-repack"]
-    if a.threads:
-        parts += ["-t", str(a.threads)]
-    parts += ["-n", str(goal.n_predict), "-rea", goal.reasoning]
+    """The arguments in the order of the table of flags, then the goal's own extra ones."""
+    derived = _derived(facts, a, goal)
+    words: list[str] = []
+    for flag in FLAGS:
+        words += flag.words(derived[flag.name] if flag.name in derived else _value(flag, a, goal))
+    return (*words, *goal.extra)
+
+
+def _value(flag: Flag, a: Assignment, goal: Goal) -> Any:
+    if flag.field:
+        return getattr(a, flag.field)
+    return getattr(goal, flag.goal_field) if flag.goal_field else None
+
+
+def _derived(facts: Facts, a: Assignment, goal: Goal) -> dict[str, Any]:
+    """The values that follow from others; None where the flag is left out."""
+    derived: dict[str, Any] = {"-m": facts.path, "-fa": "on", "--jinja": True, "--fit": "off"}
+    if a.has_gpu and not a.ngl:
+        derived["-dev"] = "none"  # -ngl 0 alone still opens the device
     if goal.reasoning == "off" and facts.template_ignores_switch:
-        parts += ["--reasoning-budget", "0"]
-    parts += ["--jinja", "--fit", "off"]
-    return (*parts, *goal.extra)
+        derived["--reasoning-budget"] = "0"
+    return derived | _drafting(a, goal)
+
+
+def _drafting(a: Assignment, goal: Goal) -> dict[str, Any]:
+    if a.block_guesses:
+        return {"--spec-type": "draft-mtp", "-md": None}
+    if not a.model_guesses or goal.draft is None:
+        return {"--spec-draft-n-max": None, "-md": None}
+    second = draft_assignment(a, layers=goal.draft.n_layer_all + 1)
+    return {
+        "--spec-type": "draft-simple",
+        "-md": goal.draft.path,
+        "-ngld": str(second.ngl),
+        "-ctkd": second.type_k,
+        "-ctvd": second.type_v,
+        "--spec-draft-p-min": "0",
+    }

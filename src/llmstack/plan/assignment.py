@@ -5,18 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from llmstack.gguf import GgmlType
+from llmstack.llama_server import values
 
-KV_TYPES: dict[str, GgmlType] = {
-    "f32": GgmlType.F32,
-    "f16": GgmlType.F16,
-    "bf16": GgmlType.BF16,
-    "q8_0": GgmlType.Q8_0,
-    "q5_1": GgmlType.Q5_1,
-    "q5_0": GgmlType.Q5_0,
-    "q4_1": GgmlType.Q4_1,
-    "q4_0": GgmlType.Q4_0,
-    "iq4_nl": GgmlType.IQ4_NL,
-}
+KV_TYPES: dict[str, GgmlType] = {name: GgmlType[name.upper()] for name in values.KV_TYPES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +15,8 @@ class Assignment:
     """ngl counts as llama.cpp does: the output is the first layer, then the blocks from the last one.
 
     split: the share of each device (-ts), empty for one device. draft_max: tokens guessed ahead, 0 for none; drafter:
-    by a second model instead of the file's prediction block. has_gpu: the machine has a device, so that ngl = 0 must
-    also switch it off. no_repack: weights in RAM stay as they are. cache_ram_mib and checkpoints are host memory
+    by a draft model instead of the file's prediction (MTP) block. has_gpu: the machine has a device, so that ngl = 0
+    must also switch it off. no_repack: weights in RAM stay as they are. cache_ram_mib and checkpoints are host memory
     outside llama.cpp's own report.
     """
 
@@ -48,25 +39,26 @@ class Assignment:
     drafter: bool = False
     split: tuple[float, ...] = ()
     threads: int = 0
+    threads_batch: int = 0
     has_gpu: bool = False
     no_repack: bool = False
 
     @property
     def block_guesses(self) -> int:
-        """Tokens that the file's own prediction block guesses."""
+        """Tokens that the file's own prediction (MTP) block drafts."""
         return 0 if self.drafter else self.draft_max
 
     @property
     def model_guesses(self) -> int:
-        """Tokens that a second model guesses."""
+        """Tokens that a draft model drafts."""
         return self.draft_max if self.drafter else 0
 
 
-DRAFT_KV = "f16"  # the second model's cache: llama-server's own default, written out
+DRAFT_KV = "f16"  # the draft model's cache: llama-server's own default, written out
 
 
-def of_drafter(a: Assignment, *, layers: int) -> Assignment:
-    """What the second model gets: the first one's context, slots and batches, and all its layers beside it.
+def draft_assignment(a: Assignment, *, layers: int) -> Assignment:
+    """What the draft model gets: the large one's context, slots and batches, and all its layers beside it.
 
     common_base_params_to_speculative and common_speculative_init_result (common/speculative.cpp, build 11434).
     """

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from llmstack.errors import NotSo
+from llmstack.llama_server.flags import flag_of
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.facts import Facts
 from llmstack.plan.memory import Memory
@@ -16,13 +17,14 @@ from llmstack.plan.result import Plan
 from llmstack.plan.search import Search
 from llmstack.plan.speed import Predicted
 
+FIT_FIELDS = ("ctx", "parallel", "kv_unified", "type_k", "type_v")  # of the plan; the placement is left open
 WEIGHTS_MIB = 1.0
 COMPUTE_MIB, COMPUTE_PART = 16.0, 0.03
 _BLOCK = re.compile(r"^blk\\\.(\d+)\\\.ffn_\(?([a-z_|]+?)\)?(?:_\(ch\|\)exps|\.\*|_exps)?$")
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class FitComparison:
     flags: tuple[str, ...]
     fit: Predicted
     ours: Predicted
@@ -52,10 +54,9 @@ class Reported(Protocol):
 
 
 def fit_flags_wanted(plan: Plan) -> tuple[str, ...]:
-    """What `llama-fit-params` is asked: the plan's context and cache, its placement left open."""
-    a = plan.assignment
-    wanted = ("-c", str(a.ctx), "-np", str(a.parallel), "-ctk", a.type_k, "-ctv", a.type_v, "-fa", "on")
-    return (*wanted, "-kvu") if a.kv_unified else wanted
+    """The arguments for `llama-fit-params`: the plan's context and cache, its placement left open."""
+    pairs = (flag_of(field).words(getattr(plan.assignment, field)) for field in FIT_FIELDS)
+    return (*(word for words in pairs for word in words), "-fa", "on")
 
 
 def read_fit(facts: Facts, flags: Sequence[str], base: Assignment) -> Assignment:
@@ -96,7 +97,7 @@ def read_fit(facts: Facts, flags: Sequence[str], base: Assignment) -> Assignment
     return replace(base, ngl=ngl, ncffn=count, ncmoe=0, nkvo=False, split=split)
 
 
-def compare(plan: Plan, flags: Sequence[str]) -> Comparison:
+def compare(plan: Plan, flags: Sequence[str]) -> FitComparison:
     """Scores the flags of llama-fit-params with this planner's speed model, at llama.cpp's own batch sizes."""
     search = Search(plan.facts, plan.hardware, plan.goal, {})
     base = replace(
@@ -107,17 +108,17 @@ def compare(plan: Plan, flags: Sequence[str]) -> Comparison:
     verdict = f"this plan takes {part / (1 + part):.0%} less time" if part > 0.005 else "no difference"
     if part < -0.005:
         verdict = f"--fit takes {-part:.0%} less time, by the same model"
-    return Comparison(tuple(flags), theirs, plan.predicted, verdict)
+    return FitComparison(tuple(flags), theirs, plan.predicted, verdict)
 
 
 def check(memory: Memory, devices: Sequence[Reported], host: Reported) -> tuple[Checked, ...]:
     """Planned against reported, line by line, for the devices in order and for RAM."""
     rows: list[Checked] = []
-    for use, said in (*zip(memory.devices, devices, strict=False), (memory.host, host)):
+    for use, report in (*zip(memory.devices, devices, strict=False), (memory.host, host)):
         for part, planned, reported, allowed in (
-            ("weights", use.weights, said.model, WEIGHTS_MIB),
-            ("context", use.context, said.context, WEIGHTS_MIB),
-            ("compute", use.compute, said.compute, max(COMPUTE_MIB, COMPUTE_PART * said.compute)),
+            ("weights", use.weights, report.model, WEIGHTS_MIB),
+            ("context", use.context, report.context, WEIGHTS_MIB),
+            ("compute", use.compute, report.compute, max(COMPUTE_MIB, COMPUTE_PART * report.compute)),
         ):
-            rows.append(Checked(said.name, part, planned, reported, abs(planned - reported - 0.5) <= allowed + 0.5))
+            rows.append(Checked(report.name, part, planned, reported, abs(planned - reported - 0.5) <= allowed + 0.5))
     return tuple(rows)

@@ -7,51 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmstack.errors import BadInput
+from llmstack.llama_server.flags import FLAGS, flag_named, pinnable_flag
 from llmstack.plan.assignment import Assignment
-from llmstack.plan.pins import find_pin
 from llmstack.plan.result import Plan
-from llmstack.plan.search import GUESSES, Search
+from llmstack.plan.search import DRAFT_LENGTHS, Search
 
-ABOUT = {
-    "-c": "Tokens of context, prompt and answer together, for all slots. The cache grows with it; it is never "
-    "shortened silently.",
-    "-np": "Slots: conversations answered at the same time. Each gets an equal part of -c.",
-    "-kvu": "One cache for all slots. Sliding windows then share one batch of spare cells, but every conversation's "
-    "attention passes over the others' cells, and the mask grows with -np.",
-    "-ngl": "How many layers are on the GPU. llama.cpp counts the output first and then the blocks from the last "
-    "one, so N means the output and the last N-1 blocks. A block in RAM is read whole for every token.",
-    "-ncmoe": "Keeps the experts of the first N blocks in RAM; attention, cache and shared experts stay on the GPU. "
-    "A token reads only the experts it is routed to, so this costs far less than whole blocks in RAM.",
-    "-ncffn": "Keeps the feed-forward weights of the first N blocks in RAM; attention and cache stay on the GPU.",
-    "-nkvo": "Keeps the cache in RAM. Attention still runs on the GPU, so each block's whole live cache crosses the "
-    "bus at every step; a recurrent state is then updated by the CPU.",
-    "-ctk": "The type of the cache. q4_0 takes 4.5 bits a value, q8_0 8.5, f16 16. Without a GPU, threads read f16 in "
-    "tiles and a quantised cache row by row: a long prompt then takes several times as long.",
-    "-ctv": "The type of the cache's values; a pair of two different types has no fast kernel.",
-    "-b": "The most tokens that are handed to the model at once; at least -ub.",
-    "-ub": "How many prompt tokens one pass computes. Weights in RAM cross to the GPU once per pass, so a larger "
-    "one reads a long prompt faster and takes larger buffers.",
-    "-lm": "How weights get into memory: mmap maps the file, none reads it (into pinned memory where a GPU is).",
-    "-cram": "RAM for the prompts of other conversations. llama-server takes 8192 MiB unless told otherwise, and "
-    "no estimate of its own counts it.",
-    "-ctxcp": "Checkpoints of the state per slot. A recurrent or windowed cache cannot be rolled back, so a changed "
-    "prompt goes back to the last one. They come on top of -cram.",
-    "--swa-full": "Keeps the whole history of sliding-window blocks. Without it a saved prompt cannot be restored "
-    "after a restart: llama-server reads it again.",
-    "-ts": "The share of the layers that each GPU gets.",
-    "-t": "CPU threads. More than physical cores wait for the same memory.",
-    "--spec-draft-n-max": "How many tokens the file's own prediction block, or a second model, guesses ahead; one pass "
-    "checks them all.",
-    "-md": "A small model with the same vocabulary that guesses ahead (speculative decoding). It has a cache of its "
-    "own for the whole context and reads every prompt too.",
-    "-n": "The most tokens of one answer.",
-    "-rea": "Whether the model thinks before it answers.",
-}
-_ALIASES = {"--spec-type": "--spec-draft-n-max"}
+_EXPLAINED_WITH = {"--spec-type": "--spec-draft-n-max"}
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class OtherValue:
     """One other value: MiB of the fullest device and of RAM, tokens/s, and whether the budgets are kept."""
 
     value: str
@@ -71,38 +36,37 @@ class Explanation:
     value: str
     reason: str
     cost: str
-    rows: tuple[Row, ...]
+    rows: tuple[OtherValue, ...]
 
 
 def explain(plan: Plan, name: str) -> Explanation:
     """Raises BadInput when the flag is none that a plan decides."""
-    bare = name if name.startswith("-") else f"-{name}"
-    pin = find_pin(name)
-    flag = pin.flag if pin else _ALIASES.get(bare, bare)
-    made = next((d for d in plan.decisions if d.flag == flag), None)
-    if flag not in ABOUT and made is None:
-        known = ", ".join(ABOUT)
-        raise BadInput(f"a plan does not decide {name}", next=f"one of {known}")
-    rows: tuple[Row, ...] = ()
-    if pin is not None and not pin.field.startswith("goal:"):
-        rows = _rows(plan, pin.field)
+    dashed = name if name.startswith("-") else f"-{name}"
+    pinnable = pinnable_flag(name)
+    flag = pinnable or flag_named(_EXPLAINED_WITH.get(dashed, dashed))
+    decision = next((d for d in plan.decisions if flag is not None and d.flag == flag.name), None)
+    if flag is None or not (flag.pinnable or decision):
+        decided = ", ".join(flag.name for flag in FLAGS if flag.pinnable)
+        raise BadInput(f"a plan does not decide {name}", next=f"one of {decided}")
     return Explanation(
-        flag=flag,
-        about=ABOUT.get(flag, ""),
-        value=made.value if made else "not set",
-        reason=made.reason if made else "not needed here: the default does nothing",
-        cost=made.cost if made else "",
-        rows=rows,
+        flag=flag.name,
+        about=flag.about,
+        value=decision.value if decision else "not set",
+        reason=decision.reason if decision else "not needed here: the default does nothing",
+        cost=decision.cost if decision else "",
+        rows=_rows(plan, pinnable.field) if pinnable and pinnable.field else (),
     )
 
 
-def _rows(plan: Plan, field: str) -> tuple[Row, ...]:
+def _rows(plan: Plan, field: str) -> tuple[OtherValue, ...]:
     search = Search(plan.facts, plan.hardware, plan.goal, {})
+    if field == "drafter" and search.estimator.drafter is None:
+        return ()  # there is none, or it cannot be used here: the reason says why
     rows = []
     for value in _values(plan, field):
         a = replace(plan.assignment, **{field: value})
         if field in ("draft_max", "drafter"):
-            a = _guessing(a, field, by_model=search.estimator.drafter is not None and not plan.facts.n_draft)
+            a = _drafting(a, field, by_model=search.estimator.drafter is not None and not plan.facts.n_draft)
         if field == "type_k":
             a = replace(a, type_v=value)
         if field == "ubatch":
@@ -111,22 +75,22 @@ def _rows(plan: Plan, field: str) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _guessing(a: Assignment, field: str, *, by_model: bool) -> Assignment:
-    """How many tokens are guessed and by what belong together: neither is asked for without the other."""
+def _drafting(a: Assignment, field: str, *, by_model: bool) -> Assignment:
+    """How many tokens are drafted, and by what, belong together: neither is asked for without the other."""
     if field == "draft_max":
         return replace(a, drafter=by_model and a.draft_max > 0)
-    return replace(a, draft_max=(a.draft_max or GUESSES[1]) if a.drafter else 0)
+    return replace(a, draft_max=(a.draft_max or DRAFT_LENGTHS[1]) if a.drafter else 0)
 
 
-def _row(search: Search, a: Assignment, shown: str, chosen: bool) -> Row:
-    found = search.score(a)
-    return Row(
+def _row(search: Search, a: Assignment, shown: str, chosen: bool) -> OtherValue:
+    candidate = search.score(a)
+    return OtherValue(
         shown,
-        max((use.total for use in found.memory.devices), default=0.0),
-        found.memory.host.total,
-        found.predicted.prefill_tps,
-        found.predicted.decode_tps,
-        found.cost,
+        max((use.total for use in candidate.memory.devices), default=0.0),
+        candidate.memory.host.total,
+        candidate.predicted.prefill_tps,
+        candidate.predicted.decode_tps,
+        candidate.cost,
         search.fits(a),
         chosen,
     )
@@ -143,8 +107,6 @@ def _values(plan: Plan, field: str) -> Sequence[Any]:
     a, n = plan.assignment, plan.facts.n_layer_all
     chosen = getattr(a, field)
     if field in ("ncmoe", "ncffn") and (field == "ncmoe") != plan.facts.moe:
-        return ()
-    if field == "drafter" and plan.goal.draft is None:
         return ()
     if isinstance(chosen, bool):
         return (False, True)

@@ -41,8 +41,8 @@ class Goal:
     """ctx (of one conversation), kv_type, parallel: None leaves it to the planner, which starts at 64k, q4_0, one.
 
     pins: `--set FLAG=VALUE`, flag names with or without dashes. vram_margin_mib, ram_margin_mib: left free on
-    top of the plan. mmproj_bytes: size of the vision encoder's file, 0 for none. draft: a small model with
-    the same vocabulary that may guess ahead.
+    top of the plan. mmproj_bytes: size of the vision encoder's file, 0 for none. draft: the draft
+    model, a small one with the same vocabulary; None where there is none.
     """
 
     ctx: int | None = None

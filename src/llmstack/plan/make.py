@@ -13,9 +13,10 @@ from llmstack.plan.goal import DEFAULT_CONTEXT, DEFAULT_KV, Goal
 from llmstack.plan.pins import read_pins
 from llmstack.plan.reasons import alternatives, decisions, notes
 from llmstack.plan.result import Infeasible, Plan, model_json
-from llmstack.plan.search import Found, Search
+from llmstack.plan.search import Candidate, Search
+from llmstack.plan.trades import find_trades
 
-SMALLER_CONTEXTS = (49152, 32768)  # tried, and said, when nobody asked for a context and 64k does not fit
+SMALLER_CONTEXTS = (49152, 32768)  # tried when nobody asked for a context and 64k does not fit
 BETTER_KV = ("f16", "q8_0")  # preferred over q4_0 where they cost next to nothing
 FREE_GAIN = 1.01
 
@@ -25,36 +26,36 @@ def make_plan(facts: Facts, hardware: Hardware, goal: Goal) -> Plan:
 
     Raises Infeasible when there is none, BadInput for pins that cannot be.
     """
-    goal, fixed = read_pins(goal, facts)
-    if "split" in fixed and len(fixed["split"]) != len(hardware.devices):
-        raise BadInput(f"-ts names {len(fixed['split'])} shares, the machine has {len(hardware.devices)} GPUs")
-    if fixed.get("nkvo") and not hardware.devices:
+    goal, pinned = read_pins(goal, facts)
+    if "split" in pinned and len(pinned["split"]) != len(hardware.devices):
+        raise BadInput(f"-ts names {len(pinned['split'])} shares, the machine has {len(hardware.devices)} GPUs")
+    if pinned.get("nkvo") and not hardware.devices:
         raise BadInput("-nkvo is pinned, but there is no GPU to keep the cache from")
-    search = Search(facts, hardware, goal, fixed)
-    if search.no_drafter and (fixed.get("drafter") or (fixed.get("draft_max") and not facts.n_draft)):
-        raise BadInput(f"{goal.draft.name if goal.draft else ''} cannot guess ahead here", why=search.no_drafter)
-    slots = fixed.get("parallel", 1)
-    wanted = fixed.get("ctx") or min(DEFAULT_CONTEXT, facts.n_ctx_train or DEFAULT_CONTEXT) * slots
+    search = Search(facts, hardware, goal, pinned)
+    if search.no_draft_model and (pinned.get("drafter") or (pinned.get("draft_max") and not facts.n_draft)):
+        raise BadInput(f"{goal.draft.name if goal.draft else ''} cannot guess ahead here", why=search.no_draft_model)
+    slots = pinned.get("parallel", 1)
+    n_ctx = pinned.get("ctx") or min(DEFAULT_CONTEXT, facts.n_ctx_train or DEFAULT_CONTEXT) * slots
     smaller = (ctx * slots for ctx in SMALLER_CONTEXTS)
-    contexts = (wanted,) if "ctx" in fixed else (wanted, *(ctx for ctx in smaller if ctx < wanted))
+    contexts = (n_ctx,) if "ctx" in pinned else (n_ctx, *(ctx for ctx in smaller if ctx < n_ctx))
     for ctx in contexts:
-        found = _choose_kv(search, ctx)
-        if found is not None:
-            return _plan(search, found, wanted)
-    raise _refusal(search, wanted)
+        chosen = _choose_kv(search, ctx)
+        if chosen is not None:
+            return _plan(search, chosen, n_ctx)
+    raise _refusal(search, n_ctx)
 
 
-def _choose_kv(search: Search, ctx: int) -> Found | None:
+def _choose_kv(search: Search, ctx: int) -> Candidate | None:
     """q4_0, unless a finer cache is as fast: the finest of those within 1 % of the best time."""
-    fixed = search.fixed
-    start_k = fixed.get("type_k") or _default_kv(search.facts)
-    start_v = fixed.get("type_v") or _default_kv(search.facts)
+    pinned = search.pinned
+    start_k = pinned.get("type_k") or _default_kv(search.facts)
+    start_v = pinned.get("type_v") or _default_kv(search.facts)
     best = search.best(ctx, start_k, start_v)
-    if best is None or "type_k" in fixed or "type_v" in fixed:
+    if best is None or "type_k" in pinned or "type_v" in pinned:
         return best
-    found = [(kind, search.best(ctx, kind, kind)) for kind in BETTER_KV if kind != start_k]
-    limit = min([best.cost, *(other.cost for _, other in found if other is not None)]) * FREE_GAIN
-    for _, other in found:
+    finer = [search.best(ctx, kind, kind) for kind in BETTER_KV if kind != start_k]
+    limit = min([best.cost, *(other.cost for other in finer if other is not None)]) * FREE_GAIN
+    for other in finer:
         if other is not None and other.cost <= limit:
             return other
     return best
@@ -65,31 +66,32 @@ def _default_kv(facts: Facts) -> str:
     return DEFAULT_KV if width % 32 == 0 else "f16"
 
 
-def _plan(search: Search, found: Found, wanted: int) -> Plan:
+def _plan(search: Search, chosen: Candidate, n_ctx: int) -> Plan:
+    trades = find_trades(search, chosen)
     return Plan(
         facts=search.facts,
         hardware=search.hardware,
         goal=search.goal,
-        assignment=found.assignment,
-        memory=found.memory,
+        assignment=chosen.assignment,
+        memory=chosen.memory,
         budget=search.budget,
-        predicted=found.predicted,
-        decisions=decisions(search, found, wanted),
-        argv=flags(search.facts, found.assignment, search.goal),
-        alternatives=alternatives(search, found),
-        notes=notes(search, found, wanted),
+        predicted=chosen.predicted,
+        decisions=decisions(search, chosen, trades, n_ctx),
+        argv=flags(search.facts, chosen.assignment, search.goal),
+        alternatives=alternatives(search, chosen, trades),
+        notes=notes(search, chosen, n_ctx),
     )
 
 
 def _refusal(search: Search, ctx: int) -> Infeasible:
     """Names the budget that fails and the smallest change that would do."""
-    facts, fixed = search.facts, search.fixed
+    facts, pinned = search.facts, search.pinned
     model = model_json(facts)
     placed = {
-        key: fixed[key] for key in ("ngl", "ncmoe", "ncffn", "nkvo", "split", "draft_max", "drafter") if key in fixed
+        key: pinned[key] for key in ("ngl", "ncmoe", "ncffn", "nkvo", "split", "draft_max", "drafter") if key in pinned
     }
     if placed:
-        free = Search(facts, search.hardware, search.goal, {k: v for k, v in fixed.items() if k not in placed})
+        free = Search(facts, search.hardware, search.goal, {k: v for k, v in pinned.items() if k not in placed})
         if _feasible(free, ctx):
             names = ", ".join(f"{key}={value}" for key, value in placed.items())
             return Infeasible(
@@ -110,15 +112,15 @@ def _refusal(search: Search, ctx: int) -> Infeasible:
 
 
 def _feasible(search: Search, ctx: int) -> bool:
-    kind_k = search.fixed.get("type_k") or _default_kv(search.facts)
-    return search.feasible(ctx, kind_k, search.fixed.get("type_v") or kind_k)
+    kind_k = search.pinned.get("type_k") or _default_kv(search.facts)
+    return search.feasible(ctx, kind_k, search.pinned.get("type_v") or kind_k)
 
 
 def _smallest(search: Search, ctx: int) -> Assignment:
-    kind_k = search.fixed.get("type_k", _default_kv(search.facts))
-    kind_v = search.fixed.get("type_v", _default_kv(search.facts))
+    kind_k = search.pinned.get("type_k", _default_kv(search.facts))
+    kind_v = search.pinned.get("type_v", _default_kv(search.facts))
     base = Assignment(ctx=ctx, ngl=0, type_k=kind_k, type_v=kind_v, has_gpu=bool(search.hardware.devices))
-    return replace(base, **search.fixed)
+    return replace(base, **search.pinned)
 
 
 def _shortage(search: Search, ctx: int) -> str:

@@ -14,7 +14,7 @@ from itertools import accumulate
 
 from llmstack.gguf import GgmlType, row_bytes
 from llmstack.hardware import Device
-from llmstack.plan.assignment import KV_TYPES, Assignment, of_drafter
+from llmstack.plan.assignment import KV_TYPES, Assignment, draft_assignment
 from llmstack.plan.compute import Layout, Shape, compute_of
 from llmstack.plan.facts import Facts, Kind
 from llmstack.plan.tensors import AMX_TYPES
@@ -190,41 +190,34 @@ class Estimator:
 
     def estimate(self, a: Assignment) -> Memory:
         """Memory of one assignment. Blocks below the first GPU block and all inputs are on the host."""
-        memory = self._estimate(a, None)
+        memory = self.estimate_within(a, None)
         assert memory is not None
         return memory
 
-    def fits_devices(self, a: Assignment, limits: Sequence[float]) -> bool:
-        """Whether each device's use is within its limit, MiB."""
-        return self.within(a, limits) is not None
-
-    def within(self, a: Assignment, limits: Sequence[float]) -> Memory | None:
+    def estimate_within(self, a: Assignment, limits: Sequence[float] | None) -> Memory | None:
         """None if a device's use is over its limit, MiB; a device's compute is rough where it is far from that."""
-        return self._estimate(a, limits)
-
-    def _estimate(self, a: Assignment, limits: Sequence[float] | None) -> Memory | None:
         if not a.model_guesses:
-            return self._alone(a, limits)
-        second = self.of_drafter(a)
+            return self._estimate_one_model(a, limits)
+        second = self.estimate_draft_model(a)
         if limits is not None:
             taken = [use.total - use.other for use in second.devices]
             limits = [mib - more for mib, more in zip(limits, taken, strict=True)]
-        memory = self._alone(a, limits)
+        memory = self._estimate_one_model(a, limits)
         if memory is None:
             return None
         devices = tuple(_with(use, more, 0.0) for use, more in zip(memory.devices, second.devices, strict=True))
         host = _with(memory.host, second.host, second.host.other - HOST_PROCESS_MIB)
         return replace(memory, devices=devices, host=host)
 
-    def of_drafter(self, a: Assignment) -> Memory:
-        """What the second model takes beside this assignment; its `other` is the process's, which is there once."""
+    def estimate_draft_model(self, a: Assignment) -> Memory:
+        """What the draft model takes beside this assignment; its `other` is the process's, which is there once."""
         assert self.drafter is not None
-        second = of_drafter(a, layers=self.drafter.facts.n_layer_all + 1)
+        second = draft_assignment(a, layers=self.drafter.facts.n_layer_all + 1)
         if second not in self._drafters:
             self._drafters[second] = self.drafter.estimate(second)
         return self._drafters[second]
 
-    def _alone(self, a: Assignment, limits: Sequence[float] | None) -> Memory | None:
+    def _estimate_one_model(self, a: Assignment, limits: Sequence[float] | None) -> Memory | None:
         facts, n = self.facts, self.facts.n_layer_all
         weights = self._all if a.block_guesses else self._trunk
         start, ranges = self.ranges(a)

@@ -35,12 +35,10 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """MiB that may be used: devices in order, then RAM; margins are what is left free on purpose."""
+    """MiB that may be used: devices in order, then RAM."""
 
     devices: tuple[int, ...]
     ram: int
-    device_margins: tuple[int, ...]
-    ram_margin: int
 
 
 @dataclass(frozen=True, slots=True)

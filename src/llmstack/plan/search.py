@@ -7,23 +7,23 @@ the first expert block), so the smallest number that fits is found by bisection;
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from llmstack.catalog.models import VOCAB_APART
 from llmstack.hardware import Hardware
 from llmstack.plan.assignment import Assignment, on_cpu
+from llmstack.plan.budget import budgets
 from llmstack.plan.facts import Facts
 from llmstack.plan.goal import Goal
 from llmstack.plan.memory import Estimator, Memory
-from llmstack.plan.result import Budget
 from llmstack.plan.speed import Predicted, Speed
 
 UBATCHES = (512, 1024, 2048, 4096)
-DRAFTS = (1, 2, 3)
-GUESSES = (1, 2, 3, 4, 6)  # of a second model
-WORTH = 1.03  # a second model must shorten the session by this much: how many guesses hold is an assumption
+MTP_LENGTHS = (1, 2, 3)  # tokens that the file's own prediction (MTP) block drafts
+DRAFT_LENGTHS = (1, 2, 3, 4, 6)  # tokens that a draft model drafts
+WORTH = 1.03  # a draft model must shorten the session by this much: how many of its tokens hold is an assumption
 PROMPT_CACHE_MIB = 8192  # llama-server's own default for -cram: the most we take
 CHECKPOINTS = 32  # its default for -ctxcp: the most we take
 MIN_CHECKPOINTS = 4  # turns that can be rolled back; a hybrid or windowed model without any re-reads its prompt
@@ -33,7 +33,9 @@ FIT_MARGIN_MIB = 1024  # --fit-target's default
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Candidate:
+    """One assignment with its predicted speeds. cost: seconds of the session that speed is measured on."""
+
     assignment: Assignment
     predicted: Predicted
     estimator: Estimator
@@ -48,57 +50,60 @@ class Found:
 
 
 class Search:
-    def __init__(self, facts: Facts, hardware: Hardware, goal: Goal, fixed: dict[str, Any]) -> None:
+    def __init__(self, facts: Facts, hardware: Hardware, goal: Goal, pinned: Mapping[str, Any]) -> None:
         self.facts = facts
         self.hardware = hardware
         self.goal = goal
-        self.fixed = fixed
-        self.no_drafter = why_no_drafter(facts, hardware, goal)
+        self.pinned = pinned
+        self.no_draft_model = why_no_draft_model(facts, hardware, goal)
         self.estimator = Estimator(
             facts,
             hardware.devices,
             cpu_flags=hardware.cpu.flags,
             mmproj_bytes=goal.mmproj_bytes,
-            drafter=None if self.no_drafter else goal.draft,
+            drafter=None if self.no_draft_model else goal.draft,
         )
         self.speed = Speed(facts, hardware, self.estimator)
         self.budget = budgets(hardware, goal)
         self.top = facts.n_layer_all + 1
         self._field = "ncmoe" if facts.moe else "ncffn"
 
-    def best(self, ctx: int, type_k: str, type_v: str) -> Found | None:
+    def best(self, ctx: int, type_k: str, type_v: str) -> Candidate | None:
         """The cheapest feasible assignment for this context and cache type, None when there is none.
 
         Never one that reads or writes slower than llama.cpp's own way would, if another is feasible.
         """
-        found = list(self.all(ctx, type_k, type_v))
-        if not found:
+        candidates = list(self.all(ctx, type_k, type_v))
+        if not candidates:
             return None
-        floor = self.floor(ctx, type_k, type_v)
-        if floor is None:
-            return self._cheapest(found)
-        reached = [self._reach(one, floor) for one in found]
-        nearest = max(reached)
-        best = self._cheapest(one for one, reach in zip(found, reached, strict=True) if reach >= nearest)
-        return best or self._cheapest(found)
+        baseline = self.baseline(ctx, type_k, type_v)
+        if baseline is None:
+            return self._cheapest(candidates)
+        shares = [self.share_of_baseline(candidate, baseline) for candidate in candidates]
+        largest = max(shares)
+        best = self._cheapest(c for c, share in zip(candidates, shares, strict=True) if share >= largest)
+        return best or self._cheapest(candidates)
 
-    def _cheapest(self, found: Iterable[Found]) -> Found | None:
+    def _cheapest(self, candidates: Iterable[Candidate]) -> Candidate | None:
         """The cheapest one that keeps the budgets to the byte: what was far from them was tried by a rough figure."""
-        ordered = sorted(found, key=_price)
-        return next((one for one in ordered if self._keeps(one.memory)), None)
+        ordered = sorted(candidates, key=_price)
+        return next((candidate for candidate in ordered if self._keeps(candidate.memory)), None)
 
     def _keeps(self, memory: Memory) -> bool:
         return all(use.total <= mib for use, mib in zip(memory.devices, self.budget.devices, strict=True))
 
-    def _reach(self, one: Found, floor: Predicted) -> float:
-        """A second model reads every prompt too, wherever the first is placed: the floor judges the placement."""
-        mine, a = one.predicted, one.assignment
+    def share_of_baseline(self, candidate: Candidate, baseline: Predicted) -> float:
+        """The smaller share of the baseline's two speeds, 1 when both are reached.
+
+        With a draft model, the time in which it reads the prompt is left out: it is the same for every placement.
+        """
+        predicted, a = candidate.predicted, candidate.assignment
         if a.model_guesses:
             alone = self.speed.predict(replace(a, draft_max=0, drafter=False), self.goal.workload)
-            mine = replace(mine, prefill_tps=alone.prefill_tps)
-        return _reach(mine, floor)
+            predicted = replace(predicted, prefill_tps=alone.prefill_tps)
+        return _smaller_share(predicted, baseline)
 
-    def floor(self, ctx: int, type_k: str, type_v: str) -> Predicted | None:
+    def baseline(self, ctx: int, type_k: str, type_v: str) -> Predicted | None:
         """What the placement of llama.cpp's --fit comes to: 1024 MiB left free, its own batch, a memory map.
 
         It takes experts off the GPU from all layers, else whole layers, in single matrices: so it is credited with half
@@ -106,12 +111,12 @@ class Search:
         """
         if not self.hardware.devices:
             return None
-        fixed: dict[str, Any] = {"ubatch": 512, "nkvo": False, "draft_max": 0, "swa_full": False, "load_mode": "mmap"}
+        own: dict[str, Any] = {"ubatch": 512, "nkvo": False, "draft_max": 0, "swa_full": False, "load_mode": "mmap"}
         goal = replace(self.goal, vram_margin_mib=FIT_MARGIN_MIB)
-        like = Search(self.facts, self.hardware, goal, {**fixed, **self.fixed})
+        like = Search(self.facts, self.hardware, goal, {**own, **self.pinned})
         base = next(like._bases(ctx, type_k, type_v))
         blocks = self.facts.n_layer_all if self.facts.moe else 0
-        base = replace(base, ngl=self.fixed["ngl"] if "ngl" in self.fixed else like._most(base, blocks))
+        base = replace(base, ngl=self.pinned["ngl"] if "ngl" in self.pinned else like._most(base, blocks))
         placed = like._least_on_cpu(base) if self.facts.moe else like._fit(base)
         a = like.finish(placed) if placed is not None else None
         if a is None:
@@ -132,46 +137,46 @@ class Search:
             for placed in self._places(base)
         )
 
-    def all(self, ctx: int, type_k: str, type_v: str) -> Iterator[Found]:
+    def all(self, ctx: int, type_k: str, type_v: str) -> Iterator[Candidate]:
         """What could be best: placements that another one beats in every figure may be missing."""
         seen: set[Assignment] = set()
-        made: list[Predicted] = []
+        speeds: list[Predicted] = []
         for base in sorted(self._bases(ctx, type_k, type_v), key=lambda base: base.nkvo):
-            if base.nkvo and "nkvo" not in self.fixed and self._beaten(replace(base, ngl=self.top), made):
+            if base.nkvo and "nkvo" not in self.pinned and self._beaten(replace(base, ngl=self.top), speeds):
                 continue
-            for placed in self._places(base, made):
+            for placed in self._places(base, speeds):
                 done = self.finish(placed)
                 if done is None:
                     continue
-                done = self._guessing(done)
+                done = self._fastest_draft(done)
                 if done in seen:
                     continue
                 seen.add(done)
-                found = self.score(done)
-                made.append(found.predicted)
-                yield found
+                candidate = self.score(done)
+                speeds.append(candidate.predicted)
+                yield candidate
 
-    def _guessing(self, a: Assignment) -> Assignment:
-        """With as many guesses of a second model as write fastest."""
-        if not a.model_guesses or self.fixed.get("draft_max"):
+    def _fastest_draft(self, a: Assignment) -> Assignment:
+        """With as many tokens of a draft model as write fastest."""
+        if not a.model_guesses or self.pinned.get("draft_max"):
             return a
         depth = self.goal.workload.within(a.ctx // a.parallel).depth
-        tried = (replace(a, draft_max=count) for count in GUESSES)
-        return min(tried, key=lambda one: self.speed.token_s(one, depth))
+        tried = (replace(a, draft_max=count) for count in DRAFT_LENGTHS)
+        return min(tried, key=lambda candidate: self.speed.token_s(candidate, depth))
 
-    def _beaten(self, a: Assignment, made: Sequence[Predicted]) -> bool:
+    def _beaten(self, a: Assignment, speeds: Sequence[Predicted]) -> bool:
         """Whether these layers, or -nkvo, could not gain even if all their weights fitted the GPU."""
         best = self.speed.predict(replace(a, load_mode="none"), self.goal.workload)
         return any(
             p.session_s <= best.session_s and p.decode_tps >= best.decode_tps and p.prefill_tps >= best.prefill_tps
-            for p in made
+            for p in speeds
         )
 
-    def score(self, a: Assignment) -> Found:
-        return Found(a, self.speed.predict(a, self.goal.workload), self.estimator)
+    def score(self, a: Assignment) -> Candidate:
+        return Candidate(a, self.speed.predict(a, self.goal.workload), self.estimator)
 
     def fits_devices(self, a: Assignment) -> bool:
-        return self.estimator.fits_devices(a, self.budget.devices)
+        return self.estimator.estimate_within(a, self.budget.devices) is not None
 
     def fits(self, a: Assignment) -> bool:
         memory = self.estimator.estimate(a)
@@ -189,62 +194,62 @@ class Search:
             no_repack=self.estimator.packs_latent,
         )
         elsewhere = ("ctx", "type_k", "type_v", "ngl", "ncmoe", "ncffn", "split")
-        fixed = {key: value for key, value in self.fixed.items() if key not in elsewhere}
-        ubatches = (fixed["ubatch"],) if "ubatch" in fixed else UBATCHES
-        swa = (fixed["swa_full"],) if "swa_full" in fixed else (False, True) if self.facts.has_window else (False,)
-        offload = (fixed["nkvo"],) if "nkvo" in fixed else (False, True) if self.hardware.devices else (False,)
+        pinned = {key: value for key, value in self.pinned.items() if key not in elsewhere}
+        ubatches = (pinned["ubatch"],) if "ubatch" in pinned else UBATCHES
+        swa = (pinned["swa_full"],) if "swa_full" in pinned else (False, True) if self.facts.has_window else (False,)
+        offload = (pinned["nkvo"],) if "nkvo" in pinned else (False, True) if self.hardware.devices else (False,)
         # one cache for all slots saves cells of sliding windows only; elsewhere it is larger and slower
-        shared = (False, True) if self.facts.has_window and fixed.get("parallel", 1) > 1 else (False,)
-        unified = (fixed["kv_unified"],) if "kv_unified" in fixed else shared
+        shared = (False, True) if self.facts.has_window and pinned.get("parallel", 1) > 1 else (False,)
+        unified = (pinned["kv_unified"],) if "kv_unified" in pinned else shared
         for ubatch, kv_unified in itertools.product(ubatches, unified):
             if ubatch > ctx and ubatch != ubatches[0]:
                 continue
             for swa_full in swa:
-                for draft_max, drafter in self._drafting(fixed):
+                for draft_max, drafter in self._drafting(pinned):
                     for nkvo in offload:
-                        base = replace(start, **fixed)
+                        base = replace(start, **pinned)
                         yield replace(
                             base,
                             ubatch=ubatch,
                             kv_unified=kv_unified,
-                            batch=fixed.get("batch", max(2048, ubatch)),
+                            batch=pinned.get("batch", max(2048, ubatch)),
                             swa_full=swa_full,
                             draft_max=draft_max,
                             drafter=drafter,
                             nkvo=nkvo,
                         )
 
-    def _drafting(self, fixed: dict[str, Any]) -> list[tuple[int, bool]]:
-        """How many tokens may be guessed, and whether by a second model."""
-        counts, by_model = fixed.get("draft_max"), fixed.get("drafter")
-        made = [] if counts or by_model else [(0, False)]
+    def _drafting(self, pinned: Mapping[str, Any]) -> list[tuple[int, bool]]:
+        """How many tokens may be drafted, and whether by a draft model."""
+        counts, by_model = pinned.get("draft_max"), pinned.get("drafter")
+        choices = [] if counts or by_model else [(0, False)]
         if counts == 0:
             return [(0, False)]
         if self.facts.n_draft and not by_model:
-            made += [(count, False) for count in ((counts,) if counts else DRAFTS)]
+            choices += [(count, False) for count in ((counts,) if counts else MTP_LENGTHS)]
         if self.estimator.drafter is not None and (by_model or (by_model is None and self.hardware.devices)):
-            made.append((counts or GUESSES[0], True))  # `_guessing` finds the count: it takes no memory
-        return made
+            choices.append((counts or DRAFT_LENGTHS[0], True))  # `_fastest_draft` finds the count: it takes no memory
+        return choices
 
-    def _places(self, base: Assignment, made: Sequence[Predicted] = ()) -> Iterator[Assignment]:
-        """Assignments of this base that keep the devices' budgets, at most a dozen. made: what was found already."""
+    def _places(self, base: Assignment, speeds: Sequence[Predicted] = ()) -> Iterator[Assignment]:
+        """Assignments of this base that keep the devices' budgets, at most a dozen. speeds: speeds of earlier ones."""
         if not self.hardware.devices:
             yield replace(base, ngl=0, nkvo=False)
             return
-        if "split" in self.fixed:
-            base = replace(base, split=self.fixed["split"])
-        if base.nkvo and "nkvo" not in self.fixed and self._fit(replace(base, ngl=self.top, nkvo=False)):
+        if "split" in self.pinned:
+            base = replace(base, split=self.pinned["split"])
+        if base.nkvo and "nkvo" not in self.pinned and self._fit(replace(base, ngl=self.top, nkvo=False)):
             return  # everything fits with the cache on the GPU: keeping it in RAM can only cost
         for ngl in self._ngls(base):
-            if ngl < self.top and "ngl" not in self.fixed and self._beaten(replace(base, ngl=ngl), made):
+            if ngl < self.top and "ngl" not in self.pinned and self._beaten(replace(base, ngl=ngl), speeds):
                 continue
-            found = self._least_on_cpu(replace(base, ngl=ngl))
-            if found is not None:
-                yield found
+            placed = self._least_on_cpu(replace(base, ngl=ngl))
+            if placed is not None:
+                yield placed
 
     def _ngls(self, base: Assignment) -> list[int]:
-        if "ngl" in self.fixed:
-            return [self.fixed["ngl"]]
+        if "ngl" in self.pinned:
+            return [self.pinned["ngl"]]
         plain = self._most(base, 0)
         if plain == self.top:
             return [self.top]
@@ -254,7 +259,7 @@ class Search:
 
     def _most(self, base: Assignment, blocks: int) -> int:
         """The largest -ngl that fits with the first `blocks` blocks' feed-forward weights in RAM."""
-        base = on_cpu(base, moe=self.facts.moe, blocks=self.fixed.get(self._field, blocks))
+        base = on_cpu(base, moe=self.facts.moe, blocks=self.pinned.get(self._field, blocks))
         low, high = 0, self.top
         while low < high:
             middle = (low + high + 1) // 2
@@ -266,10 +271,10 @@ class Search:
 
     def _least_on_cpu(self, a: Assignment) -> Assignment | None:
         moe = self.facts.moe
-        if "ncffn" in self.fixed and moe:
-            a = replace(a, ncffn=self.fixed["ncffn"])
-        if self._field in self.fixed:
-            return self._fit(on_cpu(a, moe=moe, blocks=self.fixed[self._field]))
+        if "ncffn" in self.pinned and moe:
+            a = replace(a, ncffn=self.pinned["ncffn"])
+        if self._field in self.pinned:
+            return self._fit(on_cpu(a, moe=moe, blocks=self.pinned[self._field]))
         if a.ngl == 0:
             return self._fit(a)
         whole = self._fit(a)
@@ -282,9 +287,9 @@ class Search:
             return None
         while low < high:
             middle = (low + high) // 2
-            found = self._fit(on_cpu(a, moe=moe, blocks=middle))
-            if found is not None:
-                best, high = found, middle
+            placed = self._fit(on_cpu(a, moe=moe, blocks=middle))
+            if placed is not None:
+                best, high = placed, middle
             else:
                 low = middle + 1
         return best
@@ -293,7 +298,7 @@ class Search:
         """The assignment, with a split that keeps each device's budget, or None."""
         if self.fits_devices(a):
             return a
-        if len(self.hardware.devices) < 2 or "split" in self.fixed or a.ngl == 0:
+        if len(self.hardware.devices) < 2 or "split" in self.pinned or a.ngl == 0:
             return None
         shares = [float(mib) for mib in self.budget.devices]
         for _ in range(8):
@@ -311,32 +316,32 @@ class Search:
 
     def finish(self, a: Assignment) -> Assignment | None:
         """Fills in what lives in RAM: load mode, checkpoints, prompt cache. None when RAM is too small."""
-        memory = self.estimator.within(replace(a, cache_ram_mib=0, checkpoints=0), self.budget.devices)
+        memory = self.estimator.estimate_within(replace(a, cache_ram_mib=0, checkpoints=0), self.budget.devices)
         if memory is None:
             return None
-        if "load_mode" not in self.fixed:
-            pinned = any(backend.pinned for backend in self.estimator.backends) and a.ngl > 0
+        if "load_mode" not in self.pinned:
+            crosses = any(backend.pinned for backend in self.estimator.backends) and a.ngl > 0
             staged = memory.host.weights - self.facts.input_bytes / (1 << 20)
-            a = replace(a, load_mode="none" if pinned and staged >= STAGED_IS_WORTH_MIB else "mmap")
+            a = replace(a, load_mode="none" if crosses and staged >= STAGED_IS_WORTH_MIB else "mmap")
         left = self.budget.ram - memory.host.total
         each = self.estimator.checkpoint_bytes(a) / (1 << 20) * a.parallel
         keeps = (self.facts.recurrent or self.facts.has_window) and each > 0
-        if "checkpoints" not in self.fixed:
-            wanted = min(CHECKPOINTS, max(int(left * 0.5 / each), 0)) if keeps else 0
-            a = replace(a, checkpoints=min(CHECKPOINTS, max(wanted, MIN_CHECKPOINTS)) if keeps else 0)
+        if "checkpoints" not in self.pinned:
+            room = min(CHECKPOINTS, max(int(left * 0.5 / each), 0)) if keeps else 0
+            a = replace(a, checkpoints=min(CHECKPOINTS, max(room, MIN_CHECKPOINTS)) if keeps else 0)
         left -= each * a.checkpoints if keeps else 0
-        if "cache_ram_mib" not in self.fixed:
+        if "cache_ram_mib" not in self.pinned:
             spare = int(min(PROMPT_CACHE_MIB, left * 0.5)) // 256 * 256
             a = replace(a, cache_ram_mib=max(spare, 0))
         return a if left - a.cache_ram_mib >= 0 else None
 
 
-def _price(one: Found) -> float:
-    return one.cost * (WORTH if one.assignment.model_guesses else 1.0)
+def _price(candidate: Candidate) -> float:
+    return candidate.cost * (WORTH if candidate.assignment.model_guesses else 1.0)
 
 
-def why_no_drafter(facts: Facts, hardware: Hardware, goal: Goal) -> str:
-    """Why the goal's second model cannot be used at all; empty when it can, or there is none."""
+def why_no_draft_model(facts: Facts, hardware: Hardware, goal: Goal) -> str:
+    """Why the goal's draft model cannot be used at all; empty when it can, or there is none."""
     if goal.draft is None:
         return ""
     if len(hardware.devices) > 1:
@@ -351,26 +356,6 @@ def why_no_drafter(facts: Facts, hardware: Hardware, goal: Goal) -> str:
     return ""
 
 
-def at_least(mine: Predicted, floor: Predicted) -> bool:
-    return _reach(mine, floor) >= 1
-
-
-def _reach(mine: Predicted, floor: Predicted) -> float:
-    """The smaller share of the floor's two speeds that is reached, 1 when both are."""
-    return min(mine.decode_tps / floor.decode_tps, mine.prefill_tps / floor.prefill_tps, 1.0)
-
-
-def budgets(hardware: Hardware, goal: Goal) -> Budget:
-    """What may be used: free memory less a margin, and for RAM the cgroup's limit where it is lower."""
-    margins = tuple(
-        goal.vram_margin_mib if goal.vram_margin_mib is not None else max(256, device.total_mib // 40)
-        for device in hardware.devices
-    )
-    free = hardware.ram.available_mib
-    if hardware.ram.limit_mib is not None:
-        free = min(free, hardware.ram.limit_mib)
-    margin = goal.ram_margin_mib
-    if margin is None:
-        margin = min(max(512, hardware.ram.total_mib // 16), max(free // 4, 0))
-    devices = tuple(max(d.free_mib - m, 0) for d, m in zip(hardware.devices, margins, strict=True))
-    return Budget(devices, max(free - margin, 0), margins, margin)
+def _smaller_share(predicted: Predicted, baseline: Predicted) -> float:
+    """Of the two speeds, at most 1."""
+    return min(predicted.decode_tps / baseline.decode_tps, predicted.prefill_tps / baseline.prefill_tps, 1.0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from llmstack.gguf import row_bytes
 from llmstack.hardware import Hardware, Measured
-from llmstack.plan.assignment import KV_TYPES, Assignment, of_drafter
+from llmstack.plan.assignment import KV_TYPES, Assignment, draft_assignment
 from llmstack.plan.cards import Card, card_of
 from llmstack.plan.facts import Facts, Kind
 from llmstack.plan.goal import Workload
@@ -185,7 +185,7 @@ class Speed:
         return self.drafter
 
     def _beside(self, a: Assignment) -> Assignment:
-        return of_drafter(a, layers=self._second().facts.n_layer_all + 1)
+        return draft_assignment(a, layers=self._second().facts.n_layer_all + 1)
 
     def _draft_bytes(self) -> float:
         drafts = sum(x for x, b in zip(self._active, self.facts.blocks, strict=True) if b.draft)

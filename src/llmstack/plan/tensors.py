@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from llmstack.gguf import GgmlType, TensorInfo
 from llmstack.gguf.types import BLOCKS
+from llmstack.llama_server.flags import DENSE_TENSORS, EXPERT_TENSORS
 
-# common/common.h: LLM_FFN_EXPS_REGEX and LLM_FFN_DENSE_REGEX, what -ncmoe and -ncffn move to the CPU
-EXPERTS = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps")
-DENSE_FFN = re.compile(r"\.ffn_(up|down|gate)\.")
+EXPERTS = re.compile(EXPERT_TENSORS)
+DENSE_FFN = re.compile(DENSE_TENSORS)
 _BLOCK = re.compile(r"^blk\.(\d+)\.")
 _INPUT = re.compile(r"^(token_embd|token_embd_norm|token_types|position_embd|per_layer_token_embd)\.")
 _UNUSED = re.compile(r"^(mtp|v|mm)\.")

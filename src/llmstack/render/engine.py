@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from llmstack.engine.find import Engine
-from llmstack.engine.install import Installed, Progress
+from llmstack.engine.install import BuildStep, Installed
 from llmstack.render.output import overwrite, show, style
 
 
@@ -52,18 +52,18 @@ class BuildProgress:
         self._stage = ""
         self._tenth = -1
 
-    def __call__(self, progress: Progress) -> None:
-        tenth = progress.done * 10 // progress.total if progress.total else -1
-        if not self._terminal and (progress.stage, tenth) == (self._stage, self._tenth):
+    def __call__(self, step: BuildStep) -> None:
+        tenth = step.done * 10 // step.total if step.total else -1
+        if not self._terminal and (step.stage, tenth) == (self._stage, self._tenth):
             return
-        self._stage, self._tenth = progress.stage, tenth
+        self._stage, self._tenth = step.stage, tenth
         passed = time.monotonic() - self._began
         minutes, seconds = divmod(int(passed), 60)
-        text = f"[{minutes}:{seconds:02}] {progress.stage}"
-        if progress.total:
-            share = progress.done / progress.total
+        text = f"[{minutes}:{seconds:02}] {step.stage}"
+        if step.total:
+            share = step.done / step.total
             bar = ("━" * round(share * 20)).ljust(20, "─")
-            text = f"[{minutes}:{seconds:02}] {progress.stage}  {bar} {progress.done} of {progress.total} files"
+            text = f"[{minutes}:{seconds:02}] {step.stage}  {bar} {step.done} of {step.total} files"
         if self._terminal:
             overwrite(text)
         else:

@@ -13,7 +13,7 @@ import msgspec
 from llmstack.gguf import printable
 from llmstack.hardware import Hardware
 from llmstack.plan import Infeasible, Plan, to_json
-from llmstack.plan.compare import Checked, Comparison
+from llmstack.plan.compare import Checked, FitComparison
 from llmstack.plan.explain import Explanation
 from llmstack.plan.memory import Use
 from llmstack.render.output import show, show_json, style
@@ -26,7 +26,7 @@ _BAR = 24
 
 
 def show_planned(
-    plan: Plan, fit: Comparison | None, checked: Sequence[Checked], units: UnitDiff | None, *, as_json: bool
+    plan: Plan, fit: FitComparison | None, checked: Sequence[Checked], units: UnitDiff | None, *, as_json: bool
 ) -> None:
     """A plan, and beside it what `--compare`, `--verify` and the installed services say."""
     if as_json:
@@ -122,7 +122,7 @@ def show_explained(found: Explanation, *, as_json: bool) -> None:
         )
 
 
-def show_comparison(found: Comparison) -> None:
+def show_comparison(found: FitComparison) -> None:
     show("")
     show(f"{style('--fit', 'cyan')} would choose: {shlex.join(found.flags)[:300]}")
     _row("prefill", f"{_speed(found.fit.prefill_tps)} tok/s against {_speed(found.ours.prefill_tps)} of this plan")

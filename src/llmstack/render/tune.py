@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmstack.bench.tune import Result, Trial
+from llmstack.llama_server.flags import TUNABLE
 from llmstack.render.output import show, style
 
 
@@ -40,16 +41,8 @@ def tuned_json(result: Result, *, applied: bool) -> dict[str, Any]:
 
 
 def _trial(trial: Trial) -> dict[str, Any]:
-    a = trial.assignment
     return {
-        "flags": {
-            "-ub": a.ubatch,
-            "-t": a.threads,
-            "-ctk": a.type_k,
-            "-lm": a.load_mode,
-            "-ncmoe": a.ncmoe,
-            "--spec-draft-n-max": a.draft_max,
-        },
+        "flags": {flag.name: getattr(trial.assignment, flag.field) for flag in TUNABLE},
         "prefill_tps": round(trial.prefill_tps, 2),
         "decode_tps": round(trial.decode_tps, 2),
         "seconds": round(trial.seconds, 2),

@@ -21,22 +21,9 @@ from typing import Any
 
 import msgspec
 
+from llmstack.llama_server.flags import flag_named
+
 FORMAT = 1  # counts changes of what is stored beside a state
-# Flags that change neither the tokens of a prompt nor the form of the cells computed from them: addresses, threads,
-# sampling, and on which device what is computed, and in which portions. A flag that is not known here counts.
-_NEUTRAL = frozenset(
-    {
-        "--host", "--port", "--api-key-file", "--slot-save-path", "--cors-origins", "-a", "--alias", "-t", "--threads",
-        "-tb", "--threads-batch", "--threads-http", "-n", "--predict", "-cram", "--cache-ram", "-to", "--timeout",
-        "-lv", "--verbosity", "--sse-ping-interval", "--temp", "--top-k", "--top-p", "--min-p", "-s", "--seed",
-        "-b", "--batch-size", "-ub", "--ubatch-size", "-lm", "--load-mode", "-ngl", "--gpu-layers", "-ncmoe",
-        "--n-cpu-moe", "-ncffn", "-ot", "-sm", "-ts", "-mg", "-ctxcp", "--ctx-checkpoints", "-cms", "-fit", "--fit",
-        "-rea", "--reasoning",
-    }
-)  # fmt: skip
-_NEUTRAL_SWITCHES = frozenset(
-    {"--metrics", "--no-ui", "--no-webui", "--ui", "--slots", "--no-warmup", "--warmup", "-nkvo", "-kvo"}
-)
 _SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.DOTALL)  # llama_split_path
 _SECRETS = frozenset({"--api-key-file"})
 
@@ -47,13 +34,14 @@ def folder_name(argv: Sequence[str]) -> str:
 
 
 def shaping(argv: Sequence[str]) -> Iterator[str]:
-    """The words of a command line that shape a state, in their order."""
+    """The words of a command line that shape a state, in their order. A flag that is not in the table counts."""
     words = iter(argv)
     for word in words:
-        if word in _NEUTRAL:
-            next(words, None)
-        elif word not in _NEUTRAL_SWITCHES:
+        flag = flag_named(word)
+        if flag is None or flag.shapes_state:
             yield word
+        elif flag.takes_value:
+            next(words, None)
 
 
 def fingerprint(argv: Sequence[str], template: str) -> str:

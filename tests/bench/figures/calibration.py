@@ -23,7 +23,7 @@ from llmstack.bench.probe_model import ProbeShape, write_probe
 from llmstack.detect.bandwidth import ram_read_gbps
 from llmstack.detect.hardware import detect
 from llmstack.detect.model_file import open_model
-from llmstack.engine.find import Engine, EngineKind, Origin, find
+from llmstack.engine.find import Engine, EngineKind, EngineOrigin, find
 from llmstack.hardware import Cpu, Hardware
 from llmstack.paths import Home
 from llmstack.plan import read_facts
@@ -98,7 +98,7 @@ def main() -> None:
         root = Path(folder)
         home = Home(root / "config", root / "state", root / "data", root / "cache")
         engine = (
-            Engine(options.engine.name, EngineKind.BINARY, Origin.CONFIGURED, (str(options.engine),))
+            Engine(options.engine.name, EngineKind.BINARY, EngineOrigin.CONFIGURED, (str(options.engine),))
             if options.engine
             else find(home)
         )

@@ -25,7 +25,7 @@ from llmstack.bench.sample import Sampler
 from llmstack.bench.scratch import scratch
 from llmstack.detect.hardware import detect
 from llmstack.engine.control import EngineClient
-from llmstack.engine.find import Engine, EngineKind, Origin
+from llmstack.engine.find import Engine, EngineKind, EngineOrigin
 from llmstack.engine.flags import parse_help
 from llmstack.gguf import GgmlType
 from llmstack.paths import Home
@@ -95,7 +95,7 @@ def main() -> None:
     program = options.bin / "llama-server"
     told = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=60, check=True)
     engine = Engine(
-        "llama-server", EngineKind.BINARY, Origin.CONFIGURED, (str(program),), flags=parse_help(told.stdout)
+        "llama-server", EngineKind.BINARY, EngineOrigin.CONFIGURED, (str(program),), flags=parse_help(told.stdout)
     )
     table = ["| model | | ours, tokens/s | llama-bench | medians differ by | widest spread |"]
     table.append("| --- | --- | ---: | ---: | ---: | ---: |")

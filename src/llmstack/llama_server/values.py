@@ -1,0 +1,91 @@
+"""The kinds of value that llama-server's flags take: read from a user's text, written into an argv."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+# The cache types of --cache-type-k (common/arg.cpp, kv_cache_types), by their names on the command line.
+KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+LOAD_MODES = ("none", "mmap", "mlock", "mmap+mlock", "dio")
+REASONING = ("on", "off", "auto")
+
+
+@dataclass(frozen=True, slots=True)
+class ValueKind:
+    """hint: as `--help` prints it, empty for a switch. expects: the same for a person who got it wrong.
+
+    read turns a user's text into the value and raises ValueError; write turns the value into an argument.
+    """
+
+    hint: str
+    expects: str = ""
+    read: Callable[[str], Any] = str
+    write: Callable[[Any], str] = str
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
+def _count_or_all(text: str) -> int:
+    return 10_000 if text == "all" else _count(text)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value <= 0:
+        raise ValueError(text)
+    return value
+
+
+def _yes(text: str) -> bool:
+    if text.lower() in ("", "1", "on", "true", "yes"):
+        return True
+    if text.lower() in ("0", "off", "false", "no"):
+        return False
+    raise ValueError(text)
+
+
+def _draft_model(text: str) -> bool:
+    """Whether there is a draft model; which file it is, the goal says."""
+    return True if text.endswith(".gguf") else _yes(text)
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    shares = tuple(float(part) for part in text.replace("/", ",").split(","))
+    if not shares or min(shares) < 0 or sum(shares) <= 0:
+        raise ValueError(text)
+    return shares
+
+
+def _write_shares(shares: tuple[float, ...]) -> str:
+    return ",".join(f"{share:.4g}" for share in shares)
+
+
+def _word_of(words: tuple[str, ...]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(text)
+        return text
+
+    return read
+
+
+def number(expects: str, *, zero: bool = False) -> ValueKind:
+    return ValueKind("N", expects, _count_or_all if zero else _positive)
+
+
+SWITCH = ValueKind("", "on or off", _yes)
+KV_TYPE = ValueKind("TYPE", "one of " + ", ".join(KV_TYPES), _word_of(KV_TYPES))
+LOAD_MODE = ValueKind("MODE", "one of " + ", ".join(LOAD_MODES), _word_of(LOAD_MODES))
+ON_OFF_AUTO = ValueKind("[on|off|auto]", "on, off or auto", _word_of(REASONING))
+SHARES = ValueKind("N0,N1,N2,...", "shares, such as 3,1", _shares, _write_shares)
+DRAFT_MODEL = ValueKind("FNAME", "on, off or a GGUF file", _draft_model)
+NUMBER = ValueKind("N")
+TEXT = ValueKind("STRING")
+FILE = ValueKind("FNAME")

@@ -1,0 +1,56 @@
+"""Pinned flags: read by the table, checked against the model, clamped to its size."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmstack.errors import BadInput
+from llmstack.llama_server.flags import FLAGS
+from llmstack.plan import Goal, argv, make_plan
+from llmstack.plan.pins import pinned_flags, read_pins
+from planning.draws import facts, machine
+
+DENSE, EXPERTS = facts("llama-8b"), facts("qwen3moe-30b-a3b")
+
+
+def pinned(model: str = "llama-8b", **pins: str) -> dict[str, object]:
+    return read_pins(Goal(pins=pins), facts(model))[1]
+
+
+def test_a_pin_is_of_the_assignment_or_of_the_goal() -> None:
+    goal, fields = read_pins(Goal(pins={"n": "100", "-rea": "on", "ub": "1024"}), DENSE)
+    assert (goal.n_predict, goal.reasoning, fields) == (100, "on", {"ubatch": 1024})
+
+
+def test_more_layers_and_blocks_than_there_are_mean_all() -> None:
+    assert pinned(ngl="999", ncffn="all") == {"ngl": DENSE.n_layer_all + 1, "ncffn": DENSE.n_layer_all}
+    assert pinned("qwen3moe-30b-a3b", ncmoe="999") == {"ncmoe": EXPERTS.n_layer_all}
+
+
+def test_the_options_of_the_command_line_pin_flags_too() -> None:
+    goal = Goal(ctx=8192, parallel=2, kv_type="f16", pins={"ub": "512", "ctk": "q8_0"})
+    assert read_pins(goal, DENSE)[1] == {"ubatch": 512, "type_k": "q8_0", "type_v": "f16", "parallel": 2, "ctx": 16384}
+    assert pinned_flags(goal) == {"-ub", "-ctk", "-ctv", "-c", "-np"}
+
+
+def test_every_flag_that_can_be_pinned_refuses_what_it_cannot_take_and_says_what_it_takes() -> None:
+    for flag in (flag for flag in FLAGS if flag.pinnable):
+        with pytest.raises(BadInput, match="takes") as caught:
+            pinned(**{flag.name: "certainly not"})
+        assert f"{flag.name} takes {flag.kind.expects}" in str(caught.value)
+
+
+def test_a_flag_that_is_no_longer_there_is_refused_with_its_successor() -> None:
+    with pytest.raises(BadInput, match="no longer has --no-mmap") as caught:
+        pinned(**{"no-mmap": "1"})
+    assert caught.value.next == "use -lm none"
+
+
+def test_threads_for_prompts_are_carried_when_pinned_and_never_set_otherwise() -> None:
+    plan = make_plan(DENSE, machine(0, 32), Goal(pins={"threads-batch": "3"}))
+    line = argv(plan)
+    assert line[line.index("-tb") : line.index("-tb") + 2] == ("-tb", "3")
+    decision = next(d for d in plan.decisions if d.flag == "-tb")
+    assert (decision.value, decision.pinned) == ("3", True) and decision.reason.startswith("pinned by you; CPU threads")
+    free = make_plan(DENSE, machine(0, 32), Goal())
+    assert "-tb" not in argv(free) and free.predicted == plan.predicted
