@@ -174,11 +174,11 @@ def of_binary(binary: Path, home: Home, origin: Origin, record: BuildRecord | No
         backends=record.backends if record else known.backends,
         folder=binary.resolve().parent,
         flags=flags,
-        refused=f"it does not run: {known.failure}" if known.failure else judge(build, flags),
+        refused=f"it does not run: {known.failure}" if known.failure else refusal_of(build, flags),
     )
 
 
-def judge(build: int | None, flags: Flags | None) -> str:
+def refusal_of(build: int | None, flags: Flags | None) -> str:
     """Why a build must not be started, or an empty string."""
     if build is not None and build < MIN_BUILD:
         return f"build {build} is older than {MIN_BUILD}, which closes a hole in reading model files (CVE-2026-27940)"
@@ -242,4 +242,4 @@ def _embedded(home: Home) -> list[Engine]:
         backends=("cpu",),
         flags=flags,
     )
-    return [replace(engine, refused=judge(build, flags))]
+    return [replace(engine, refused=refusal_of(build, flags))]

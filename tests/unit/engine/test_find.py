@@ -12,7 +12,7 @@ from help_texts import MODERN, OLDER
 
 from llmstack.engine import find as finding
 from llmstack.engine.choose import rollback, use
-from llmstack.engine.find import BuildRecord, EngineKind, Origin, find, judge, list_engines, of_binary
+from llmstack.engine.find import BuildRecord, EngineKind, Origin, find, list_engines, of_binary, refusal_of
 from llmstack.engine.probe import parse_devices, parse_version
 from llmstack.errors import BadInput, MissingPart, NotSo
 from llmstack.paths import Home
@@ -126,7 +126,7 @@ def test_the_embedded_engine_is_the_last_resort(home: Home) -> None:
     engine = find(home)
     assert engine.kind is EngineKind.EMBEDDED
     assert engine.command == (sys.executable, "-m", "llmstack.engine.embedded")
-    assert engine.build is not None and judge(engine.build, None) == ""
+    assert engine.build is not None and refusal_of(engine.build, None) == ""
 
 
 def test_the_newest_build_comes_before_path(home: Home, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
