@@ -30,13 +30,13 @@ def command(only_hardware: bool, deep: bool, bundle: Path | None, show_all: bool
         show_json(hardware()[0].to_json())
         return 0
     from llmstack.doctor.gather import gather
-    from llmstack.doctor.run import judge
+    from llmstack.doctor.run import diagnose
     from llmstack.paths import home
     from llmstack.render.doctor import show_bundle, show_report
 
     place = home()
     facts = gather(place, deep=deep)
-    report = judge(facts)
+    report = diagnose(facts)
     written: tuple[str, ...] = ()
     if bundle is not None:
         from llmstack.doctor.bundle import write

@@ -8,5 +8,5 @@ from llmstack.doctor.facts import Check, DoctorFacts, DoctorReport
 CHECKS: tuple[Check, ...] = (*machine.CHECKS, *stack.CHECKS, *client.CHECKS)
 
 
-def judge(facts: DoctorFacts) -> DoctorReport:
+def diagnose(facts: DoctorFacts) -> DoctorReport:
     return DoctorReport(tuple(finding for check in CHECKS for finding in check(facts)))

@@ -26,7 +26,7 @@ from llmstack.doctor.facts import (
 )
 from llmstack.doctor.gather_client import covers_loopback, fighting_keys
 from llmstack.doctor.gather_machine import kernel_driver, pci_cards
-from llmstack.doctor.run import judge
+from llmstack.doctor.run import diagnose
 from llmstack.findings import Finding, Level
 from llmstack.hardware import Cpu, Device, Hardware, Ram
 
@@ -51,7 +51,7 @@ SOUND = DoctorFacts(
 
 
 def test_a_sound_machine_with_a_sound_stack_has_nothing_to_report() -> None:
-    report = judge(SOUND)
+    report = diagnose(SOUND)
     assert report.ok
     assert [finding for finding in report.findings if finding.status is not Level.OK] == []
     assert report.to_json()["counts"]["ok"] == len(report.findings) >= 15
@@ -358,7 +358,7 @@ FAULTS: list[tuple[str, DoctorFacts, str, Level, str, str]] = [
 def test_a_fault_is_found_and_comes_with_a_remedy(
     facts: DoctorFacts, check: str, level: Level, finding: str, remedy: str
 ) -> None:
-    report = judge(facts)
+    report = diagnose(facts)
     found = [f for f in report.findings if f.name == check and f.status is level]
     assert found, [f for f in report.findings if f.status is not Level.OK]
     assert any(finding in f.finding and remedy in f.remedy for f in found), found
@@ -367,23 +367,23 @@ def test_a_fault_is_found_and_comes_with_a_remedy(
 
 def test_every_warning_and_failure_names_a_command() -> None:
     for _, facts, *_ in FAULTS:
-        for found in judge(facts).findings:
+        for found in diagnose(facts).findings:
             assert found.status is Level.OK or found.remedy, found
 
 
 def test_a_stack_that_was_taken_down_is_no_failure() -> None:
     facts = replace(stacked(state="stopped"), proxy=ProxyFacts(False, "connection refused"))
-    assert judge(facts).ok
+    assert diagnose(facts).ok
 
 
 def test_nothing_deployed_is_no_failure() -> None:
     facts = replace(SOUND, stack=None, proxy=None, secrets=(SecretFacts("/s/token", False),))
-    assert judge(facts).ok
+    assert diagnose(facts).ok
 
 
 def test_no_card_and_no_driver_is_an_ordinary_machine() -> None:
     facts = without_cards(kernel_driver=None, library=None, pci_cards=0)
-    assert [f for f in judge(facts).findings if f.name == "gpu"] == [
+    assert [f for f in diagnose(facts).findings if f.name == "gpu"] == [
         Finding("gpu", Level.OK, "no GPU: models run on the CPU")
     ]
 

@@ -12,7 +12,7 @@ from model_bytes import model_bytes
 from hosts.hub import COMMIT, HubServer
 from llmstack.errors import BadInput, MissingPart, NotSo
 from llmstack.fetch import locate, models_dir, resolve
-from llmstack.fetch.foreign_caches import FileQuery, find, known
+from llmstack.fetch.foreign_caches import FileQuery, find, on_this_machine
 from llmstack.fetch.progress import TransferProgress
 from llmstack.paths import Home
 
@@ -220,7 +220,7 @@ def test_a_file_that_is_still_being_downloaded_elsewhere_does_not_count(tiny: Ho
     wanted = FileQuery("maker/tiny", "Tiny-Q4_K_M.gguf", size=len(hub.files["Tiny-Q4_K_M.gguf"]))
     repo = user(tiny) / "hf/hub/models--maker--tiny"
     put(repo / "snapshots" / COMMIT / "Tiny-Q4_K_M.gguf", hub.files["Tiny-Q4_K_M.gguf"][:1000])
-    assert find(wanted, known()) is None
+    assert find(wanted, on_this_machine()) is None
 
 
 def test_lm_studio_and_llama_cpp_folders_are_looked_at(tiny: Home, hub: HubServer) -> None:
