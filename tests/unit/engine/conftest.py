@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from llmstack.paths import Home
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from help_texts import MODERN
+from support.help_texts import MODERN
 
 
 @pytest.fixture

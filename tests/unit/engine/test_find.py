@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from help_texts import MODERN, OLDER
 
 from llmstack.engine import find as finding
 from llmstack.engine.choose import rollback, use
@@ -16,6 +15,7 @@ from llmstack.engine.find import BuildRecord, EngineKind, Origin, find, judge, l
 from llmstack.engine.probe import parse_devices, parse_version
 from llmstack.errors import BadInput, MissingPart, NotSo
 from llmstack.paths import Home
+from support.help_texts import MODERN, OLDER
 
 Program = Callable[..., Path]
 
