@@ -17,6 +17,7 @@
 | bench_runs, help_texts        | bench runs and llama-server's --help, made up                                        |
 | wait                          | eventually, free_port, is_open                                                       |
 | paths                         | where the checkout, its locks and its documents are                                  |
-| faults                        | the numbered list of docs/faults.md                                                  |
+| named_tests                   | whether a test that a document names is there                                        |
+| sources                       | the tree as syntax: modules, imports, variables                                      |
 | world                         | the guard of the unit tests: no process, no socket, no sleep                         |
 """

@@ -250,7 +250,7 @@ def test_idle_connections_are_capped_and_a_live_stream_goes_on(stand: ProxyStand
 def test_a_reader_that_reads_nothing_slows_the_upstream_and_memory_stays_bounded(
     stand: ProxyStand, upstream: Upstream
 ) -> None:
-    """Fault 42, first half; the cut after a minute is in tests/unit/proxy."""
+    """Fault 42, first half; the cut after a minute is in test_server.py."""
     sent = 0
 
     async def flood(asked: Asked, wire: Wire) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from llmstack.cli.main import group
 from llmstack.commands import COMMANDS
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _CALL = re.compile(r"(?:^\$ |`)(?:\./stack|llmstack) ([a-z][a-z-]*)((?: +[^`\n#|]*)?)", re.MULTILINE)
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
@@ -53,3 +53,26 @@ def test_every_command_in_it_exists_and_takes_those_options(document: Path) -> N
 def test_every_link_in_it_leads_somewhere(document: Path) -> None:
     missing = [link for link in _LINK.findall(document.read_text()) if not (document.parent / link).exists()]
     assert not missing
+
+
+_FOLDERS = ("src", "tests", "benchmarks", "templates", "lock")
+_OTHERS = ("models.toml", "pyproject.toml", "stack", ".ci/run")
+_DOCUMENT = re.compile(r"(?<![\w./-])docs/[\w./-]*\w")
+_FILE = re.compile(r"(?<![\w./-])(?:tests|benchmarks|src|lock)/[\w./-]*\w")
+
+
+def test_every_document_that_code_names_exists() -> None:
+    every = [path for folder in _FOLDERS for path in (ROOT / folder).rglob("*")]
+    files = [path for path in every if path.suffix in (".py", ".toml", ".j2")]
+    files += [ROOT / name for name in _OTHERS]
+    missing = []
+    for path in sorted(files):
+        names = set(_DOCUMENT.findall(path.read_text()))
+        missing += [f"{path.relative_to(ROOT)}: {name}" for name in sorted(names) if not (ROOT / name).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_path_of_the_checkout_in_it_exists(document: Path) -> None:
+    names = set(_FILE.findall(document.read_text()))
+    assert [name for name in sorted(names) if not (ROOT / name).exists()] == []
