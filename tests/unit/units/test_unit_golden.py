@@ -1,6 +1,8 @@
 """Golden units: each file holds a plan's service, what must be true of its unit, and the whole text.
 
-`PYTHONPATH=tests python tests/unit/units/test_unit_golden.py` writes the texts anew; the assertions of each file stay as they are.
+    PYTHONPATH=tests python tests/unit/units/test_unit_golden.py
+
+writes the texts anew; the assertions of each file stay as they are.
 """
 
 from __future__ import annotations
