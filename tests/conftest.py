@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from support.long_silence import LongSilence
+from support.paths import TESTS
 
 pytest_plugins = ["support.built_engine", "support.proxy_fixtures"]
 
 # A shell starts a background job with SIGINT and SIGQUIT ignored, and what is ignored is inherited by every child.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+SYSTEM_S = 900.0  # real engines and clients on a busy machine; every other test has the default of pyproject.toml
 
 # Seconds that a fixture may take the first time on a machine, when it builds or installs; workers wait for each other.
 FIRST_USE_S = {"built_engine": 3600, "claude_code": 900, "session_manager": 900}
@@ -24,12 +27,14 @@ SILENCE = pytest.StashKey[LongSilence]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A test's limit is its own or the default, and the time of what it may have to install."""
+    """A test's limit is its own or that of its room, and the time of what it may have to install."""
     for item in items:
-        more = sum(seconds for name, seconds in FIRST_USE_S.items() if name in getattr(item, "fixturenames", ()))
-        if more:
-            marker = item.get_closest_marker("timeout")
-            own = marker.args[0] if marker else float(config.getini("timeout"))
+        marker = item.get_closest_marker("timeout")
+        is_system = item.path.is_relative_to(TESTS / "system")
+        own = marker.args[0] if marker else SYSTEM_S if is_system else float(config.getini("timeout"))
+        names = getattr(item, "fixturenames", ())
+        more = sum(seconds for name, seconds in FIRST_USE_S.items() if name in names)
+        if is_system or more:
             item.add_marker(pytest.mark.timeout(own + more), append=False)
 
 

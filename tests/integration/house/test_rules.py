@@ -12,6 +12,8 @@ import pytest
 
 from support.paths import ROOT
 
+pytestmark = pytest.mark.timeout(900)  # mypy from nothing on a busy machine
+
 BIN = Path(sys.executable).parent
 
 

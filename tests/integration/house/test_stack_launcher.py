@@ -19,6 +19,8 @@ import pytest
 
 from support.paths import ROOT
 
+pytestmark = pytest.mark.timeout(900)  # each installs from the package index
+
 BASE_PYTHON = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
 
 

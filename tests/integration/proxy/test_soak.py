@@ -7,10 +7,14 @@ import json
 import random
 from typing import Any
 
+import pytest
+
 from support.proxy_stand import TOKEN, ProxyStand, ask
 from support.streams import DONE, event, finish, text, tool, usage
 from support.upstream import Asked, Upstream, Wire
 from support.wait import eventually
+
+pytestmark = pytest.mark.timeout(900)  # ten thousand requests
 
 REQUESTS = 10_000
 WIDTH = 48

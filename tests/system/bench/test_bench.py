@@ -96,7 +96,6 @@ def test_ctrl_c_keeps_what_was_measured(demo_stack: Any) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )
     assert process.stderr is not None
     for line in process.stderr:
@@ -140,7 +139,6 @@ def test_tune_stopped_by_ctrl_c_shows_the_best_so_far_changes_nothing_and_leaves
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     for line in process.stderr:

@@ -16,6 +16,8 @@ from support.stack import Stack
 from .conftest import Client, Hosts, chats, store
 from .test_upstreams import ask, found
 
+pytestmark = pytest.mark.timeout(1800)  # the first one installs LiteLLM
+
 MASTER = "sk-local-master"
 
 

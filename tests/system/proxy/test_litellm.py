@@ -12,6 +12,8 @@ from support.litellm import KEY, running
 from support.proxy_stand import ProxyStand, ask, standing
 from support.upstream import Asked, Upstream, Wire, say
 
+pytestmark = pytest.mark.timeout(1800)  # the first one installs LiteLLM
+
 TOOL = {
     "name": "Read",
     "description": "Reads a file",

@@ -23,6 +23,8 @@ from support.stack import Stack
 from support.user_manager import UserManager
 from support.wait import eventually
 
+pytestmark = pytest.mark.timeout(1800)  # `up` is killed before each of its steps
+
 KINDS = ("systemd", "process")
 # A first `up` shares its steps with any other, and all of those are tried; LLMSTACK_TEST_STRIDE=1 tries all here too.
 STRIDE = int(os.environ.get("LLMSTACK_TEST_STRIDE", "3"))
