@@ -35,7 +35,9 @@ def main(here: Path, lock: Path) -> int:
             command = [uv, "pip", "install", "--quiet", "--python", str(python)]
         else:
             command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-        done = subprocess.run([*command, "--require-hashes", "-r", str(lock)], check=False)
+        # --no-deps: the lock names every package, so nothing is resolved. Resolving, pip before 23.1 refuses a package
+        # that another one wants with an extra (`uvicorn[standard]`), for the lock pins it without.
+        done = subprocess.run([*command, "--no-deps", "--require-hashes", "-r", str(lock)], check=False)
         if done.returncode != 0:
             print("error: the packages could not be installed (see above)", file=sys.stderr)
             print(" next: check the network or the package index, then run the same command again", file=sys.stderr)

@@ -1,3 +1,72 @@
-"""Fixtures that every part of the suite may use."""
+"""What every part of the suite needs: default signals, time limits, and a six-minute wait that runs beside the rest."""
 
-pytest_plugins = ["built_engine"]
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.long_silence import LongSilence
+from support.paths import TESTS
+
+pytest_plugins = ["support.built_engine", "support.proxy_fixtures"]
+
+# A shell starts a background job with SIGINT and SIGQUIT ignored, and what is ignored is inherited by every child.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+SYSTEM_S = 900.0  # real engines and clients on a busy machine; every other test has the default of pyproject.toml
+
+# Seconds that a fixture may take the first time on a machine, when it builds or installs; workers wait for each other.
+FIRST_USE_S = {"built_engine": 3600, "claude_code": 900, "session_manager": 900}
+
+SILENCE = pytest.StashKey[LongSilence]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test's limit is its own or that of its room, and the time of what it may have to install."""
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        is_system = item.path.is_relative_to(TESTS / "system")
+        own = marker.args[0] if marker else SYSTEM_S if is_system else float(config.getini("timeout"))
+        names = getattr(item, "fixturenames", ())
+        more = sum(seconds for name, seconds in FIRST_USE_S.items() if name in names)
+        if is_system or more:
+            item.add_marker(pytest.mark.timeout(own + more), append=False)
+
+
+def silence_folder(config: pytest.Config) -> Path:
+    """One folder for all workers of a run: they have theirs below the controller's."""
+    factory: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]
+    base = factory.getbasetemp()
+    return (base.parent if hasattr(config, "workerinput") else base) / "long-silence"
+
+
+def start_silence(config: pytest.Config, selected: Iterable[str]) -> None:
+    if SILENCE not in config.stash:
+        config.stash[SILENCE] = LongSilence(silence_folder(config))
+    config.stash[SILENCE].start(selected)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Without workers this process runs the tests; each worker leaves it to the one that controls them."""
+    if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
+        start_silence(session.config, (item.nodeid for item in session.items))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    start_silence(node.config, ids)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if SILENCE in config.stash:
+        config.stash[SILENCE].close()
+
+
+@pytest.fixture(scope="session")
+def long_silence_folder(pytestconfig: pytest.Config) -> Path:
+    return silence_folder(pytestconfig)

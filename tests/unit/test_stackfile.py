@@ -16,7 +16,7 @@ from llmstack.plan import Goal, Infeasible, Plan, make_plan
 from llmstack.plan.result import to_json
 from llmstack.stackfile import HealthRecord, ModelEntry, ProxyEntry, ServerEntry, StackRecord
 from llmstack.supervisor import Service
-from planning.draws import draws, facts, machine
+from support.planner.draws import draws, facts, machine
 
 OLD = Path(__file__).parent / "golden" / "stack-format-1.json"  # made by `up --demo` of commit 5e4d12e
 

@@ -4,7 +4,7 @@ llama.cpp reserves them with ggml_gallocr for its largest graph (graph_reserve, 
 blocks' tensors are replayed (plan.graph, plan.allocator). What runs on the host is described by rows: F32 values per
 token that are alive at once, of build_ffn, build_moe_ffn (src/llama-graph.cpp), delta-net-base.cpp and
 mamba-base.cpp, with the holes that the allocator's best fit leaves. Both were checked against llama-server's own
-report (tests/planning, docs/planner.md).
+report (tests/support/planner, docs/planner.md).
 
 d = n_embd, k = experts used.
 

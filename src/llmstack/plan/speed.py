@@ -2,7 +2,7 @@
 
 Decode reads every active weight and the live cache once a token; prefill computes, and copies what is not on
 the GPU to it once per ubatch (op-offload, from 32 tokens on). The constants were fitted to the published points
-in tests/planning/points.toml; docs/planner.md shows each prediction beside its point.
+in tests/support/planner/points.toml; docs/planner.md shows each prediction beside its point.
 """
 
 from __future__ import annotations

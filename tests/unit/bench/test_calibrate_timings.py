@@ -7,7 +7,7 @@ import pytest
 from llmstack.bench.calibrate import Timing, even
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.calibrate import Observation
-from planning.draws import facts
+from support.planner.draws import facts
 
 CPU = Assignment(ctx=8192, ngl=0)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from benching.runs import make_run, rate
 from llmstack.bench.depths import _chunk
 from llmstack.bench.modes import SETTINGS, Mode
 from llmstack.bench.record import comparable
 from llmstack.bench.session import cold_size
 from llmstack.judge import compare
+from support.bench_runs import make_run, rate
 
 QUICK = SETTINGS[Mode.QUICK]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from benching.runs import make_run
 from llmstack.bench.record import changed_flags, history, like, named, new_id, remember
 from llmstack.errors import BadInput
 from llmstack.paths import Home
+from support.bench_runs import make_run
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from llmstack.errors import NotSo
 from llmstack.hardware import Cpu, Device, Hardware, Ram
 from llmstack.plan import Workload, read_facts
 from llmstack.plan.assignment import Assignment
-from planning import shapes
+from support.planner import shapes
 
 START = Assignment(ctx=65536, ngl=0, threads=4, ubatch=512)
 AXES: dict[str, tuple[Any, ...]] = {

@@ -16,9 +16,9 @@ from llmstack.fetch.cards import CARDS, cards, machine
 from llmstack.fetch.survey import look
 from llmstack.plan import read_facts
 from llmstack.render.models import cards_markdown, with_table
+from support import paths
 
-FILE = Path(__file__).parents[3] / "models.toml"
-CATALOG: Catalog = read_models(merge(parse(FILE.read_bytes(), FILE.name)))
+CATALOG: Catalog = read_models(merge(parse(paths.CATALOG.read_bytes(), paths.CATALOG.name)))
 MODELS = list(CATALOG.models.items())
 LICENSES = {"apache-2.0", "mit", "nvidia-nemotron-open-model-license"}
 WINDOWS = {"devstral-small-2": 262144}  # the maker promises less than the file carries
@@ -149,7 +149,7 @@ def test_every_other_size_plans_too(name: str, model: Model, kept: Path) -> None
 def test_the_table_in_the_documentation_is_what_the_command_prints(kept: Path) -> None:
     """After a change of the catalog or the planner: llmstack models cards --into docs/models.md"""
     table = cards_markdown(cards(CATALOG, kept), CATALOG.models, {gib: card.name for gib, card in CARDS.items()})
-    page = FILE.with_name("docs").joinpath("models.md").read_text()
+    page = (paths.DOCS / "models.md").read_text()
     assert table in page
     assert with_table(page, table) == page
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benching.runs import make_run
 from llmstack.bench.record import remember
 from llmstack.cli.main import run
 from llmstack.paths import home
+from support.bench_runs import make_run
 
 
 @pytest.fixture(autouse=True)

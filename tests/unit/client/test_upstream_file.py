@@ -140,10 +140,6 @@ class TestAdd:
 
         assert routing(home).upstreams["far"].base_url == "https://far.example/v1"
 
-    def test_one_on_this_machine_needs_no_key(self, home: Home) -> None:
-        outcome = add(home, "mine", Said(base_url="http://127.0.0.1:9/v1", model="m"), never)
-        assert outcome.key_file is None
-
     def test_a_key_file_that_others_can_read_is_refused(self, home: Home, tmp_path: Path) -> None:
         key = tmp_path / "key"
         key.write_text("sk-1\n")

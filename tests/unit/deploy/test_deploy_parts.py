@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 
-from llmstack.deploy import keys, ports
+from llmstack.deploy import keys
 from llmstack.deploy.machine import for_engine
 from llmstack.deploy.planning import served_name
 from llmstack.deploy.status import StackState, health_of
 from llmstack.detect.hardware import Detected
 from llmstack.engine.control import Readiness
 from llmstack.engine.find import Engine, EngineKind, EngineOrigin
-from llmstack.errors import BadInput, MissingPart
+from llmstack.errors import BadInput
 from llmstack.hardware import Cpu, Device, Hardware, Ram
 from llmstack.paths import Home
 from llmstack.supervisor import ServiceState, ServiceStatus
@@ -43,30 +40,6 @@ def test_one_word_for_both_services(
 ) -> None:
     services = {name: ServiceStatus(name, found) for name, found in (("server", server), ("proxy", proxy))}
     assert health_of(services, server_answers, proxy_answers) is state
-
-
-class TestPorts:
-    def test_a_free_port_passes(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        ports.check_free("127.0.0.1", port, what="proxy", flag="--port", ours=())
-
-    def test_a_taken_one_is_refused_with_program_and_pid_and_a_way_out(self) -> None:
-        with socket.socket() as other:
-            other.bind(("127.0.0.1", 0))
-            other.listen()
-            port = other.getsockname()[1]
-            with pytest.raises(MissingPart) as refused:
-                ports.check_free("127.0.0.1", port, what="proxy", flag="--port", ours=())
-            assert f"{psutil.Process().name()} (pid {os.getpid()})" in refused.value.what
-            assert f"--port {port + 1}" in refused.value.next
-            ports.check_free("127.0.0.1", port, what="proxy", flag="--port", ours=[os.getpid()])
-
-    def test_an_address_that_is_not_here_is_told(self) -> None:
-        with pytest.raises(MissingPart) as refused:
-            ports.check_free("192.0.2.1", 5000, what="proxy", flag="--port", ours=())
-        assert "no address of this machine" in refused.value.why
 
 
 class TestKeys:
@@ -111,18 +84,6 @@ class TestEngineAndCards:
         cuda = replace(self.engine, name="cuda", backends=("cuda", "cpu"))
         found = for_engine(Detected(self.hardware), cuda)
         assert [device.name for device in found.hardware.devices] == ["RTX 3060"]
-
-    def test_cards_that_nvml_does_not_know_are_asked_of_the_engine(self, tmp_path: Path) -> None:
-        binary = tmp_path / "llama-server"
-        binary.write_text(
-            "#!/bin/sh\necho 'Available devices:'\necho '  Vulkan0: AMD Radeon RX 7900 (24560 MiB, 24000 MiB free)'\n"
-        )
-        binary.chmod(0o755)
-        vulkan = replace(self.engine, name="vulkan", command=(str(binary),), backends=("vulkan", "cpu"))
-        found = for_engine(Detected(replace(self.hardware, devices=())), vulkan)
-        [device] = found.hardware.devices
-        assert (device.backend.upper(), device.total_mib, device.free_mib) == ("VULKAN", 24560, 24000)
-        assert found.warnings == ()
 
 
 def test_a_model_named_like_the_vendor_s_is_set_apart() -> None:

@@ -9,7 +9,7 @@ import pytest
 from llmstack.deploy.expected_speed import ExpectedSpeed
 from llmstack.hardware import Hardware
 from llmstack.plan.assignment import Assignment
-from planning.draws import facts, machine
+from support.planner.draws import facts, machine
 
 CARD = machine(24, 64)
 WHOLE = Assignment(ctx=65536, ngl=99)

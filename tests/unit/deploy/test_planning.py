@@ -12,14 +12,13 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from hosts.nvml import FakeNvml, using
 from llmstack import paths, stackfile
 from llmstack.cli.plan import command as plan_command
 from llmstack.deploy import apply, machine, prepare, supervisors, tuned, warm
 from llmstack.deploy.planning import UpRequest, plan_for
 from llmstack.detect import bandwidth, hardware
 from llmstack.detect.model_file import open_model
-from llmstack.engine.find import Engine, EngineKind, Origin
+from llmstack.engine.find import Engine, EngineKind, EngineOrigin
 from llmstack.fetch.model import ResolvedModel
 from llmstack.hardware import Cpu, Ram
 from llmstack.paths import Home
@@ -28,11 +27,14 @@ from llmstack.process import ProcessSupervisor
 from llmstack.process.files import wanted
 from llmstack.stackfile import HealthRecord, StackRecord
 from llmstack.supervisor import Service, ServiceState, ServiceStatus
-from planning import shapes
+from support.nvml import FakeNvml, using
+from support.planner import shapes
 
 GIB = 1024
-CUDA = Engine("cuda-11434", EngineKind.BINARY, Origin.PATH, ("/opt/llama-server",), "b11434", 11434, ("cuda", "cpu"))
-CPU_ONLY = Engine("embedded", EngineKind.EMBEDDED, Origin.EMBEDDED, ("/opt/python",), backends=("cpu",))
+CUDA = Engine(
+    "cuda-11434", EngineKind.BINARY, EngineOrigin.PATH, ("/opt/llama-server",), "b11434", 11434, ("cuda", "cpu")
+)
+CPU_ONLY = Engine("embedded", EngineKind.EMBEDDED, EngineOrigin.EMBEDDED, ("/opt/python",), backends=("cpu",))
 RTX_3060 = {"name": "NVIDIA GeForce RTX 3060", "total": 12288, "free": 11800, "bits": 192, "mhz": 7501, "pcie": 4}
 RTX_4090 = {"name": "NVIDIA GeForce RTX 4090", "total": 24564, "free": 23900, "bits": 384, "mhz": 10501, "pcie": 4}
 MACHINES: dict[str, tuple[list[dict[str, Any]], Engine]] = {

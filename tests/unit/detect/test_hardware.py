@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from hosts.nvml import FakeNvml, using
 from llmstack import hardware
 from llmstack.detect import nvml
 from llmstack.detect.hardware import cgroup_memory, cpu, detect, ram
 from llmstack.errors import BadInput
 from llmstack.hardware import Cpu, Device, Hardware, Ram
+from support.nvml import FakeNvml, using
 
 MIB = 1 << 20
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -73,24 +72,6 @@ def test_fault_10_a_file_swapped_after_the_plan_is_noticed(tmp_path: Path) -> No
     path.unlink()
     with pytest.raises(BadInput, match="gone"):
         found.check_unchanged()
-
-
-@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "socket"])
-def test_fault_11_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path, kind: str) -> None:
-    target = tmp_path / "special"
-    held = socket.socket(socket.AF_UNIX)
-    if kind == "fifo":
-        os.mkfifo(target)
-    elif kind == "device":
-        target = Path("/dev/zero")
-    elif kind == "folder":
-        target.mkdir()
-    else:
-        held.bind(str(target))
-    link = tmp_path / "model.gguf"
-    link.symlink_to(target)
-    with held, pytest.raises(BadInput, match="not a model file"):
-        open_model(link)
 
 
 def test_a_missing_file_and_a_strange_name_are_told(tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from help_texts import MODERN, OLDER
 
 from llmstack.engine.flags import fit, parse_help
 from llmstack.errors import MissingPart
+from support.help_texts import MODERN, OLDER
 
 WISHES = (
     "-m", "m.gguf", "-c", "65536", "-ngl", "99", "-ncmoe", "3", "-fa", "on", "-ctk", "q4_0", "--load-mode", "none",

@@ -58,10 +58,10 @@ def tensor_info(name: bytes, shape: tuple[int, ...], kind: int, offset: int) -> 
 
 
 def refused(data: bytes, match: str, size: int | None = None) -> GgufError:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(GgufError, match=match) as caught:
         read(data, size)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
     return caught.value
 
 
@@ -95,10 +95,10 @@ def test_long_number_arrays_are_counted_without_being_kept() -> None:
 def test_fault_1_every_truncation_is_refused_with_its_offset() -> None:
     data = file({"qwen3.block_count": 2, "tokenizer.ggml.tokens": ["abc", "d"]})
     for length in range(len(data) - 20):
-        began = time.perf_counter()
+        began = time.process_time()
         with pytest.raises(GgufError) as caught:
             read(data[:length])
-        assert time.perf_counter() - began < 0.05
+        assert time.process_time() - began < 0.05
         if length >= 24:
             assert caught.value.offset is not None or "appears" in str(caught.value)
 
@@ -133,10 +133,10 @@ def test_fault_3_a_huge_sparse_file_cannot_make_the_reader_walk_it() -> None:
             head = raw([("k", 9, struct.pack("<IQ", 8, 1 << 36))])
             return (head[offset:] + bytes(length))[:length]
 
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(GgufError, match="claims more than 256 MiB"):
         read_header(Zeros(), 1 << 42)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_fault_4_a_tensor_past_the_end_is_an_incomplete_download() -> None:
@@ -217,9 +217,9 @@ def test_a_large_vocabulary_is_read_in_bounded_time_and_memory() -> None:
 
 
 def _seconds(action: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     action()
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def test_reads_are_small_pieces_of_a_remote_file() -> None:

@@ -18,7 +18,7 @@ from llmstack.plan import Facts, Goal
 from llmstack.plan.argv import flags
 from llmstack.plan.assignment import Assignment
 from llmstack.warmstart.fingerprint import folder_name
-from planning.draws import facts
+from support.planner.draws import facts
 
 ROOT = Path(__file__).resolve().parents[3]
 PINNED_BUILD = parse_help(Path(__file__).with_name("options_of_11434.txt").read_text())

@@ -12,7 +12,7 @@ from llmstack.plan import read_facts
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.calibrate import ASSUMED_ERROR, Observation, fit, predict_s, stated_error
 from llmstack.plan.facts import Facts
-from planning import shapes
+from support.planner import shapes
 
 CPU_ONLY = Hardware(Ram(65536, 60000), Cpu(8, 16, ("avx2",)))
 CARD = Device("NVIDIA GeForce RTX 4070", "CUDA", 12282, 11900)

@@ -15,8 +15,8 @@ from llmstack.plan.assignment import Assignment
 from llmstack.plan.compute import MAMBA_SPREAD, SPREAD
 from llmstack.plan.facts import MAMBA
 from llmstack.plan.memory import Estimator
-from planning.cells import Cell, assignment
-from planning.draws import NAMES, facts
+from support.planner.cells import Cell, assignment
+from support.planner.draws import NAMES, facts
 
 RPC = (Device("RPC0", "RPC", 24000, 24000),)
 REPORTED = [

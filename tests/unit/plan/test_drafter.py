@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -22,10 +21,10 @@ from llmstack.plan.memory import Estimator
 from llmstack.plan.result import to_json
 from llmstack.plan.search import WORTH, Search
 from llmstack.plan.speed import Speed
-from planning.draws import draws, facts, machine
+from support.paths import CATALOG
+from support.planner.draws import draws, facts, machine
 
-FILE = Path(__file__).parents[3] / "models.toml"
-MODELS = read_models(merge(parse(FILE.read_bytes(), FILE.name))).models
+MODELS = read_models(merge(parse(CATALOG.read_bytes(), CATALOG.name))).models
 CODER_14B, CODER_7B = MODELS["qwen2.5-coder-14b"], MODELS["qwen2.5-coder-7b"]
 
 

@@ -14,8 +14,8 @@ from llmstack.plan import Goal, Infeasible, make_plan, to_json
 from llmstack.plan.argv import FLAGS
 from llmstack.plan.explain import explain
 from llmstack.render.plan import show_explained, show_plan, show_refused
-from planning import shapes
-from planning.draws import facts, machine
+from support.planner import shapes
+from support.planner.draws import facts, machine
 
 PLAN = make_plan(facts("qwen35moe-35b-a3b"), machine(12, 64), Goal())
 

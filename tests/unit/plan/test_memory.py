@@ -1,7 +1,7 @@
 """Figures that llama-server 11434 itself reported for these shapes, so that the model is held without an engine.
 
 Each row: shape, what differs from `-c 65536 -np 1 -ctk q4_0 -ctv q4_0 -fa on -ub 512 -ngl 99`, then the GPU's and the
-host's model / context / compute in MiB. Measured with tests/planning/oracle.py.
+host's model / context / compute in MiB. Measured with tests/support/planner/oracle.py.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from llmstack.plan.assignment import Assignment
 from llmstack.plan.compare import read_fit
 from llmstack.plan.facts import Kind, read_facts
 from llmstack.plan.memory import Estimator, cells
-from planning import shapes
-from planning.draws import NAMES, facts, machine
+from support.planner import shapes
+from support.planner.draws import NAMES, facts, machine
 
 RPC = (Device("RPC0", "RPC", 24000, 24000),)
 FLAGS = ("amx_int8", "avx2", "avx512f")  # of the machine that reported

@@ -8,7 +8,7 @@ from llmstack.errors import BadInput
 from llmstack.llama_server.flags import FLAGS
 from llmstack.plan import Goal, argv, make_plan
 from llmstack.plan.pins import pinned_flags, read_pins
-from planning.draws import facts, machine
+from support.planner.draws import facts, machine
 
 DENSE, EXPERTS = facts("llama-8b"), facts("qwen3moe-30b-a3b")
 

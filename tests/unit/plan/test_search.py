@@ -13,7 +13,7 @@ from llmstack.plan import Goal, Infeasible, make_plan
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.facts import Facts
 from llmstack.plan.search import Search
-from planning.draws import draws, facts, machine
+from support.planner.draws import draws, facts, machine
 
 KV = "q4_0"
 
@@ -223,7 +223,7 @@ def test_the_articles_own_case_is_beaten() -> None:
     """35B-A3B hybrid, IQ3, 12 GB card, 64k: against -ngl 30 -nkvo."""
     from llmstack.gguf import GgmlType
     from llmstack.plan import read_facts
-    from planning import shapes
+    from support.planner import shapes
 
     model = read_facts(shapes.qwen35moe_35b(q=GgmlType.IQ3_S).header())
     hardware = machine(12, 32)

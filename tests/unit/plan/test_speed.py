@@ -1,4 +1,4 @@
-"""The speed model against published figures (tests/planning/points.toml)."""
+"""The speed model against published figures (tests/support/planner/points.toml)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from llmstack.plan import Goal, Workload, make_plan
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.memory import Estimator
 from llmstack.plan.speed import Speed
-from planning.draws import facts
-from planning.points import cases, errors_by_point
+from support.planner.draws import facts
+from support.planner.points import cases, errors_by_point
 
 
 def test_the_thirteen_published_points_are_met_within_15_percent_in_the_median() -> None:

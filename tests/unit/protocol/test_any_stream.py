@@ -13,8 +13,8 @@ from llmstack.protocol import sse
 from llmstack.protocol.leak import Call, LeakScanner, Thought
 from llmstack.protocol.repair import ArgumentStream
 from llmstack.protocol.request import Dialect, Translator, decode
-from proxying.recorded import CASES, DONE, TOOLS, Case, delta, event, finish, more, text, think, tool, usage
-from proxying.replayed import blocks, check, check_legal, machine, message, replay
+from support.stream_replay import blocks, check, check_legal, machine, message, replay
+from support.streams import CASES, DONE, TOOLS, Case, delta, event, finish, more, text, think, tool, usage
 
 FEW = settings(max_examples=150, deadline=None)
 

@@ -10,8 +10,8 @@ from llmstack.protocol import chat, sse
 from llmstack.protocol.anthropic import BlockDelta, InputJsonDelta, TextDelta
 from llmstack.protocol.message import Assembler
 from llmstack.protocol.replay import Replay
-from proxying.recorded import CASES, DONE, TOOLS, Case, finish, text, think, tool
-from proxying.replayed import blocks, check, check_legal, machine, message, replay, split
+from support.stream_replay import blocks, check, check_legal, machine, message, replay, split
+from support.streams import CASES, DONE, TOOLS, Case, finish, text, think, tool
 
 every = pytest.mark.parametrize("case", CASES, ids=str)
 

@@ -8,10 +8,10 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from benching.runs import make_run
 from llmstack.judge import Verdict
 from llmstack.render.bench import show_bench, show_history, spark
 from llmstack.render.report import report_html
+from support.bench_runs import make_run
 
 
 class _Tags(HTMLParser):

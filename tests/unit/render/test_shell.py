@@ -1,4 +1,4 @@
-"""Quoting, and the functions as text; real shells run them in tests/e2e/clients/test_shells.py."""
+"""Quoting, and the functions as text; real shells run them in tests/system/clients/test_shells.py."""
 
 from __future__ import annotations
 

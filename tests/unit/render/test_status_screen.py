@@ -14,7 +14,7 @@ from llmstack.plan.memory import Use
 from llmstack.render.status import duration, screen
 from llmstack.stackfile import HealthRecord, ModelEntry, ProxyEntry, ServerEntry, StackRecord, store_plan
 from llmstack.supervisor import ServiceState, ServiceStatus
-from planning.draws import facts, machine
+from support.planner.draws import facts, machine
 
 _PLANNED = make_plan(facts("qwen3moe-30b-a3b"), machine(12, 64, gpus=2), Goal())
 PLAN = replace(

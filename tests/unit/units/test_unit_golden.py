@@ -1,6 +1,8 @@
 """Golden units: each file holds a plan's service, what must be true of its unit, and the whole text.
 
-`python tests/unit/units/test_unit_golden.py` writes the texts anew; the assertions of each file stay as they are.
+    PYTHONPATH=tests python tests/unit/units/test_unit_golden.py
+
+writes the texts anew; the assertions of each file stay as they are.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ import pytest
 from llmstack.supervisor import Service
 from llmstack.units import Origin, Tier, UnitSettings, origin, render
 from llmstack.units.parse import parse
+from support import paths
 
 FOLDER = Path(__file__).parent / "golden"
 FILES = sorted(FOLDER.glob("*.toml"))
-TEMPLATES = {p.name: p.read_text() for p in (Path(__file__).parents[3] / "templates").glob("*.service.j2")}
+TEMPLATES = {p.name: p.read_text() for p in paths.TEMPLATES.glob("*.service.j2")}
 
 
 def unit(case: dict[str, Any]) -> str:

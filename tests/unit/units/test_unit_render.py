@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +11,9 @@ from llmstack.supervisor import Service
 from llmstack.units import ChangeKind, Origin, Tier, UnitSettings, diff, mark, origin, render, unit_name
 from llmstack.units.parse import ParsedUnit, parse
 from llmstack.units.render import sandbox
+from support import paths
 
-TEMPLATES = {p.name: p.read_text() for p in Path("templates").glob("*.service.j2")}
+TEMPLATES = {p.name: p.read_text() for p in paths.TEMPLATES.glob("*.service.j2")}
 ALWAYS = {
     "NoNewPrivileges": "yes",
     "LockPersonality": "yes",

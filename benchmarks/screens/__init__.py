@@ -1,0 +1,1 @@
+"""The screens of docs/, taken in a real terminal."""

@@ -1,1 +1,0 @@
-"""Bench runs made up for tests."""

@@ -1,0 +1,173 @@
+"""The process supervisor with real processes: it starts, restarts, gives up, obeys and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from llmstack.deploy.ready import wait_ready
+from llmstack.errors import NotSo
+from llmstack.paths import Home
+from llmstack.process import ProcessSupervisor
+from llmstack.process.files import Folder
+from llmstack.supervisor import Service, ServiceState
+from support.wait import eventually
+
+FOREVER = "import time, sys; print('up', flush=True); time.sleep(600)"
+
+
+def service(name: str, code: str = FOREVER, **env: str) -> Service:
+    return Service(name, f"test service {name}", (sys.executable, "-c", code), env)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "config", tmp_path / "state", tmp_path / "data", tmp_path / "cache").make()
+
+
+@pytest.fixture
+def supervisor(home: Home) -> Iterator[ProcessSupervisor]:
+    keeper = ProcessSupervisor(home)
+    yield keeper
+    keeper.stop()
+
+
+def keeper_pid(home: Home) -> int:
+    pid = Folder(home.state / "process", home.logs).supervisor_pid()
+    assert pid
+    return pid
+
+
+def state_of(supervisor: ProcessSupervisor, name: str) -> ServiceState:
+    return supervisor.status()[name].state
+
+
+def pid_of(supervisor: ProcessSupervisor, name: str) -> int:
+    eventually(lambda: supervisor.status()[name].pid)
+    pid = supervisor.status()[name].pid
+    assert pid
+    return pid
+
+
+def test_applied_services_run_in_sessions_of_their_own(supervisor: ProcessSupervisor) -> None:
+    assert supervisor.apply([service("server"), service("proxy")]) == ("server", "proxy")
+    for name in ("server", "proxy"):
+        pid = pid_of(supervisor, name)
+        assert os.getsid(pid) == pid != os.getsid(0)
+
+
+def test_a_server_that_this_processor_cannot_run_is_told_apart_from_other_deaths(supervisor: ProcessSupervisor) -> None:
+    supervisor.apply([service("server", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")])
+    with pytest.raises(NotSo) as caught:
+        wait_ready(supervisor, "server", "http://127.0.0.1:9", deadline_s=20)
+    assert "SIGILL" in str(caught.value) and "this processor does not execute" in caught.value.why
+    assert "llmstack engine use embedded" in caught.value.next
+
+
+def test_a_killed_service_comes_back_and_says_how_it_died(supervisor: ProcessSupervisor) -> None:
+    supervisor.apply([service("server")])
+    first = pid_of(supervisor, "server")
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: supervisor.status()["server"].pid not in (None, first))
+    status = supervisor.status()["server"]
+    assert (status.restarts, status.last_exit) == (1, "killed by SIGKILL")
+
+
+def test_a_service_that_dies_at_once_is_given_up(
+    supervisor: ProcessSupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor.apply([service("server", "import sys; print('no model', flush=True); sys.exit(7)")])
+    eventually(lambda: state_of(supervisor, "server") is ServiceState.FAILED, within_s=40)
+    status = supervisor.status()["server"]
+    assert status.last_exit == "exited with status 7"
+    assert status.restarts == 6
+    texts = [line.text for line in supervisor.logs(["server"], last=None, since_s=None)]
+    assert texts.count("no model") == 6
+    assert "gave up" in texts[-1]
+
+
+def test_a_program_that_is_not_there_is_told(supervisor: ProcessSupervisor) -> None:
+    supervisor.apply([Service("server", "missing", ("/nowhere/llama-server",))])
+    eventually(lambda: supervisor.status()["server"].last_exit)
+    assert "could not be started" in (supervisor.status()["server"].last_exit or "")
+
+
+def test_applying_the_same_again_restarts_nothing(supervisor: ProcessSupervisor) -> None:
+    supervisor.apply([service("server"), service("proxy")])
+    before = (pid_of(supervisor, "server"), pid_of(supervisor, "proxy"))
+    assert supervisor.apply([service("server"), service("proxy")]) == ()
+    assert (pid_of(supervisor, "server"), pid_of(supervisor, "proxy")) == before
+
+
+def test_only_the_changed_service_restarts(supervisor: ProcessSupervisor) -> None:
+    supervisor.apply([service("server"), service("proxy")])
+    server, proxy = pid_of(supervisor, "server"), pid_of(supervisor, "proxy")
+    assert supervisor.apply([service("server"), service("proxy", COLOUR="red")]) == ("proxy",)
+    eventually(lambda: supervisor.status()["proxy"].pid not in (None, proxy))
+    assert pid_of(supervisor, "server") == server
+    assert not psutil.pid_exists(proxy)
+
+
+def test_restart_gives_the_named_service_a_new_process(supervisor: ProcessSupervisor) -> None:
+    supervisor.apply([service("server"), service("proxy")])
+    server, proxy = pid_of(supervisor, "server"), pid_of(supervisor, "proxy")
+    supervisor.restart(["server"])
+    eventually(lambda: supervisor.status()["server"].pid not in (None, server))
+    assert pid_of(supervisor, "proxy") == proxy
+    with pytest.raises(NotSo, match="no service nonsense"):
+        supervisor.restart(["nonsense"])
+
+
+def test_stop_leaves_no_process_even_when_one_ignores_sigterm(
+    supervisor: ProcessSupervisor, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+    )
+    supervisor.apply([service("server", stubborn), service("proxy")])
+    pids = [pid_of(supervisor, "server"), pid_of(supervisor, "proxy"), keeper_pid(home)]
+    eventually(lambda: supervisor.logs(["server"], last=None, since_s=None))
+    supervisor.stop()
+    assert not [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+    assert state_of(supervisor, "server") is ServiceState.STOPPED
+    supervisor.stop()
+
+
+def test_services_die_with_a_killed_keeper_and_the_next_apply_recovers(
+    supervisor: ProcessSupervisor, home: Home
+) -> None:
+    supervisor.apply([service("server")])
+    orphan = pid_of(supervisor, "server")
+    os.kill(keeper_pid(home), signal.SIGKILL)
+    eventually(lambda: not psutil.pid_exists(orphan) or psutil.Process(orphan).status() == "zombie")
+    assert state_of(supervisor, "server") is ServiceState.STOPPED
+    assert supervisor.apply([service("server")]) == ("server",)
+    assert pid_of(supervisor, "server") != orphan
+
+
+def test_logs_are_merged_by_time_and_followed(supervisor: ProcessSupervisor) -> None:
+    ticking = "import time\nfor n in range(5):\n    print('tick', n, flush=True); time.sleep(0.05)\ntime.sleep(600)"
+    following = supervisor.follow(["server", "proxy"])
+    supervisor.apply([service("server", ticking), service("proxy", ticking)])
+    lines = [next(following) for _ in range(10)]
+    assert sorted(line.text for line in lines if line.service == "server") == [f"tick {n}" for n in range(5)]
+    merged = supervisor.logs(["server", "proxy"], last=4, since_s=None)
+    assert len(merged) == 4
+    assert [line.time_s for line in merged] == sorted(line.time_s for line in merged)
+
+
+def test_removing_forgets_the_services_but_keeps_their_logs(supervisor: ProcessSupervisor, home: Home) -> None:
+    supervisor.apply([service("server")])
+    pid_of(supervisor, "server")
+    eventually(lambda: supervisor.logs(["server"], last=1, since_s=None))
+    supervisor.remove()
+    assert supervisor.status() == {}
+    assert (home.logs / "server.log").exists()
+    with pytest.raises(NotSo):
+        supervisor.restart(["server"])

@@ -1,0 +1,45 @@
+"""A real llama.cpp build for the tests, made once by `engine install` itself and then reused.
+
+`LLMSTACK_TEST_ENGINE=FOLDER` names a bin folder to use instead (it must hold llama-server, llama-fit-params
+and ggml-rpc-server of the pinned build).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from llmstack.engine.install import BuildSpec, install
+from llmstack.paths import Home
+from support.programs import cache
+
+PROGRAMS = ("llama-server", "llama-fit-params", "llama-bench", "ggml-rpc-server")
+
+
+def build_home(spec: BuildSpec) -> Home:
+    """The folder that keeps this build between test runs: version and flags are its name."""
+    root = cache() / "engine" / spec.name
+    return Home(root / "config", root / "state", root / "data", root / "cache")
+
+
+@pytest.fixture(scope="session")
+def built_engine() -> Path:
+    """The bin folder of a CPU and RPC build. The first run on a machine builds it (10 minutes on 2 cores)."""
+    given = os.environ.get("LLMSTACK_TEST_ENGINE")
+    if given:
+        folder = Path(given)
+    else:
+        spec = BuildSpec("cpu", rpc=True)
+        home = build_home(spec)
+        home.make()
+        with (home.cache / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            installed = install(home, spec)
+        assert installed.engine.folder is not None
+        folder = installed.engine.folder
+    missing = [name for name in PROGRAMS if not (folder / name).is_file()]
+    assert not missing, f"{folder} lacks {missing}"
+    return folder
