@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from llmstack.commands import command_line
+
 MIN_HIT_RATIO = 0.9
 TOLERANCE = 0.15  # share by which medians must differ
 FEW = 3  # samples, or runs before: fewer have no spread to speak of, so medians must differ by FEW_TOLERANCE
@@ -323,8 +325,8 @@ def _why(around: Circumstances) -> str:
     if around.load > BUSY:
         return f"other programs used {around.load:.0%} of the processors meanwhile"
     if not around.calibrated:
-        return "the plan's speed is assumed for this machine; llmstack bench --calibrate measures it"
-    return "nothing else was in the way; llmstack bench looks closer"
+        return f"the plan's speed is assumed for this machine; {command_line('bench', '--calibrate')} measures it"
+    return f"nothing else was in the way; {command_line('bench')} looks closer"
 
 
 def _gib(mib: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from llmstack.catalog.overlay import Overlay
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 
 
@@ -168,7 +169,7 @@ class Catalog(msgspec.Struct, frozen=True):
                 raise BadInput(
                     f"{key} has no size {quant}",
                     why=f"it has {', '.join(model.sizes())}",
-                    next=f"llmstack models show {key}",
+                    next=command_line("models", "show", key),
                 )
         return None
 

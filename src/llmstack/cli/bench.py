@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llmstack.cli.options import json_option
+from llmstack.commands import command_line
 from llmstack.errors import BadInput, Interrupted
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def command(
     if what == "compare":
         return _compare(runs, as_json)
     if runs:
-        raise BadInput("bench measures one model at a time", next="llmstack bench MODEL")
+        raise BadInput("bench measures one model at a time", next=command_line("bench", "MODEL"))
     from llmstack.bench.modes import Mode
     from llmstack.bench.run import bench
     from llmstack.paths import home
@@ -79,7 +80,7 @@ def command(
     if not run.complete:
         if as_json:  # one object on stdout; it says "complete": false
             return Interrupted.exit_status
-        raise Interrupted("stopped early; what was measured is kept", next="llmstack bench history")
+        raise Interrupted("stopped early; what was measured is kept", next=command_line("bench", "history"))
     return 0 if run.verdict.ok else 1
 
 
@@ -108,11 +109,11 @@ def _history(names: tuple[str, ...], report: Path | None, as_json: bool) -> int:
     from llmstack.render.output import show_json
 
     if names:
-        raise BadInput("bench history takes no further argument", next="llmstack bench compare A B")
+        raise BadInput("bench history takes no further argument", next=command_line("bench", "compare", "A", "B"))
     runs = history(home())
     if report is not None:
         if not runs:
-            raise BadInput("nothing has been measured yet", next="llmstack bench")
+            raise BadInput("nothing has been measured yet", next=command_line("bench"))
         _report(report, runs[-1])
     if as_json:
         show_json({"runs": runs})
@@ -129,7 +130,7 @@ def _compare(names: tuple[str, ...], as_json: bool) -> int:
     from llmstack.render.output import show_json
 
     if len(names) != 2:
-        raise BadInput("bench compare needs two runs", next="llmstack bench compare last~1 last")
+        raise BadInput("bench compare needs two runs", next=command_line("bench", "compare", "last~1", "last"))
     runs = history(home())
     before, after = (named(runs, name) for name in names)
     found = compare([comparable(before, after.chunk, after.prompt_tokens)], after.metrics)

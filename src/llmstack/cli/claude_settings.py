@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from llmstack.cli.options import json_option
+from llmstack.commands import command_line
 
 
 @click.command(
@@ -31,7 +32,7 @@ def command(user: bool, file: Path | None, profile: str, ttl: int, undo: bool, a
     from llmstack.render.output import show, show_json
 
     if user and file:
-        raise BadInput("--user and --file are two places", next="llmstack claude-settings --user")
+        raise BadInput("--user and --file are two places", next=command_line("claude-settings", "--user"))
     folder = Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude")
     path = file or (folder / "settings.json" if user else Path.cwd() / ".claude" / "settings.local.json")
     place = home()
@@ -50,7 +51,7 @@ def command(user: bool, file: Path | None, profile: str, ttl: int, undo: bool, a
     if as_json:
         show_json({"file": str(written.path), "changed": written.changed, "backup": str(written.backup)})
     else:
-        where = " --user" if user else f" --file {file}" if file else ""
+        where = ("--user",) if user else ("--file", str(file)) if file else ()
         show(f"{written.path}: {'written' if written.changed else 'it says so already'}")
-        show(f"take it out again: llmstack claude-settings{where} --undo")
+        show(f"take it out again: {command_line('claude-settings', *where, '--undo')}")
     return 0

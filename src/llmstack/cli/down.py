@@ -5,9 +5,12 @@ from __future__ import annotations
 import click
 
 from llmstack.cli.options import json_option
+from llmstack.commands import command_line
 
 
-@click.command(help="Stop the server and the proxy. What is deployed stays known: `llmstack up` starts it again.")
+@click.command(
+    help=f"Stop the server and the proxy. What is deployed stays known: `{command_line('up')}` starts it again."
+)
 @json_option
 def command(as_json: bool) -> int:
     from llmstack.deploy.apply import down

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llmstack.cli.options import json_option, yes_option
+from llmstack.commands import command_line
 
 if TYPE_CHECKING:
     from llmstack.engine.find import Engine
@@ -112,7 +113,7 @@ def remove_command(name: str, yes: bool, as_json: bool) -> int:
     from llmstack.render.output import show_json
 
     if name == _in_use():
-        raise BadInput(f"{name} is in use", next="llmstack engine use OTHER   first")
+        raise BadInput(f"{name} is in use", next=f"{command_line('engine', 'use', 'OTHER')}   first")
     if not yes and not as_json:
         click.confirm(f"Delete the engine {name}?", abort=True, err=True)
     freed = remove(home(), name)

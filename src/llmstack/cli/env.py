@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from llmstack.cli.options import json_option
+from llmstack.commands import command_line
 
 SHELLS = ("sh", "bash", "zsh", "fish", "powershell")
 
 
-@click.command(help='Print the environment that points Claude Code at this stack: eval "$(llmstack env)".')
+@click.command(help=f'Print the environment that points Claude Code at this stack: eval "$({command_line("env")})".')
 @click.option("--shell", type=click.Choice(SHELLS), default="sh", show_default=True)
 @click.option("--profile", default="local", show_default=True, metavar="NAME", help="The client profile to use.")
 @click.option("--off", is_flag=True, help="Print what takes it all back.")

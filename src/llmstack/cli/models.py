@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llmstack.cli.options import json_option, yes_option
+from llmstack.commands import command_line
 
 if TYPE_CHECKING:
     from llmstack.catalog.models import Catalog, Model
@@ -30,7 +31,7 @@ def command() -> None:
     "--hardware",
     "hardware_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Plan for another machine (its `llmstack doctor --hardware`).",
+    help=f"Plan for another machine (its `{command_line('doctor', '--hardware')}`).",
 )
 def list_command(as_json: bool, every: bool, names: bool, hardware_file: Path | None) -> int:
     """Show which models fit this machine, how fast, and at what quality rank, before any download."""
@@ -93,7 +94,7 @@ def show_command(name: str, template: bool, as_json: bool) -> int:
         if text is None:
             from llmstack.errors import NotSo
 
-            raise NotSo(f"{found.name} is not here, or it has no template", next=f"llmstack models pull {name}")
+            raise NotSo(f"{found.name} is not here, or it has no template", next=command_line("models", "pull", name))
         if as_json:
             show_json(data["template"])
         else:
@@ -179,7 +180,7 @@ def verify_command(names: tuple[str, ...], as_json: bool) -> int:
         if found.path is None:
             from llmstack.errors import NotSo
 
-            raise NotSo(f"{name} is not on this machine", next=f"llmstack models pull {name}")
+            raise NotSo(f"{name} is not on this machine", next=command_line("models", "pull", name))
         digests = [source.sha256 for source in found.sources] or [""] * len(found.paths)
         wanted += list(zip(found.paths, digests, strict=False))
         if found.mmproj:
@@ -221,7 +222,9 @@ def remove_command(names: tuple[str, ...], yes: bool, as_json: bool) -> int:
     for name in names:
         found = stored_files(where, name)
         if not found:
-            raise NotSo(f"{name} has no file in the stack's own store", next="llmstack models disk   lists them")
+            raise NotSo(
+                f"{name} has no file in the stack's own store", next=f"{command_line('models', 'disk')}   lists them"
+            )
         paths += found
     if not yes and not as_json:
         click.confirm("Delete " + ", ".join(path.name for path in paths) + "?", abort=True, err=True)

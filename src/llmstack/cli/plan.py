@@ -9,6 +9,7 @@ import click
 
 from llmstack.cli.goal import goal_options
 from llmstack.cli.options import json_option
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def command(
         warn(sentence)
     if model is None:
         if flag or wants_fit or wants_check:
-            raise BadInput("which model?", next="llmstack plan MODEL --explain FLAG")
+            raise BadInput("which model?", next=command_line("plan", "MODEL", "--explain", "FLAG"))
         return _rank(place, hardware, as_json)
     try:
         plan = _plan(place, model, hardware, make_goal(**options))
@@ -224,7 +225,7 @@ def _binary(place: Home, name: str) -> Path:
     engine = find(place)
     if engine.folder is None or not (engine.folder / name).exists():
         raise MissingPart(
-            f"this needs {name}, and the engine in use ({engine.name}) has none", next="llmstack engine install"
+            f"this needs {name}, and the engine in use ({engine.name}) has none", next=command_line("engine", "install")
         )
     return engine.folder / name
 

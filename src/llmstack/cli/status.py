@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from llmstack.cli.options import json_option
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 
 
@@ -23,7 +24,7 @@ def command(watched: bool, every_s: float, as_json: bool) -> int:
     place = home()
     if watched:
         if as_json:
-            raise BadInput("--watch has no end, so it cannot be one JSON object", next="llmstack status --json")
+            raise BadInput("--watch has no end, so it cannot be one JSON object", next=command_line("status", "--json"))
         watch(lambda: gather(place), every_s)
     status = gather(place)
     if as_json:

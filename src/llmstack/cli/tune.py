@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from llmstack.cli.options import json_option, yes_option
+from llmstack.commands import command_line
 from llmstack.errors import Interrupted
 
 HELP = """Find faster flags for the deployed model by measuring: -ub, -t, the KV type, the load mode, -ncmoe and
@@ -47,11 +48,11 @@ def command(aim: str, minutes: float, pinned: tuple[str, ...], forget: bool, yes
         keep(place, result)
         _apply()
         if not as_json:
-            show("the stack runs with them now; llmstack tune --forget   goes back")
+            show(f"the stack runs with them now; {command_line('tune', '--forget')}   goes back")
     if not result.complete:
         if as_json:  # one object on stdout; it says "complete": false
             return Interrupted.exit_status
-        raise Interrupted("stopped early", next="llmstack tune")
+        raise Interrupted("stopped early", next=command_line("tune"))
     return 0
 
 
@@ -78,7 +79,7 @@ def _forget(as_json: bool) -> int:
 
     stack = record.read(home())
     if stack is None:
-        raise NotSo("nothing is deployed yet", next="llmstack up MODEL")
+        raise NotSo("nothing is deployed yet", next=command_line("up", "MODEL"))
     had = tuned.forget(home(), open_model(stack.model.path).identity)
     if had:
         _apply()

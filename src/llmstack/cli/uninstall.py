@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from llmstack.cli.options import json_option, yes_option
+from llmstack.commands import command_line
 
 
 @click.command(help="Stop the stack and remove its units, settings, state, cache, token and models.")
@@ -21,7 +22,7 @@ def command(keep_models: bool, yes: bool, as_json: bool) -> int:
     place = home()
     if not yes:
         if as_json:
-            raise BadInput("uninstall removes things for good", next="llmstack uninstall --yes --json")
+            raise BadInput("uninstall removes things for good", next=command_line("uninstall", "--yes", "--json"))
         if not ask(place, keep_models=keep_models):
             show("nothing was removed")
             return 1

@@ -6,6 +6,7 @@ import click
 
 from llmstack.cli.goal import goal_options
 from llmstack.cli.options import json_option
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 
 
@@ -46,9 +47,13 @@ def command(
     from llmstack.render.stack import show_up, up_json
 
     if demo and model:
-        raise BadInput("--demo brings its own model", next="llmstack up --demo   or   llmstack up MODEL")
+        raise BadInput(
+            "--demo brings its own model", next=f"{command_line('up', '--demo')}   or   {command_line('up', 'MODEL')}"
+        )
     if foreground and as_json:
-        raise BadInput("--foreground has no end, so it cannot be one JSON object", next="llmstack up --foreground")
+        raise BadInput(
+            "--foreground has no end, so it cannot be one JSON object", next=command_line("up", "--foreground")
+        )
     place = home()
     ask = Ask(model, demo, make_goal(**goal), host, port, server_port, offline)
     with Progress() as progress:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from llmstack.cli.options import json_option
+from llmstack.commands import command_line
 
 
 @click.group(
@@ -117,7 +118,7 @@ def add_command(name: str | None, as_json: bool, **said: Any) -> int:
     show(f"{outcome.name} is in {outcome.file}")
     if outcome.key_file:
         show(f"its key is in {outcome.key_file}")
-    show(f"next: llmstack upstream test {outcome.name}")
+    show(f"next: {command_line('upstream', 'test', outcome.name)}")
     return 0
 
 
@@ -132,6 +133,6 @@ def _ask(question: str, *, default: str | None = None, secret: bool = False) -> 
     if not secret and not sys.stdin.isatty():
         if default is not None:
             return default
-        raise BadInput(f"nobody can be asked: {question}", next="llmstack upstream add --help")
+        raise BadInput(f"nobody can be asked: {question}", next=command_line("upstream", "add", "--help"))
     answer: str = click.prompt(question, default=default, hide_input=secret, err=True)
     return answer

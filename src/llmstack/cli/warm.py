@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from llmstack.cli.options import json_option
+from llmstack.commands import command_line
 
 
 @click.command(
@@ -28,7 +29,9 @@ def command(client: str | None, as_json: bool) -> int:
     place = home()
     stack = record.read(place)
     if stack is None:
-        raise NotSo("nothing is deployed yet", next="llmstack up MODEL   or   llmstack up --demo")
+        raise NotSo(
+            "nothing is deployed yet", next=f"{command_line('up', 'MODEL')}   or   {command_line('up', '--demo')}"
+        )
     with Progress() as progress:
         request = None
         if client is not None:
@@ -43,5 +46,8 @@ def command(client: str | None, as_json: bool) -> int:
         if told["prefix_tokens"]:
             show(f"warm: {told['prefix_tokens']:,} tokens, {source}")
         else:
-            show("cold: no client has asked anything yet; llmstack warm --client claude   learns its prompt")
+            show(
+                "cold: no client has asked anything yet; "
+                f"{command_line('warm', '--client', 'claude')}   learns its prompt"
+            )
     return 0 if told["prefix_tokens"] else 1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,9 +11,10 @@ from llmstack.catalog.profiles import Gateway, Profile
 from llmstack.catalog.profiles import profile as find_profile
 from llmstack.client.environment import ClientEnvironment, Limits, Stack, claude_environment
 from llmstack.client.settings import Wanted
+from llmstack.commands import command_line
 from llmstack.deploy import keys, record
 from llmstack.errors import MissingPart, NotSo
-from llmstack.paths import Home, resource
+from llmstack.paths import Home, chosen_root, own_command, resource
 from llmstack.proxy.live import read_secret
 
 DEFAULT = "local"
@@ -42,7 +41,9 @@ def environment_of(home: Home, name: str, inherited: Mapping[str, str]) -> Clien
         return claude_environment(name, profile, inherited, key=_key(home, name, profile, inherited))
     deployed = record.read(home)
     if deployed is None:
-        raise NotSo("nothing is deployed yet", next="llmstack up MODEL   or   llmstack up --demo")
+        raise NotSo(
+            "nothing is deployed yet", next=f"{command_line('up', 'MODEL')}   or   {command_line('up', '--demo')}"
+        )
     stack = Stack(deployed.proxy.url, keys.token(home), deployed.model.name)
     return claude_environment(name, profile, inherited, stack=stack, limits=_limits(home, profile, deployed))
 
@@ -90,14 +91,6 @@ def _key(home: Home, name: str, profile: Profile, inherited: Mapping[str, str]) 
     return None
 
 
-def own_command() -> tuple[str, ...]:
-    """How to call llmstack from elsewhere: the installed script when this is it, else this interpreter."""
-    script = Path(sys.argv[0])
-    if script.name == "llmstack" and os.access(script, os.X_OK) and script.is_file():
-        return (str(script.absolute()),)
-    return (sys.executable, "-m", "llmstack")
-
-
 def settings_of(home: Home, name: str, environment: ClientEnvironment, ttl_s: float) -> Wanted:
     """The same as a settings file says it: a token by a command instead of by value."""
     profile = find_profile(files(home), name)
@@ -118,5 +111,6 @@ def _helper(home: Home, profile: Profile) -> str:
         return shlex.join(["cat", str(home.config / Path(profile.token_file).expanduser())])
     if profile.token_env is not None:
         return f'printf %s "${profile.token_env}"'
-    prefix = ["env", f"LLMSTACK_HOME={os.environ['LLMSTACK_HOME']}"] if os.environ.get("LLMSTACK_HOME") else []
+    root = chosen_root()
+    prefix = ["env", f"LLMSTACK_HOME={root}"] if root else []
     return shlex.join([*prefix, *own_command(), "token"])

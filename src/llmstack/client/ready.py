@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from llmstack.commands import command_line
 from llmstack.deploy import record
 from llmstack.deploy.apply import up
 from llmstack.deploy.prepare import Ask, prepare
@@ -38,7 +39,7 @@ def ensure_ready(
     said = False
     while not _enough(status, needs_model):
         if status.state is not State.STARTING or time.monotonic() >= deadline:
-            raise NotSo(f"the stack is {status.state.value}", why=status.last_error, next=_NEXT[status.state])
+            raise NotSo(f"the stack is {status.state.value}", why=status.last_error, next=_next()[status.state])
         if not said:
             say(f"waiting for {status.stack.model.name if status.stack else 'the stack'}")
             said = True
@@ -46,13 +47,14 @@ def ensure_ready(
         status = gather(home)
 
 
-_NEXT = {
-    State.STARTING: "llmstack logs -f",
-    State.DEGRADED: "llmstack doctor",
-    State.FAILED: "llmstack doctor",
-    State.STOPPED: "llmstack up",
-    State.READY: "",
-}
+def _next() -> dict[State, str]:
+    return {
+        State.STARTING: command_line("logs", "-f"),
+        State.DEGRADED: command_line("doctor"),
+        State.FAILED: command_line("doctor"),
+        State.STOPPED: command_line("up"),
+        State.READY: "",
+    }
 
 
 def _enough(status: StackStatus, needs_model: bool) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from llmstack.commands import command_line
 from llmstack.errors import BadInput, NotSo
 from llmstack.paths import Home, write_private
 
@@ -124,7 +125,7 @@ def undo(home: Home, file: Path) -> Undone:
     record = _record(home, path)
     kept = _read_kept(record)
     if kept is None:
-        raise NotSo(f"llmstack has written nothing into {path}", next="llmstack claude-settings")
+        raise NotSo(f"llmstack has written nothing into {path}", next=command_line("claude-settings"))
     data = _bytes(path)
     if data is not None and _digest(data) != kept.written:
         _write(path, _encode(_without(_parse(path, data), kept)), _mode(path))

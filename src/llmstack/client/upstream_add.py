@@ -12,6 +12,7 @@ from llmstack.client import ollama
 from llmstack.client.profile import files, routing
 from llmstack.client.upstream_file import Entry, store_key
 from llmstack.client.upstream_file import add as write
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.paths import Home
 from llmstack.proxy.live import read_secret
@@ -119,7 +120,7 @@ def _key(home: Home, target: Target, said: Said, ask: Ask, new: bool) -> tuple[s
 def _one_line(key: str, name: str) -> str:
     key = key.strip()
     if not key or any(character.isspace() or not character.isprintable() for character in key):
-        raise BadInput("a key is one line without spaces", next=f"llmstack upstream add {name}")
+        raise BadInput("a key is one line without spaces", next=command_line("upstream", "add", name))
     return key
 
 

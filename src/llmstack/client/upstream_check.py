@@ -19,6 +19,7 @@ import httpx
 from llmstack.catalog.routes import Target, resolve
 from llmstack.client import ollama
 from llmstack.client.profile import files, routing
+from llmstack.commands import command_line
 from llmstack.deploy import keys
 from llmstack.errors import BadInput, StackError
 from llmstack.findings import Finding, Level
@@ -45,14 +46,21 @@ def check_upstream(home: Home, name: str, model: str | None, say: Say) -> tuple[
     found = routing(home)
     if name not in found.upstreams:
         known = ", ".join(sorted(found.upstreams))
-        raise BadInput(f"there is no upstream called {name}", why=f"known are {known}", next="llmstack upstream add")
+        raise BadInput(
+            f"there is no upstream called {name}", why=f"known are {known}", next=command_line("upstream", "add")
+        )
     keys.ensure(home.make())
     target = resolve(name, found.upstreams[name], None)
     live = Live(home, lambda event, fields: None).start()
     examiner = _Examiner(home, live, target, model, say)
     if found.offline and not target.stays_here:
         return (
-            Finding("offline", Level.FAIL, f"{name} is not on this machine", remedy="llmstack upstream offline off"),
+            Finding(
+                "offline",
+                Level.FAIL,
+                f"{name} is not on this machine",
+                remedy=command_line("upstream", "offline", "off"),
+            ),
         )
     return tuple(examiner.run())
 
@@ -70,7 +78,7 @@ class _Examiner:
     def run(self) -> list[Finding]:
         base = self._live.base_url(self._target)
         if base is None:
-            self._add("address", Level.FAIL, "the stack is not deployed", "llmstack up")
+            self._add("address", Level.FAIL, "the stack is not deployed", command_line("up"))
             return self._checks
         headers = self._key()
         if headers is None or not self._address(base, headers) or not self._choose_model():
@@ -89,7 +97,7 @@ class _Examiner:
         try:
             key = self._live.key(target)
         except StackError as error:
-            self._add("key", Level.FAIL, error.what, error.next or f"llmstack upstream add {target.name}")
+            self._add("key", Level.FAIL, error.what, error.next or command_line("upstream", "add", target.name))
             return None
         if key is None:
             self._add("key", Level.OK, "none needed")
@@ -107,7 +115,7 @@ class _Examiner:
         try:
             answer = httpx.get(f"{base}/v1/models", headers=headers, timeout=20, trust_env=not self._target.stays_here)
         except httpx.HTTPError as error:
-            start = {"ollama": "ollama serve", "local": "llmstack up"}.get(name, "start it, or correct base_url")
+            start = {"ollama": "ollama serve", "local": command_line("up")}.get(name, "start it, or correct base_url")
             self._add("address", Level.FAIL, f"nothing answers at {base} ({type(error).__name__})", start)
             return False
         self._add("address", Level.OK, f"{base} answers")
@@ -117,7 +125,7 @@ class _Examiner:
                 "key",
                 Level.FAIL,
                 f"{name} refuses the key (HTTP {answer.status_code})",
-                f"llmstack upstream add {name}",
+                command_line("upstream", "add", name),
             )
             return False
         self._listed = _ids(answer)
@@ -134,7 +142,7 @@ class _Examiner:
                 "model",
                 Level.FAIL,
                 "it lists no models, and none was named",
-                f"llmstack upstream test {target.name} --model M",
+                command_line("upstream", "test", target.name, "--model", "M"),
             )
             return False
         self._asked = model
@@ -169,7 +177,7 @@ class _Examiner:
         system = [{"type": "text", "text": "Answer in one word."}]
         answer = await self._post(client, system=system, messages=[{"role": "user", "content": "Say yes."}])
         if answer.status_code != 200:
-            self._add("answer", Level.FAIL, _error(answer), _REMEDY.get(answer.status_code, ""))
+            self._add("answer", Level.FAIL, _error(answer), _remedy().get(answer.status_code, ""))
             return False
         usage = answer.json()["usage"]
         tokens = usage["input_tokens"] + usage.get("cache_read_input_tokens", 0)
@@ -237,7 +245,7 @@ class _Examiner:
                 "context", Level.WARN,
                 f"it takes {told} tokens, but the proxy was not told so: Claude Code will count on a million"
                 if told else "not known: Claude Code will count on a million tokens",
-                f"llmstack upstream add {target.name} --model {self._asked} --context {told or 'N'}",
+                command_line("upstream", "add", target.name, "--model", self._asked, "--context", told or 'N'),
             )  # fmt: skip
         if target.stays_here and target.kind == "openai" and ollama.is_ollama(base):
             self._context_of_ollama(base)
@@ -251,13 +259,17 @@ class _Examiner:
                 self._add(
                     "num_ctx", Level.FAIL,
                     f"Ollama runs {model.name} with {model.context} tokens, and cuts off what is longer without a word",
-                    f"llmstack upstream add ollama --model {model.name} --context {max(wanted, 65536)}",
+                    command_line("upstream", "add", "ollama", "--model", model.name, "--context", max(wanted, 65536)),
                 )  # fmt: skip
             else:
                 self._add("num_ctx", Level.OK, f"Ollama runs it with {model.context} tokens")
 
 
-_REMEDY = {401: "llmstack upstream add NAME   with a key that is valid", 429: "wait, or ask for a higher rate"}
+def _remedy() -> dict[int, str]:
+    return {
+        401: f"{command_line('upstream', 'add', 'NAME')}   with a key that is valid",
+        429: "wait, or ask for a higher rate",
+    }
 
 
 @asynccontextmanager

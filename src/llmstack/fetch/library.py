@@ -6,7 +6,6 @@ A record says where a file came from and what its SHA-256 was; a file without on
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import msgspec
 
 from llmstack.errors import BadInput, NotSo
 from llmstack.fetch.progress import Progress, Report, Stage, quiet
-from llmstack.paths import Home
+from llmstack.paths import Home, write_atomic
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -87,9 +86,7 @@ def read_record(path: Path) -> Record | None:
 def write_record(path: Path, source: str, sha256: str, name: str = "") -> Record:
     status = path.stat()
     record = Record(source, status.st_size, sha256, status.st_mtime_ns, _now(), name)
-    temporary = record_path(path).with_suffix(f".{os.getpid()}")
-    temporary.write_bytes(msgspec.json.encode(record))
-    temporary.replace(record_path(path))
+    write_atomic(record_path(path), msgspec.json.encode(record), 0o644)
     return record
 
 

@@ -26,6 +26,7 @@ from llmstack.errors import Interrupted, MissingPart, NotSo
 from llmstack.fetch import trust
 from llmstack.fetch.progress import Progress, Report, Stage, quiet
 from llmstack.gguf import GgufError, printable
+from llmstack.paths import write_atomic
 
 if TYPE_CHECKING:
     import httpx
@@ -192,9 +193,7 @@ class _Job:
 
     def _write_note(self) -> None:
         note = Part(self.remote.url, self.size, self.remote.sha256, self.etag)
-        temporary = self.note.with_suffix(".new")
-        temporary.write_bytes(msgspec.json.encode(note))
-        temporary.replace(self.note)
+        write_atomic(self.note, msgspec.json.encode(note), 0o644)
 
     def _check_disk(self) -> None:
         missing = max(self.size - self.have, 0)

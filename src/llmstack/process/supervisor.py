@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from llmstack.commands import command_line
 from llmstack.errors import MissingPart, NotSo
 from llmstack.paths import Home
 from llmstack.process.files import Folder, Order, Report, Wanted, restarted, wanted
@@ -42,7 +43,7 @@ class ProcessSupervisor:
         known = [service.name for service in before.services]
         missing = [name for name in names if name not in known]
         if missing or not known:
-            raise NotSo(f"there is no service {', '.join(missing) or 'to restart'}", next="llmstack up")
+            raise NotSo(f"there is no service {', '.join(missing) or 'to restart'}", next=command_line("up"))
         self._command(restarted(before, names))
 
     def stop(self) -> None:
@@ -117,7 +118,7 @@ class ProcessSupervisor:
             raise MissingPart(
                 "the background supervisor did not answer",
                 why=f"its own log: {self._folder.log('supervisor')}",
-                next="llmstack down && llmstack up",
+                next=f"{command_line('down')} && {command_line('up')}",
             )
 
     def _is_alive(self, report: Report) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from llmstack.bench.calibrate import Calibrated
 from llmstack.bench.record import Run
 from llmstack.bench.run import Step
+from llmstack.commands import command_line
 from llmstack.judge import Change, Comparison, Metric
 from llmstack.render.output import show, style
 
@@ -76,7 +77,7 @@ def show_calibration(found: Calibrated) -> None:
 
 def show_history(runs: Sequence[Run]) -> None:
     if not runs:
-        show("nothing has been measured yet: llmstack bench")
+        show(f"nothing has been measured yet: {command_line('bench')}")
         return
     show(f"{'run':<14} {'when':<17} {'model':<20} {'prefill':>9} {'decode':>8} {'cold':>8} {'warm':>8}  verdict")
     for run in runs:

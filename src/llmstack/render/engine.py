@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from llmstack.commands import command_line
 from llmstack.engine.find import Engine
 from llmstack.engine.install import Installed, Progress
 from llmstack.render.output import overwrite, show, style
@@ -14,7 +15,7 @@ from llmstack.render.output import overwrite, show, style
 def show_engines(engines: Sequence[Engine], in_use: str) -> None:
     if not engines:
         show("no engine is here")
-        show("next: llmstack engine install --cpu   (or --cuda, --vulkan)")
+        show(f"next: {command_line('engine', 'install', '--cpu')}   (or --cuda, --vulkan)")
         return
     width = max(len(engine.name) for engine in engines)
     for engine in engines:
@@ -40,7 +41,7 @@ def show_installed(installed: Installed) -> None:
 
 def show_used(engine: Engine) -> None:
     show(f"in use: {style(engine.name, 'cyan')}")
-    show("a running stack keeps its engine until: llmstack restart")
+    show(f"a running stack keeps its engine until: {command_line('restart')}")
 
 
 class BuildProgress:

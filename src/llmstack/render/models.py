@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmstack.catalog.models import Model
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.fetch.library import Stored, Verdict
 from llmstack.fetch.progress import Progress, Stage
@@ -59,9 +60,9 @@ def show_list(rows: Sequence[Row], models: Mapping[str, Model], here: Mapping[st
                 show(line)
     show("")
     if choice:
-        show(f"→ the best coder at reading speed here: llmstack up {choice}")
+        show(f"→ the best coder at reading speed here: {command_line('up', choice)}")
     show("decode, prefill: tokens/s, predicted, 30,000 tokens deep")
-    show("how each comes about: llmstack plan MODEL")
+    show(f"how each comes about: {command_line('plan', 'MODEL')}")
 
 
 def show_names(models: Mapping[str, Model], here: Mapping[str, str]) -> None:
@@ -158,7 +159,9 @@ def with_table(page: str, table: str) -> str:
     columns = table.partition("(")[0]
     first = next((number for number, line in enumerate(lines) if line.startswith(columns)), None)
     if first is None:
-        raise BadInput(f"the page has no table that starts with {columns.strip()}", next="llmstack models cards")
+        raise BadInput(
+            f"the page has no table that starts with {columns.strip()}", next=command_line("models", "cards")
+        )
     last = next((number for number in range(first, len(lines)) if not lines[number].startswith("|")), len(lines))
     return "\n".join([*lines[:first], *table.split("\n"), *lines[last:]])
 

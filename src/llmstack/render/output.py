@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any, TextIO
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 import msgspec
 
-from llmstack.commands import COMMANDS
 from llmstack.errors import StackError
 
 if TYPE_CHECKING:
@@ -24,39 +22,23 @@ def show_json(result: Any) -> None:
     sys.stdout.write(data.decode() + "\n")
 
 
-def show(text: str, *, verbatim: bool = False) -> None:
-    """verbatim: somebody else's words, whose commands are not ours to respell."""
-    click.echo(text if verbatim else as_called(text))
-
-
-_OWN_COMMAND = re.compile(r"(?<![\w/.-])llmstack(?= [a-z-]+)")
-
-
-def as_called(text: str) -> str:
-    """Commands in a sentence, spelled as this one was called: `./stack up` where nobody installed `llmstack`."""
-    called = os.environ.get("LLMSTACK_COMMAND", "")
-    if called in ("", "llmstack"):
-        return text
-    return _OWN_COMMAND.sub(lambda found: called if _names_a_command(text, found.end()) else "llmstack", text)
-
-
-def _names_a_command(text: str, end: int) -> bool:
-    return text[end:].split(maxsplit=1)[0].rstrip(".,;:)`'\"") in COMMANDS
+def show(text: str) -> None:
+    click.echo(text)
 
 
 def show_error(error: StackError, *, as_json: bool) -> None:
     if as_json:
         show_json(error.to_json())
-    click.echo(f"{style('error:', 'red', sys.stderr)} {as_called(error.what)}", err=True)
+    click.echo(f"{style('error:', 'red', sys.stderr)} {error.what}", err=True)
     if error.why:
-        for number, line in enumerate(as_called(error.why).splitlines()):
+        for number, line in enumerate(error.why.splitlines()):
             click.echo(f"{'  why:' if number == 0 else '      '} {line}", err=True)
     if error.next:
-        click.echo(f"{style(' next:', 'cyan', sys.stderr)} {as_called(error.next)}", err=True)
+        click.echo(f"{style(' next:', 'cyan', sys.stderr)} {error.next}", err=True)
 
 
 def warn(text: str) -> None:
-    click.echo(f"{style('warning:', 'yellow', sys.stderr)} {as_called(text)}", err=True)
+    click.echo(f"{style('warning:', 'yellow', sys.stderr)} {text}", err=True)
 
 
 def has_colour(stream: TextIO) -> bool:

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from llmstack.commands import command_line
 from llmstack.gguf import printable
 from llmstack.hardware import Hardware
 from llmstack.plan import Infeasible, Plan, argv
@@ -120,7 +121,7 @@ def show_ranking(rows: Sequence[Any], machine: str) -> None:
             f"{_time(row.ttft_cold_s):>10}"
         )
     show("")
-    show("llmstack plan MODEL   says why; llmstack up MODEL   runs it")
+    show(f"{command_line('plan', 'MODEL')}   says why; {command_line('up', 'MODEL')}   runs it")
 
 
 def show_units(units: UnitDiff) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from llmstack.commands import command_line
 from llmstack.deploy.status import StackStatus, State, Warm
 from llmstack.render.output import has_colour, show, style
 from llmstack.supervisor import ServiceState, ServiceStatus
@@ -20,13 +21,18 @@ _COLOURS = {
     State.STOPPED: "white",
     State.FAILED: "red",
 }
-_NEXT = {
-    State.READY: "llmstack claude",
-    State.STARTING: "llmstack logs -f",
-    State.DEGRADED: "llmstack logs -n 50",
-    State.STOPPED: "llmstack up",
-    State.FAILED: "llmstack logs server -n 50",
-}
+
+
+def _next_of_state() -> dict[State, str]:
+    return {
+        State.READY: command_line("claude"),
+        State.STARTING: command_line("logs", "-f"),
+        State.DEGRADED: command_line("logs", "-n", "50"),
+        State.STOPPED: command_line("up"),
+        State.FAILED: command_line("logs", "server", "-n", "50"),
+    }
+
+
 _SERVICE_COLOURS = {ServiceState.RUNNING: "green", ServiceState.FAILED: "red", ServiceState.BACKOFF: "yellow"}
 _LABEL = 9
 
@@ -88,10 +94,10 @@ def _warm(warm: Warm) -> str:
 
 def _next(status: StackStatus) -> str:
     if status.stack is None:
-        return "llmstack up --demo   or   llmstack up MODEL"
+        return f"{command_line('up', '--demo')}   or   {command_line('up', 'MODEL')}"
     if status.interrupted:
-        return "llmstack up   finishes it"
-    return status.next or _NEXT[status.state]
+        return f"{command_line('up')}   finishes it"
+    return status.next or _next_of_state()[status.state]
 
 
 def _row(label: str, text: str, columns: int, colour: str | None = None) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from llmstack.commands import command_line
 from llmstack.findings import Finding, Level
 from llmstack.render.doctor import show_finding
 from llmstack.render.output import show
@@ -26,4 +27,4 @@ def show_checks(name: str, checks: Sequence[Finding]) -> None:
     for check in checks:
         show_finding(check)
     if all(check.status is not Level.FAIL for check in checks):
-        show(f"{name} can be used: llmstack claude --profile {name}")
+        show(f"{name} can be used: {command_line('claude', '--profile', name)}")

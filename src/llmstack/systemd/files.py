@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmstack.errors import NotSo
+from llmstack.paths import write_atomic
 from llmstack.units import Origin, origin
 
 
@@ -66,13 +67,7 @@ class UnitFolder:
         """Temporary file, fsync, rename, fsync of the folder."""
         self._make()
         path = self.file(unit)
-        temporary = path.with_name(f".{unit}.{os.getpid()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        write_atomic(path, text.encode("utf-8", "surrogateescape"), 0o600)
         _sync_folder(self.path)
 
     def delete(self, unit: str) -> None:
