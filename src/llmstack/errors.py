@@ -1,6 +1,6 @@
 """Every error a person can meet: what happened, why, and the next command to run.
 
-The class decides the exit status (the contract in docs/contract.md):
+The class decides the exit status:
 1 the thing asked for is not so, 2 usage, 3 environment, 4 interrupted.
 """
 

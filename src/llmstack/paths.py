@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmstack import commands
+from llmstack.catalog.overlay import CatalogTexts
+from llmstack.errors import BadInput
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -104,6 +106,18 @@ def resource(name: str) -> Path:
         if (base / name).exists():
             return base / name
     raise FileNotFoundError(f"{name} is missing from this installation of llmstack")
+
+
+def catalog_texts(home: Home, *, with_user: bool = True) -> CatalogTexts:
+    """models.toml as shipped and the user's own, read and not looked into. Raises BadInput."""
+    shipped = resource("models.toml").read_bytes()
+    try:
+        user = home.catalog.read_bytes() if with_user else None
+    except FileNotFoundError:
+        user = None
+    except OSError as error:
+        raise BadInput(f"{home.catalog} cannot be read", why=str(error)) from error
+    return CatalogTexts(shipped, user, str(home.catalog))
 
 
 def own_command() -> tuple[str, ...]:

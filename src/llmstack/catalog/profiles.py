@@ -71,6 +71,6 @@ def profile(overlay: Overlay, name: str) -> Profile:
         raise BadInput(
             f"there is no profile called {name}",
             why=f"known are {', '.join(sorted(known))}",
-            next=f"write [profiles.{name}] into your models.toml; docs/clients.md lists its keys",
+            next=f"write [profiles.{name}] into your models.toml; docs/other-clients.md lists its keys",
         )
     return known[name]

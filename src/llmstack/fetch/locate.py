@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmstack.catalog.models import Catalog, Model, Quant, quant_of, read_models, shards, stem_of
-from llmstack.catalog.overlay import merge, parse
+from llmstack.catalog.overlay import load
 from llmstack.errors import BadInput, MissingPart, NotSo
 from llmstack.fetch import library, stores
 from llmstack.fetch.progress import Report, quiet
 from llmstack.fetch.reference import Kind, Reference
 from llmstack.fetch.reference import parse as parse_reference
 from llmstack.hardware import Hardware
-from llmstack.paths import Home, resource
+from llmstack.paths import Home, catalog_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,7 @@ class ResolvedModel:
 
 def read_catalog(home: Home) -> Catalog:
     """The shipped models under the user's own. Raises BadInput that names file and line."""
-    shipped = resource("models.toml")
-    user = None
-    if home.catalog.exists():
-        user = parse(home.catalog.read_bytes(), str(home.catalog))
-    return read_models(merge(parse(shipped.read_bytes(), shipped.name), user))
+    return read_models(load(catalog_texts(home)))
 
 
 def locate(
