@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from llmstack.errors import BadInput
-from llmstack.judge import Metric, Verdict
+from llmstack.judge import Metric, RunVerdict
 from llmstack.paths import Home
 
 MOST_KEPT = 500
@@ -44,7 +44,7 @@ class Run(msgspec.Struct, frozen=True):
     cache_hit_ratio: float | None
     proxy_ttft_overhead_ms: float | None
     predicted: dict[str, Any]
-    verdict: Verdict
+    verdict: RunVerdict
     metrics: dict[str, Metric]
     expected: dict[str, float]
     error: float

@@ -27,7 +27,7 @@ from llmstack.detect import calibration
 from llmstack.detect.hardware import detect
 from llmstack.engine.control import EngineClient
 from llmstack.errors import NotSo
-from llmstack.judge import WHOLE, Better, Metric, Sample, compare, judge, metric
+from llmstack.judge import WHOLE, Better, Metric, Sample, compare_runs, metric, verdict_on
 from llmstack.paths import Home
 from llmstack.plan.calibrate import Observation
 
@@ -92,7 +92,7 @@ def bench(home: Home, progress: Progress, *, mode: Mode = Mode.NORMAL, with_rest
                 if (run.model, run.machine) == (stack.model.name, machine)
             ]
             for _ in range(LOOKS):
-                if not compare(before, found.metrics).slower:
+                if not compare_runs(before, found.metrics).slower:
                     break
                 tell("looking again at what was slower than before")
                 _look_again(engine, client, sampler, settings, found, tell, before, clock)
@@ -116,7 +116,7 @@ def bench(home: Home, progress: Progress, *, mode: Mode = Mode.NORMAL, with_rest
         cache_hit_ratio=_median(metrics, "cache hit ratio"),
         proxy_ttft_overhead_ms=_median(metrics, "proxy overhead"),
         predicted=stack.plan.get("predicted") or {},
-        verdict=judge(metrics, predictions, error),
+        verdict=verdict_on(metrics, predictions, error),
         metrics=metrics,
         expected=predictions,
         error=error,
@@ -133,8 +133,8 @@ def bench(home: Home, progress: Progress, *, mode: Mode = Mode.NORMAL, with_rest
         seconds=round(now - began, 1),
         complete=complete,
     )
-    against = compare([comparable(run, draft.chunk, draft.prompt_tokens) for run in like(earlier, draft)], metrics)
-    verdict = judge(metrics, predictions, error, against)
+    against = compare_runs([comparable(run, draft.chunk, draft.prompt_tokens) for run in like(earlier, draft)], metrics)
+    verdict = verdict_on(metrics, predictions, error, against)
     run = msgspec.structs.replace(
         draft, verdict=replace(verdict, notes=(*verdict.notes, *_shortened(found)) if complete else verdict.notes)
     )
@@ -304,7 +304,7 @@ def _look_again(
     clock: Clock,
 ) -> None:
     """A second look before anything is called slower: the better of both counts."""
-    slow = {row.name for row in compare(before, found.metrics).slower}
+    slow = {row.name for row in compare_runs(before, found.metrics).slower}
     marks = [mark for mark in found.depths.prefill if {f"prefill at {mark}", f"decode at {mark}", WHOLE} & slow]
     effort = replace(settings.effort, seconds=min(settings.effort.seconds, clock.left_s * 0.6))
     time.sleep(min(PAUSE_S, max(clock.left_s, 0.0) / 4))

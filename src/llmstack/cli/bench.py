@@ -14,7 +14,7 @@ from llmstack.errors import BadInput, Interrupted
 if TYPE_CHECKING:
     from llmstack.bench.record import Run
     from llmstack.paths import Home
-    from llmstack.render.output import Progress
+    from llmstack.render.output import StepProgress
 
 HELP = """Measure the running stack: prefill and decode by depth, the first token cold and warm, the prompt cache,
 the proxy's own cost. Kept, and compared with the plan and the runs before.
@@ -57,10 +57,10 @@ def command(
     from llmstack.bench.run import bench
     from llmstack.paths import home
     from llmstack.render.bench import bar, show_bench, show_calibration
-    from llmstack.render.output import Progress, show_json
+    from llmstack.render.output import StepProgress, show_json
 
     place = home()
-    with Progress() as progress:
+    with StepProgress() as progress:
         if what is not None:
             _bring_up(place, what, progress)
         if calibrate:
@@ -84,7 +84,7 @@ def command(
     return 0 if run.verdict.ok else 1
 
 
-def _bring_up(place: Home, model: str, progress: Progress) -> None:
+def _bring_up(place: Home, model: str, progress: StepProgress) -> None:
     """`llmstack up MODEL`, unless that model is the one that is deployed: then its plan, pins and all, stays."""
     from llmstack.deploy import record
     from llmstack.deploy.apply import up
@@ -124,7 +124,7 @@ def _history(names: tuple[str, ...], report: Path | None, as_json: bool) -> int:
 
 def _compare(names: tuple[str, ...], as_json: bool) -> int:
     from llmstack.bench.record import changed_flags, comparable, history, named
-    from llmstack.judge import compare
+    from llmstack.judge import compare_runs
     from llmstack.paths import home
     from llmstack.render.bench import show_comparison
     from llmstack.render.output import show_json
@@ -133,7 +133,7 @@ def _compare(names: tuple[str, ...], as_json: bool) -> int:
         raise BadInput("bench compare needs two runs", next=command_line("bench", "compare", "last~1", "last"))
     runs = history(home())
     before, after = (named(runs, name) for name in names)
-    found = compare([comparable(before, after.chunk, after.prompt_tokens)], after.metrics)
+    found = compare_runs([comparable(before, after.chunk, after.prompt_tokens)], after.metrics)
     flags = changed_flags(before, after)
     if as_json:
         show_json(

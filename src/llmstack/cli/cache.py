@@ -16,8 +16,8 @@ def command() -> None:
 @json_option
 def list_(as_json: bool) -> int:
     from llmstack.paths import home
-    from llmstack.render.cache import entries_json, show_entries
-    from llmstack.render.output import show_json
+    from llmstack.render.cache import SavedStates, show_states
+    from llmstack.render.output import emit
     from llmstack.snapshots import CallLog, Store, served
 
     place = home()
@@ -28,10 +28,7 @@ def list_(as_json: bool) -> int:
         calls = CallLog(place.slots).read()
     except OSError:
         calls = []
-    if as_json:
-        show_json(entries_json(store.entries(), folder, store.budget, calls))
-    else:
-        show_entries(store.entries(), folder, store.budget, calls)
+    emit(SavedStates(store.entries(), folder, store.budget, calls), as_json, show_states)
     return 0
 
 
@@ -39,13 +36,10 @@ def list_(as_json: bool) -> int:
 @json_option
 def clear(as_json: bool) -> int:
     from llmstack.paths import home
-    from llmstack.render.output import show, show_json
+    from llmstack.render.cache import show_cleared
+    from llmstack.render.output import emit
     from llmstack.snapshots import Store
 
     number, size = Store(home().slots).clear()
-    if as_json:
-        show_json({"removed": number, "bytes": size})
-    else:
-        removed = f"removed {number} saved states and what belongs to them, {size / 1e6:,.1f} MB"
-        show(removed if size else "nothing was saved")
+    emit({"removed": number, "bytes": size}, as_json, show_cleared)
     return 0

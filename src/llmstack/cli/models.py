@@ -39,7 +39,7 @@ def list_command(as_json: bool, every: bool, names: bool, hardware_file: Path | 
     from llmstack.fetch.survey import recommended, survey
     from llmstack.paths import home
     from llmstack.render.models import show_list, show_names
-    from llmstack.render.output import Progress, show_json
+    from llmstack.render.output import StepProgress, show_json
 
     where = home()
     catalog = read_catalog(where)
@@ -50,7 +50,7 @@ def list_command(as_json: bool, every: bool, names: bool, hardware_file: Path | 
     machine = _hardware(hardware_file)
     rows = []
     if not names:
-        with Progress() as progress:
+        with StepProgress() as progress:
             for row in survey(catalog, machine, where.cache, every=every):
                 progress(f"planned {row.name}")
                 rows.append(row)

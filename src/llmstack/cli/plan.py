@@ -186,11 +186,11 @@ def _rank(place: Home, hardware: Hardware, as_json: bool) -> int:
 
     from llmstack.fetch.locate import read_catalog
     from llmstack.fetch.survey import survey
-    from llmstack.render.output import Progress, show_json
+    from llmstack.render.output import StepProgress, show_json
     from llmstack.render.plan import machine, show_ranking
 
     rows = []
-    with Progress() as progress:
+    with StepProgress() as progress:
         for row in survey(read_catalog(place), hardware, place.cache):
             progress(f"planned {row.name}")
             rows.append(row)

@@ -28,13 +28,13 @@ The KV type only ever gets finer, never coarser. Ctrl-C ends it: the best so far
 def command(aim: str, minutes: float, pinned: tuple[str, ...], forget: bool, yes: bool, as_json: bool) -> int:
     from llmstack.bench.tune import Aim, keep, tune
     from llmstack.paths import home
-    from llmstack.render.output import Progress, show, show_json
+    from llmstack.render.output import StepProgress, show, show_json
     from llmstack.render.tune import show_tuned, tuned_json
 
     place = home()
     if forget:
         return _forget(as_json)
-    with Progress() as progress:
+    with StepProgress() as progress:
         result = tune(place, progress, aim=Aim(aim), minutes=minutes, pinned=pinned)
     offered = bool(result.changed) and result.complete  # stopped early, nothing is confirmed
     apply = offered and yes
@@ -63,9 +63,9 @@ def _apply() -> None:
     from llmstack.deploy.tuned import own_pins
     from llmstack.paths import home
     from llmstack.plan import Goal
-    from llmstack.render.output import Progress
+    from llmstack.render.output import StepProgress
 
-    with Progress() as progress:
+    with StepProgress() as progress:
         goal = Goal(pins=own_pins(record.read(home())))
         up(home(), prepare(home(), Ask(goal=goal), progress).desired, progress)
 

@@ -43,7 +43,7 @@ def command(
     from llmstack.deploy.apply import up
     from llmstack.deploy.prepare import Ask, prepare
     from llmstack.paths import home
-    from llmstack.render.output import Progress, show_json, warn
+    from llmstack.render.output import StepProgress, show_json, warn
     from llmstack.render.stack import show_up, up_json
 
     if demo and model:
@@ -56,7 +56,7 @@ def command(
         )
     place = home()
     ask = Ask(model, demo, make_goal(**goal), host, port, server_port, offline)
-    with Progress() as progress:
+    with StepProgress() as progress:
         prepared = prepare(place, ask, progress, progress.download)
         for sentence in prepared.warnings:
             progress.done()

@@ -24,7 +24,8 @@ def command(client: str | None, as_json: bool) -> int:
     from llmstack.deploy.warm import warm
     from llmstack.errors import NotSo
     from llmstack.paths import home
-    from llmstack.render.output import Progress, show, show_json
+    from llmstack.render.cache import show_warmed
+    from llmstack.render.output import StepProgress, emit
 
     place = home()
     stack = record.read(place)
@@ -32,22 +33,12 @@ def command(client: str | None, as_json: bool) -> int:
         raise NotSo(
             "nothing is deployed yet", next=f"{command_line('up', 'MODEL')}   or   {command_line('up', '--demo')}"
         )
-    with Progress() as progress:
+    with StepProgress() as progress:
         request = None
         if client is not None:
             progress("starting Claude Code against a recorder")
             request = record_claude(place, os.environ)
         progress("warming the prompt cache")
-        told = warm(place, stack, request)
-    if as_json:
-        show_json(told)
-    else:
-        source = {"restored": "restored from disk", "computed": "computed and saved"}.get(told["source"] or "", "held")
-        if told["prefix_tokens"]:
-            show(f"warm: {told['prefix_tokens']:,} tokens, {source}")
-        else:
-            show(
-                "cold: no client has asked anything yet; "
-                f"{command_line('warm', '--client', 'claude')}   learns its prompt"
-            )
-    return 0 if told["prefix_tokens"] else 1
+        status = warm(place, stack, request)
+    emit(status, as_json, show_warmed)
+    return 0 if status["prefix_tokens"] else 1

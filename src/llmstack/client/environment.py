@@ -41,7 +41,7 @@ CONFLICTING = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CODE_USE_
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ModelLimits:
     """Of the model that answers. Tokens; None where nobody says."""
 
     context: int | None = None
@@ -49,7 +49,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
+class StackAccess:
     """What a profile that leads to this proxy needs to know of it. model: the deployed one."""
 
     url: str
@@ -76,8 +76,8 @@ def claude_environment(
     profile: Profile,
     inherited: Mapping[str, str],
     *,
-    stack: Stack | None = None,
-    limits: Limits | None = None,
+    stack: StackAccess | None = None,
+    limits: ModelLimits | None = None,
     key: str | None = None,
 ) -> ClientEnvironment:
     """stack: needed for a profile that leads to it. key: the profile's fixed key, read. limits: of its model.
@@ -91,12 +91,12 @@ def claude_environment(
             f"the profile {name} names no Google Cloud project, and Claude Code does not start without one",
             next=f'write project = "YOUR-PROJECT" below [profiles.{name}] in your models.toml',
         )
-    limits = limits or Limits()
+    limits = limits or ModelLimits()
     found = _gateway(profile, stack)
     if key is not None and stack is None:
         found["ANTHROPIC_AUTH_TOKEN"] = key
     found |= _models(profile, stack.model if stack is not None else None)
-    found |= _limits(Limits(profile.context or limits.context, profile.max_output or limits.max_output))
+    found |= _limits(ModelLimits(profile.context or limits.context, profile.max_output or limits.max_output))
     found |= _QUIET | _PATIENCE
     if profile.headers:
         found["ANTHROPIC_CUSTOM_HEADERS"] = "\n".join(f"{header}: {value}" for header, value in profile.headers.items())
@@ -120,7 +120,7 @@ def no_proxy(inherited: Mapping[str, str]) -> dict[str, str]:
     return {"NO_PROXY": value, "no_proxy": value}
 
 
-def _gateway(profile: Profile, stack: Stack | None) -> dict[str, str]:
+def _gateway(profile: Profile, stack: StackAccess | None) -> dict[str, str]:
     if profile.gateway is Gateway.STACK:
         assert stack is not None
         return {"ANTHROPIC_BASE_URL": stack.url, "ANTHROPIC_AUTH_TOKEN": stack.token}
@@ -160,7 +160,7 @@ def _models(profile: Profile, deployed: str | None) -> dict[str, str]:
     return found | _said("CLAUDE_CODE_SUBAGENT_MODEL", profile.subagents)
 
 
-def _limits(limits: Limits) -> dict[str, str]:
+def _limits(limits: ModelLimits) -> dict[str, str]:
     found: dict[str, str] = {}
     if limits.context is not None:
         found["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] = str(limits.context)

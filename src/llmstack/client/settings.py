@@ -28,7 +28,7 @@ HELPER = "apiKeyHelper"
 TTL = "CLAUDE_CODE_API_KEY_HELPER_TTL_MS"
 
 
-class Kept(msgspec.Struct, frozen=True):
+class SettingsBackup(msgspec.Struct, frozen=True):
     """original: the bytes before the first write (base64), None when there was no file. written: SHA-256 of ours.
 
     before: what stood in the keys that were set, absent where there was nothing. made_folder: we made its folder.
@@ -48,7 +48,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class StackSettings:
     """environment: without secrets. helper: a command that prints the token, or None. ttl_ms: how long it is good."""
 
     environment: Mapping[str, str]
@@ -72,7 +72,7 @@ class Undone:
     removed: bool
 
 
-def apply(home: Home, file: Path, wanted: Wanted) -> Written:
+def apply(home: Home, file: Path, wanted: StackSettings) -> Written:
     """Raises BadInput, with the file untouched, when it is no JSON object or cannot be written."""
     path = _real(file)
     data = _bytes(path)
@@ -101,7 +101,7 @@ def apply(home: Home, file: Path, wanted: Wanted) -> Written:
     old = document.get("env", {})
     made_folder = kept.made_folder if kept is not None else not path.parent.exists()
     original = kept.original if kept is not None else (base64.b64encode(data).decode() if data is not None else None)
-    now = Kept(
+    now = SettingsBackup(
         path=str(path),
         original=original,
         mode=kept.mode if kept is not None else _mode(path),
@@ -143,7 +143,7 @@ def undo(home: Home, file: Path) -> Undone:
     return Undone(path, whole=data is not None, removed=data is None)
 
 
-def _without(document: Mapping[str, Any], kept: Kept) -> dict[str, Any]:
+def _without(document: Mapping[str, Any], kept: SettingsBackup) -> dict[str, Any]:
     """The document with our values taken back; a value that somebody changed since stays as they want it."""
     result = dict(document)
     environment = result.get("env")
@@ -239,9 +239,9 @@ def _record(home: Home, path: Path) -> Path:
     return home.state / "claude-settings" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
 
 
-def _read_kept(record: Path) -> Kept | None:
+def _read_kept(record: Path) -> SettingsBackup | None:
     try:
-        return msgspec.json.decode(record.read_bytes(), type=Kept)
+        return msgspec.json.decode(record.read_bytes(), type=SettingsBackup)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from llmstack.catalog.routes import Settings, Target, resolve
 from llmstack.client import ollama
 from llmstack.client.profile import files, routing
-from llmstack.client.upstream_file import Entry, store_key
+from llmstack.client.upstream_file import UpstreamEntry, store_key
 from llmstack.client.upstream_file import add as write
 from llmstack.commands import command_line
 from llmstack.errors import BadInput
@@ -20,12 +20,12 @@ from llmstack.proxy.live import read_secret
 DEFAULT_NUM_CTX = 65536
 
 
-class Ask(Protocol):
+class AskUser(Protocol):
     def __call__(self, question: str, *, default: str | None = None, secret: bool = False) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class UpstreamRequest:
     """The options of the command line."""
 
     kind: str | None = None
@@ -41,7 +41,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class UpstreamAdded:
     name: str
     file: Path
     key_file: str | None
@@ -49,7 +49,7 @@ class Outcome:
     hidden_by: str | None
 
 
-def add(home: Home, name: str | None, said: Said, ask: Ask) -> Outcome:
+def add(home: Home, name: str | None, said: UpstreamRequest, ask: AskUser) -> UpstreamAdded:
     """Raises BadInput; then neither the key nor models.toml has changed."""
     shipped = routing(home).upstreams
     if name is None:
@@ -67,7 +67,7 @@ def add(home: Home, name: str | None, said: Said, ask: Ask) -> Outcome:
         context = context or DEFAULT_NUM_CTX
         if model is not None:
             model = ollama.with_context(_base(target), model, context)
-    entry = Entry(
+    entry = UpstreamEntry(
         name=name,
         kind=kind or (target.kind if known is not None and said.base_url else None),
         base_url=base_url,
@@ -81,7 +81,7 @@ def add(home: Home, name: str | None, said: Said, ask: Ask) -> Outcome:
     written = write(home, entry)
     if key is not None:
         key_file = str(home.config / store_key(home, name, key))
-    return Outcome(name, written.file, key_file, model, written.hidden_by)
+    return UpstreamAdded(name, written.file, key_file, model, written.hidden_by)
 
 
 def _target(name: str, known: Settings | None, kind: str | None, base_url: str | None) -> Target:
@@ -98,7 +98,9 @@ def _base(target: Target) -> str:
     return (target.base_url or "").rstrip("/").removesuffix("/v1")
 
 
-def _key(home: Home, target: Target, said: Said, ask: Ask, new: bool) -> tuple[str | None, str | None, str | None]:
+def _key(
+    home: Home, target: Target, said: UpstreamRequest, ask: AskUser, new: bool
+) -> tuple[str | None, str | None, str | None]:
     """(file, variable, key to store): at most one of them."""
     given = [bool(said.key_file), bool(said.key_env), said.key_stdin, said.no_key]
     if sum(given) > 1:
@@ -124,7 +126,7 @@ def _one_line(key: str, name: str) -> str:
     return key
 
 
-def _asked_model(home: Home, target: Target, ask: Ask) -> str | None:
+def _asked_model(home: Home, target: Target, ask: AskUser) -> str | None:
     """A model is asked for where no profile names one yet; an empty answer is none."""
     if target.kind == "anthropic" or target.name in files(home).table("profiles"):
         return None

@@ -12,9 +12,10 @@ from llmstack.errors import MissingPart
 from llmstack.fetch import hub, library
 from llmstack.fetch.locate import ResolvedModel, Source, not_here, own_place
 from llmstack.fetch.progress import Progress, Report, Stage, quiet
-from llmstack.fetch.transfer import GIB, RESERVE, Remote, fetch
+from llmstack.fetch.transfer import RESERVE, Remote, fetch
 from llmstack.gguf import Incomplete, read_header
 from llmstack.paths import Home
+from llmstack.sizes import GIB
 
 
 def pull(

@@ -13,10 +13,7 @@ from llmstack.plan.pins import find_pin
 from llmstack.plan.result import Alternative, Decision
 from llmstack.plan.search import WORTH, Found, Search
 from llmstack.plan.speed import IN_TILES, on_threads
-
-
-def _gib(mib: float) -> str:
-    return f"{mib / 1024:.1f} GiB" if mib >= 1000 else f"{mib:.0f} MiB"
+from llmstack.sizes import mib_text
 
 
 def _change(search: Search, found: Found, **fields: object) -> str:
@@ -65,7 +62,7 @@ def decisions(search: Search, found: Found, wanted: int) -> tuple[Decision, ...]
 def _context(search: Search, found: Found, wanted: int) -> Decision:
     facts, a = search.facts, found.assignment
     mib = sum(use.context for use in found.memory.devices) + found.memory.host.context
-    cost = f"{_gib(mib)} of cache"
+    cost = f"{mib_text(mib)} of cache"
     if a.ctx < wanted:
         reason = f"CUT from {wanted}: that does not fit this machine; --ctx {wanted} says what is missing"
     elif search.goal.ctx is None and facts.n_ctx_train and facts.n_ctx_train < DEFAULT_CONTEXT:
@@ -86,14 +83,16 @@ def _placement(search: Search, found: Found) -> list[Decision]:
     if a.ngl == 0:
         made.append(Decision("-ngl", "0", "no layer fits the GPU's free memory: it is left alone (-dev none)"))
     elif a.ngl >= search.top:
-        made.append(Decision("-ngl", str(a.ngl), "every block and the output are on the GPU", f"{_gib(gpu)} of VRAM"))
+        made.append(
+            Decision("-ngl", str(a.ngl), "every block and the output are on the GPU", f"{mib_text(gpu)} of VRAM")
+        )
     else:
         made.append(
             Decision(
                 "-ngl",
                 str(a.ngl),
                 f"the output and the last {max(a.ngl - 1, 0)} of {facts.n_layer_all} blocks fit",
-                f"{_gib(gpu)} of VRAM",
+                f"{mib_text(gpu)} of VRAM",
             )
         )
     if a.ncmoe:
@@ -105,13 +104,13 @@ def _placement(search: Search, found: Found) -> list[Decision]:
                 str(a.ncmoe),
                 f"the experts of the first {a.ncmoe} blocks stay in RAM: one token reads only "
                 f"{facts.n_expert_used} of {facts.n_expert} of them",
-                f"{_gib(moved)} of RAM instead of VRAM",
+                f"{mib_text(moved)} of RAM instead of VRAM",
             )
         )
     if a.ncffn:
         moved = sum(b.dense for b in facts.blocks[: a.ncffn]) / MIB
         reason = f"the feed-forward weights of the first {a.ncffn} blocks stay in RAM, attention and cache on the GPU"
-        made.append(Decision("-ncffn", str(a.ncffn), reason, f"{_gib(moved)} of RAM instead of VRAM"))
+        made.append(Decision("-ncffn", str(a.ncffn), reason, f"{mib_text(moved)} of RAM instead of VRAM"))
     if a.nkvo:
         made.append(
             Decision(
@@ -169,11 +168,11 @@ def _ram(search: Search, found: Found) -> list[Decision]:
         lm = "a memory map: fast start, and the pages can be dropped"
     made = [Decision("-lm", a.load_mode, lm)]
     cram = "prompts of other conversations, kept to switch back without reading them again"
-    made.append(Decision("-cram", str(a.cache_ram_mib), cram, f"{_gib(memory.cache_ram)} of RAM at most"))
+    made.append(Decision("-cram", str(a.cache_ram_mib), cram, f"{mib_text(memory.cache_ram)} of RAM at most"))
     if a.checkpoints:
         what = "recurrent state" if search.facts.recurrent else "window"
         reason = f"points to return to when a prompt changes: the {what} cannot be rolled back otherwise"
-        made.append(Decision("-ctxcp", str(a.checkpoints), reason, f"{_gib(memory.checkpoints)} of RAM at most"))
+        made.append(Decision("-ctxcp", str(a.checkpoints), reason, f"{mib_text(memory.checkpoints)} of RAM at most"))
     else:
         made.append(Decision("-ctxcp", "0", "a full cache can be rolled back by itself"))
     return made
@@ -203,7 +202,7 @@ def _second_model(search: Search, found: Found, second: Facts) -> list[Decision]
     decode, prefill = found.predicted.decode_tps / alone.decode_tps - 1, found.predicted.prefill_tps / alone.prefill_tps
     memory = search.estimator.of_drafter(a)
     uses = memory.devices if a.ngl else (memory.host,)
-    cost = f"{_gib(sum(use.weights + use.context + use.compute for use in uses))} of {'VRAM' if a.ngl else 'RAM'}"
+    cost = f"{mib_text(sum(use.weights + use.context + use.compute for use in uses))} of {'VRAM' if a.ngl else 'RAM'}"
     reason = f"{second.name} guesses tokens that one pass then checks: the answer is drawn as without it"
     held = f"decode {decode:+.0%}, prefill {prefill - 1:+.0%}, if 6 of 10 guesses hold"
     return [

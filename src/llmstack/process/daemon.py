@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from llmstack.process.files import Actual, Folder, Report, Wanted
+from llmstack.process.files import Actual, OrderedService, SupervisorFolder, SupervisorReport
 from llmstack.process.logfile import LogWriter
 from llmstack.supervisor import ServiceState
 
@@ -29,10 +29,10 @@ STOP_S = 35.0  # from SIGTERM to SIGKILL: the proxy drains for up to 30 s
 LINE_LIMIT = 1 << 20
 
 
-class Keeper:
+class ServiceKeeper:
     """One service: started, watched and restarted until told to stop."""
 
-    def __init__(self, wanted: Wanted, folder: Folder, changed: Callable[[], None]) -> None:
+    def __init__(self, wanted: OrderedService, folder: SupervisorFolder, changed: Callable[[], None]) -> None:
         self.wanted = wanted
         self.actual = Actual(ServiceState.STARTING)
         self._folder = folder
@@ -174,9 +174,9 @@ def die_with_parent() -> None:
 class Daemon:
     """All keepers, brought in line with services.json whenever it changes."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: SupervisorFolder) -> None:
         self._folder = folder
-        self._keepers: dict[str, Keeper] = {}
+        self._keepers: dict[str, ServiceKeeper] = {}
         self._obeyed = -1
         self._reread = asyncio.Event()
         self._leave = asyncio.Event()
@@ -204,7 +204,7 @@ class Daemon:
         await self._stop([name for name, keeper in self._keepers.items() if wanted.get(name) != keeper.wanted])
         for name, service in wanted.items():
             if name not in self._keepers:
-                self._keepers[name] = Keeper(service, self._folder, self._write)
+                self._keepers[name] = ServiceKeeper(service, self._folder, self._write)
         self._obeyed = order.number
         self._write()
 
@@ -215,11 +215,11 @@ class Daemon:
 
     def _write(self) -> None:
         services = {name: keeper.actual for name, keeper in self._keepers.items()}
-        self._folder.write_report(Report(os.getpid(), self._obeyed, services))
+        self._folder.write_report(SupervisorReport(os.getpid(), self._obeyed, services))
 
 
 def main(argv: list[str]) -> int:
-    folder = Folder(Path(argv[0]), Path(argv[1]))
+    folder = SupervisorFolder(Path(argv[0]), Path(argv[1]))
     folder.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

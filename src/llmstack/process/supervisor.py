@@ -14,7 +14,7 @@ from pathlib import Path
 from llmstack.commands import command_line
 from llmstack.errors import MissingPart, NotSo
 from llmstack.paths import Home
-from llmstack.process.files import Folder, Order, Report, Wanted, restarted, wanted
+from llmstack.process.files import Order, OrderedService, SupervisorFolder, SupervisorReport, next_order, restarted
 from llmstack.process.logfile import Follower, read
 from llmstack.supervisor import LogLine, Service, ServiceState, ServiceStatus
 
@@ -28,11 +28,11 @@ class ProcessSupervisor:
     kind = "process"
 
     def __init__(self, home: Home) -> None:
-        self._folder = Folder(home.state / "process", home.logs)
+        self._folder = SupervisorFolder(home.state / "process", home.logs)
 
     def apply(self, services: Sequence[Service]) -> tuple[str, ...]:
         before = self._folder.read_order()
-        order = wanted(services, before)
+        order = next_order(services, before)
         alive = self._folder.supervisor_pid() is not None
         unchanged = {service.name for service in before.services if service in order.services} if alive else set()
         self._command(order)
@@ -60,7 +60,7 @@ class ProcessSupervisor:
         for path in (self._folder.services, self._folder.status, self._folder.lock):
             path.unlink(missing_ok=True)
 
-    def ordered(self) -> tuple[Wanted, ...]:
+    def ordered(self) -> tuple[OrderedService, ...]:
         """The services as they were last asked for."""
         return self._folder.read_order().services
 
@@ -121,7 +121,7 @@ class ProcessSupervisor:
                 next=f"{command_line('down')} && {command_line('up')}",
             )
 
-    def _is_alive(self, report: Report) -> bool:
+    def _is_alive(self, report: SupervisorReport) -> bool:
         return self._folder.supervisor_pid() == report.pid
 
     def _spawn(self) -> None:

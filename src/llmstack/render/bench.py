@@ -9,7 +9,7 @@ from llmstack.bench.calibrate import Calibrated
 from llmstack.bench.record import Run
 from llmstack.bench.run import Step
 from llmstack.commands import command_line
-from llmstack.judge import Change, Comparison, Metric
+from llmstack.judge import Change, Metric, RunComparison
 from llmstack.render.output import show, style
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -105,7 +105,7 @@ def spark(values: Sequence[float]) -> str:
     return "".join(_BARS[min(int(value / top * len(_BARS)), len(_BARS) - 1)] for value in values[-60:])
 
 
-def show_comparison(before: Run, after: Run, found: Comparison, flags: Sequence[str]) -> None:
+def show_comparison(before: Run, after: Run, found: RunComparison, flags: Sequence[str]) -> None:
     show(f"{before.id} ({before.model}) → {after.id} ({after.model})")
     for change in flags:
         show(f"  changed: {change}")

@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from llmstack.commands import command_line
 from llmstack.render.output import show
 from llmstack.snapshots import Call, Entry
 
 
-def entries_json(entries: list[Entry], folder: str, budget: int, calls: list[Call]) -> dict[str, Any]:
-    listed = [
-        {
-            "name": entry.name,
-            "kind": entry.kind,
-            "model": entry.model,
-            "tokens": entry.tokens,
-            "bytes": entry.size,
-            "used": entry.used,
-            "of_deployed": entry.folder == folder,
+@dataclass(frozen=True, slots=True)
+class SavedStates:
+    """What `cache list` shows. folder: of the deployed server's states, empty when none is deployed. budget: bytes."""
+
+    entries: list[Entry]
+    folder: str
+    budget: int
+    calls: list[Call]
+
+    def to_json(self) -> dict[str, Any]:
+        listed = [
+            {
+                "name": entry.name,
+                "kind": entry.kind,
+                "model": entry.model,
+                "tokens": entry.tokens,
+                "bytes": entry.size,
+                "used": entry.used,
+                "of_deployed": entry.folder == self.folder,
+            }
+            for entry in self.entries
+        ]
+        return {
+            "states": listed,
+            "bytes": sum(entry.size for entry in self.entries),
+            "budget_bytes": self.budget,
+            "tool_calls": {"calls": len(self.calls), "bytes": _bytes_of(self.calls)},
         }
-        for entry in entries
-    ]
-    remembered = {"calls": len(calls), "bytes": _bytes_of(calls)}
-    return {
-        "states": listed,
-        "bytes": sum(entry.size for entry in entries),
-        "budget_bytes": budget,
-        "tool_calls": remembered,
-    }
 
 
-def show_entries(entries: list[Entry], folder: str, budget: int, calls: list[Call]) -> None:
+def show_states(saved: SavedStates) -> None:
+    entries, calls = saved.entries, saved.calls
     if calls:
         show(f"{len(calls):,} tool calls as the model wrote them, {_bytes_of(calls) / 1e6:,.1f} MB")
     if not entries:
@@ -39,10 +51,25 @@ def show_entries(entries: list[Entry], folder: str, budget: int, calls: list[Cal
         return
     show(f"{'kind':<13} {'model':<24} {'tokens':>9} {'size':>10}  {'last used':<10} for")
     for entry in entries:
-        whose = "this server" if entry.folder == folder else "other flags or another engine"
+        whose = "this server" if entry.folder == saved.folder else "other flags or another engine"
         size = f"{entry.size / 1e6:,.1f} MB"
         show(f"{entry.kind:<13} {entry.model[:24]:<24} {entry.tokens:>9,} {size:>10}  {_ago(entry.used):<10} {whose}")
-    show(f"{sum(e.size for e in entries) / 1e9:.2f} of {budget / 1e9:.1f} GB; the least recently used go first")
+    show(f"{sum(e.size for e in entries) / 1e9:.2f} of {saved.budget / 1e9:.1f} GB; the least recently used go first")
+
+
+def show_cleared(cleared: Mapping[str, int]) -> None:
+    removed = f"removed {cleared['removed']} saved states and what belongs to them, {cleared['bytes'] / 1e6:,.1f} MB"
+    show(removed if cleared["bytes"] else "nothing was saved")
+
+
+def show_warmed(status: Mapping[str, Any]) -> None:
+    """status: what the proxy answers to a request to warm (`deploy.warm`)."""
+    source = {"restored": "restored from disk", "computed": "computed and saved"}.get(status["source"] or "", "held")
+    if status["prefix_tokens"]:
+        show(f"warm: {status['prefix_tokens']:,} tokens, {source}")
+    else:
+        learn = command_line("warm", "--client", "claude")
+        show(f"cold: no client has asked anything yet; {learn}   learns its prompt")
 
 
 def _bytes_of(calls: list[Call]) -> int:

@@ -17,15 +17,12 @@ from llmstack.fetch.survey import Row, recommended
 from llmstack.gguf import printable
 from llmstack.render.fitted import fitted
 from llmstack.render.output import clip, columns, overwrite, show, style
-
-_GIB = 1 << 30
+from llmstack.sizes import bytes_text
 
 
 def size(count: int) -> str:
-    """Bytes as a person reads them, in binary units as the planner uses them."""
-    if count >= _GIB:
-        return f"{count / _GIB:.1f} GiB"
-    return f"{count / (1 << 20):.0f} MiB" if count else ""
+    """A file's size; empty where it is not known."""
+    return bytes_text(count) if count else ""
 
 
 def show_list(rows: Sequence[Row], models: Mapping[str, Model], here: Mapping[str, str], machine: str) -> None:

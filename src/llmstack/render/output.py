@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar, runtime_checkable
 
 import click
 import msgspec
@@ -16,10 +17,29 @@ if TYPE_CHECKING:
     from llmstack.fetch.progress import Progress as Download
 
 
+_R = TypeVar("_R")
+
+
 def show_json(result: Any) -> None:
     """One JSON object on stdout, and nothing else there."""
     data = msgspec.json.format(msgspec.json.encode(result), indent=2)
     sys.stdout.write(data.decode() + "\n")
+
+
+@runtime_checkable
+class HasJson(Protocol):
+    def to_json(self) -> Any: ...
+
+
+def emit(result: _R, as_json: bool, in_words: Callable[[_R], None]) -> None:
+    """The result of a command: one JSON object, or what `in_words` prints of it.
+
+    As JSON a result is what its `to_json` returns; without one it is data as it stands (a dict, a record).
+    """
+    if as_json:
+        show_json(result.to_json() if isinstance(result, HasJson) else result)
+    else:
+        in_words(result)
 
 
 def show(text: str) -> None:
@@ -71,7 +91,7 @@ def overwrite(text: str) -> None:
     sys.stderr.write(f"\r\x1b[K{clip(text, max(columns(sys.stderr) - 1, 20))}")
 
 
-class Progress:
+class StepProgress:
     """Steps of a long command on stderr: one line that is overwritten on a terminal, a line each elsewhere."""
 
     def __init__(self) -> None:
@@ -100,7 +120,7 @@ class Progress:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> StepProgress:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -16,6 +16,7 @@ from llmstack.plan.compare import Checked, Comparison
 from llmstack.plan.explain import Explanation
 from llmstack.plan.memory import Use
 from llmstack.render.output import show, style
+from llmstack.sizes import mib_text
 
 if TYPE_CHECKING:
     from llmstack.units import UnitDiff
@@ -28,7 +29,7 @@ def show_plan(plan: Plan) -> None:
     facts, predicted = plan.facts, plan.predicted
     experts = f", {facts.n_expert} experts of which {facts.n_expert_used} work" if facts.moe else ""
     show(
-        f"{style(printable(facts.name), 'cyan')}  {_gib(facts.size_bytes / 2**20)}, {printable(facts.arch)}, "
+        f"{style(printable(facts.name), 'cyan')}  {mib_text(facts.size_bytes / 2**20)}, {printable(facts.arch)}, "
         f"{facts.n_layer} blocks{experts}, trained on {facts.n_ctx_train} tokens"
     )
     show(
@@ -40,7 +41,7 @@ def show_plan(plan: Plan) -> None:
         _bar(printable(device.name), use, budget)
     _bar("RAM", plan.memory.host, plan.budget.ram)
     if plan.memory.cache_ram or plan.memory.checkpoints:
-        kept = f"prompt cache {_gib(plan.memory.cache_ram)}, checkpoints {_gib(plan.memory.checkpoints)}"
+        kept = f"prompt cache {mib_text(plan.memory.cache_ram)}, checkpoints {mib_text(plan.memory.checkpoints)}"
         show(f"  {'':{_BAR}}   of RAM, at most: {kept}")
     show("")
     for decision in plan.decisions:
@@ -149,8 +150,8 @@ def _bar(name: str, use: Use, budget: int) -> None:
     filled = round(part * _BAR)
     bar = "█" * filled + "░" * (_BAR - filled)
     show(
-        f"  {bar}  {name}: {use.total:.0f} of {budget} MiB: weights {_gib(use.weights)}, cache {_gib(use.context)}, "
-        f"compute {_gib(use.compute)}, other {_gib(use.other)}"
+        f"  {bar}  {name}: {use.total:.0f} of {budget} MiB: weights {mib_text(use.weights)}, "
+        f"cache {mib_text(use.context)}, compute {mib_text(use.compute)}, other {mib_text(use.other)}"
     )
 
 
@@ -163,10 +164,6 @@ def _row(label: str, text: str, colour: str = "cyan") -> None:
 
 def _width() -> int:
     return min(max(shutil.get_terminal_size().columns, 60), 130)
-
-
-def _gib(mib: float) -> str:
-    return f"{mib / 1024:.1f} GiB" if mib >= 1000 else f"{mib:.0f} MiB"
 
 
 def _speed(value: float) -> str:

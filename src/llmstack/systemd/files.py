@@ -14,7 +14,7 @@ from pathlib import Path
 
 from llmstack.errors import NotSo
 from llmstack.paths import write_atomic
-from llmstack.units import Origin, origin
+from llmstack.units import UnitOrigin, origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class UnitFolder:
         found = {}
         for name in self._names():
             text = self.read(name)
-            if text is not None and origin(text) is not Origin.FOREIGN:
+            if text is not None and origin(text) is not UnitOrigin.FOREIGN:
                 found[name] = text
         return found
 
@@ -56,7 +56,7 @@ class UnitFolder:
         """Raises NotSo when one of these names is taken by a unit we did not write."""
         for unit in units:
             text = self.read(unit)
-            if text is not None and origin(text) is Origin.FOREIGN:
+            if text is not None and origin(text) is UnitOrigin.FOREIGN:
                 raise NotSo(
                     f"{self.file(unit)} was not written by llmstack, so it is left alone",
                     why="it lacks the mark that every unit of ours ends with",
