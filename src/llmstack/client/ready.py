@@ -20,7 +20,7 @@ _LOOK_EVERY_S = 0.5
 
 def ensure_ready(
     home: Home,
-    say: Callable[[str], None],
+    on_progress: Callable[[str], None],
     *,
     needs_model: bool = True,
     start: bool = True,
@@ -33,16 +33,16 @@ def ensure_ready(
     deadline = time.monotonic() + patience_s
     status = gather(home)
     if status.state is State.STOPPED and start and status.stack is not None:
-        say(f"the stack is stopped: starting {status.stack.model.name}")
-        up(home, prepare(home, Ask(), say).desired, say)
+        on_progress(f"the stack is stopped: starting {status.stack.model.name}")
+        up(home, prepare(home, Ask(), on_progress).desired, on_progress)
         return
-    said = False
+    announced = False
     while not _enough(status, needs_model):
         if status.state is not State.STARTING or time.monotonic() >= deadline:
             raise NotSo(f"the stack is {status.state.value}", why=status.last_error, next=_next()[status.state])
-        if not said:
-            say(f"waiting for {status.stack.model.name if status.stack else 'the stack'}")
-            said = True
+        if not announced:
+            on_progress(f"waiting for {status.stack.model.name if status.stack else 'the stack'}")
+            announced = True
         time.sleep(_LOOK_EVERY_S)
         status = gather(home)
 
