@@ -15,11 +15,8 @@ from llmstack.commands import command_line
 def command(as_json: bool) -> int:
     from llmstack.deploy.apply import down
     from llmstack.paths import home
-    from llmstack.render.output import show, show_json
+    from llmstack.render.output import emit
+    from llmstack.render.stack import show_down
 
-    was_running = down(home())
-    if as_json:
-        show_json({"state": "stopped", "was_running": was_running})
-    else:
-        show("stopped" if was_running else "nothing was running")
+    emit({"state": "stopped", "was_running": down(home())}, as_json, show_down)
     return 0

@@ -21,16 +21,13 @@ def command(shell: str, profile: str, off: bool, as_json: bool) -> int:
     from llmstack.client.environment import OURS
     from llmstack.client.profile import environment_of
     from llmstack.paths import home
-    from llmstack.render.output import show, show_json
+    from llmstack.render.output import emit, show
     from llmstack.render.shell import assignments
 
     if off:
         show(assignments({}, OURS, shell))
         return 0
     environment = environment_of(home(), profile, os.environ)
-    if as_json:
-        show_json(dict(environment.variables))
-    else:
-        removed = tuple(name for name in environment.removed if name in os.environ)
-        show(assignments(environment.variables, removed, shell))
+    removed = tuple(name for name in environment.removed if name in os.environ)
+    emit(dict(environment.variables), as_json, lambda variables: show(assignments(variables, removed, shell)))
     return 0

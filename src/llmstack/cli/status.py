@@ -18,7 +18,7 @@ from llmstack.errors import BadInput
 def command(watched: bool, every_s: float, as_json: bool) -> int:
     from llmstack.deploy.status import State, gather
     from llmstack.paths import home
-    from llmstack.render.output import show_json
+    from llmstack.render.output import emit
     from llmstack.render.status import show_status, watch
 
     place = home()
@@ -27,8 +27,5 @@ def command(watched: bool, every_s: float, as_json: bool) -> int:
             raise BadInput("--watch has no end, so it cannot be one JSON object", next=command_line("status", "--json"))
         watch(lambda: gather(place), every_s)
     status = gather(place)
-    if as_json:
-        show_json(status.to_json())
-    else:
-        show_status(status)
+    emit(status, as_json, show_status)
     return 0 if status.state is State.READY else 1

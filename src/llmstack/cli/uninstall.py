@@ -16,7 +16,7 @@ def command(keep_models: bool, yes: bool, as_json: bool) -> int:
     from llmstack.deploy.uninstall import uninstall
     from llmstack.errors import BadInput
     from llmstack.paths import home
-    from llmstack.render.output import show, show_json
+    from llmstack.render.output import emit, show
     from llmstack.render.uninstall import ask, show_removed
 
     place = home()
@@ -27,8 +27,5 @@ def command(keep_models: bool, yes: bool, as_json: bool) -> int:
             show("nothing was removed")
             return 1
     removed = uninstall(place, keep_models=keep_models)
-    if as_json:
-        show_json(removed)
-    else:
-        show_removed(removed)
+    emit(removed, as_json, show_removed)
     return 0

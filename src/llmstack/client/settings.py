@@ -69,6 +69,9 @@ class Written:
     changed: bool
     backup: Path
 
+    def to_json(self) -> dict[str, Any]:
+        return {"file": str(self.path), "changed": self.changed, "backup": str(self.backup)}
+
 
 @dataclass(frozen=True, slots=True)
 class Undone:
@@ -77,6 +80,9 @@ class Undone:
     path: Path
     whole: bool
     removed: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {"file": str(self.path), "whole": self.whole, "removed": self.removed}
 
 
 def apply(home: Home, file: Path, settings: StackSettings) -> Written:

@@ -185,9 +185,7 @@ def _event(text: str) -> tuple[LogLevel, str] | None:
         return None
     if record["event"] != "request":
         rest = " ".join(f"{key}={value}" for key, value in record.items() if key not in ("event", "level"))
-        level = {"error": LogLevel.ERROR, "warning": LogLevel.WARN, "warn": LogLevel.WARN}.get(
-            str(record.get("level")), LogLevel.INFO
-        )
+        level = _EVENT_LEVELS.get(str(record.get("level")), LogLevel.INFO)
         return level, f"{record['event']} {rest}".strip()
     status = int(record.get("status", 0))
     level = LogLevel.ERROR if status >= 500 else LogLevel.WARN if status >= 400 else LogLevel.INFO

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from llmstack.commands import command_line
@@ -40,6 +41,11 @@ def up_json(outcome: Outcome) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 2),
         "health": stack.health,
     }
+
+
+def show_down(stopped: Mapping[str, Any]) -> None:
+    """stopped: as `down --json` says it."""
+    show("stopped" if stopped["was_running"] else "nothing was running")
 
 
 def show_health(health: Health) -> None:
