@@ -84,28 +84,28 @@ def metric(name: str, unit: str, better: Better, samples: Sequence[Sample]) -> M
     """Sums up samples; those taken while others were busy count only when there are fewer than two others."""
     clean = [sample for sample in samples if sample.load <= BUSY]
     used = clean if len(clean) >= 2 else sorted(samples, key=lambda sample: sample.load)[:3]
-    kept = sorted(sample.value for sample in used)
+    values = sorted(sample.value for sample in used)
     paces = [sample.pace for sample in used if sample.pace is not None]
-    low, high = (kept[0], kept[-1]) if len(kept) < 4 else (_quantile(kept, 0.25), _quantile(kept, 0.75))
+    low, high = (values[0], values[-1]) if len(values) < 4 else (_quantile(values, 0.25), _quantile(values, 0.75))
     return Metric(
         name,
         unit,
         better,
-        _short(statistics.median(kept)),
+        _short(statistics.median(values)),
         _short(low),
         _short(high),
-        len(kept),
+        len(values),
         round(statistics.median(sample.load for sample in used), 3),
-        tuple(_short(value) for value in kept),
+        tuple(_short(value) for value in values),
         _short(statistics.median(paces)) if paces else None,
     )
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
-    place = share * (len(ordered) - 1)
-    below = int(place)
+    position = share * (len(ordered) - 1)
+    below = int(position)
     above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
 def _short(value: float) -> float:
@@ -305,17 +305,17 @@ def judge_health(
     measured: Mapping[str, float], planned: Mapping[str, float], error: float, around: Circumstances
 ) -> tuple[str, ...]:
     """One sentence per speed that misses its plan, with the likeliest reason; and one for memory over plan."""
-    found = []
+    findings = []
     for name, have in measured.items():
         expected = planned.get(name)
         if expected and have < expected * (1 - error):
-            found.append(f"{name} {have:,.0f} tokens/s, planned {expected:,.0f}: {_why(around)}")
+            findings.append(f"{name} {have:,.0f} tokens/s, planned {expected:,.0f}: {_why(around)}")
     if around.ram_planned_mib and around.ram_used_mib and around.ram_used_mib > around.ram_planned_mib * 1.1 + 256:
-        found.append(
+        findings.append(
             f"the server holds {mib_text(around.ram_used_mib)} of RAM, planned {mib_text(around.ram_planned_mib)}: "
             f"a smaller --ctx or -cram would give some back"
         )
-    return tuple(found)
+    return tuple(findings)
 
 
 def _why(around: Circumstances) -> str:

@@ -53,21 +53,21 @@ class Overlay:
 
     def table(self, *path: str) -> Mapping[str, Any]:
         """A table by its path; an empty one when it is not there. Raises BadInput when it is no table."""
-        found: Any = self.data
+        value: Any = self.data
         for name in path:
-            found = found.get(name, {})
-            if not isinstance(found, dict):
+            value = value.get(name, {})
+            if not isinstance(value, dict):
                 raise BadInput(f"{_at(self.where(path))}[{'.'.join(path)}] must be a table", next=_edit(path))
-        result: Mapping[str, Any] = found
+        result: Mapping[str, Any] = value
         return result
 
     def convert(self, path: Path, kind: type[T]) -> T:
         """The value at `path` as a typed record. Raises BadInput that names file, line and key."""
-        found: Any = self.data
+        value: Any = self.data
         for name in path:
-            found = found[name]
+            value = value[name]
         try:
-            return msgspec.convert(found, kind)
+            return msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
             raise self._bad(path, error) from None
 
@@ -153,13 +153,13 @@ def merge(shipped: Document, user: Document | None = None) -> Overlay:
     tables = {key: value for key, value in user.data.items() if key not in _LISTS}
     data = _over(shipped.data, tables, (), user, origin)
     for name in _LISTS:
-        mine, theirs = user.data.get(name, []), shipped.data.get(name, [])
-        if not isinstance(mine, list):
+        users, theirs = user.data.get(name, []), shipped.data.get(name, [])
+        if not isinstance(users, list):
             raise BadInput(
                 f"{user.name}:{user.lines.get((name,), 0)}: {name} must be written as [[{name}]]", next=_edit()
             )
-        data[name] = [*mine, *theirs]
-        for document, shift in ((user, 0), (shipped, len(mine))):
+        data[name] = [*users, *theirs]
+        for document, shift in ((user, 0), (shipped, len(users))):
             for path, line in document.lines.items():
                 if path[0] == name and len(path) > 1 and isinstance(path[1], int):
                     origin[(name, path[1] + shift, *path[2:])] = f"{document.name}:{line}"

@@ -20,12 +20,12 @@ def list_(as_json: bool) -> int:
     from llmstack.render.output import emit
     from llmstack.snapshots import CallLog, Store, served
 
-    place = home()
-    store = Store(place.slots)
-    now = served(place.stack)
+    folders = home()
+    store = Store(folders.slots)
+    now = served(folders.stack)
     folder = str(now.folder) if now is not None else ""
     try:
-        calls = CallLog(place.slots).read()
+        calls = CallLog(folders.slots).read()
     except OSError:
         calls = []
     emit(SavedStates(store.entries(), folder, store.budget, calls), as_json, show_states)

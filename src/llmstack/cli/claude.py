@@ -24,12 +24,12 @@ def command(profile: str, no_start: bool, arguments: tuple[str, ...]) -> int:
     from llmstack.paths import home
     from llmstack.render.output import StepProgress
 
-    place = home()
-    environment_of(place, profile, os.environ)
+    folders = home()
+    environment_of(folders, profile, os.environ)
     program = find_claude()
-    if leads_to_stack(place, profile):
+    if leads_to_stack(folders, profile):
         with StepProgress() as progress:
-            needs_model = needs_local_model(place, profile)
-            ensure_ready(place, progress, needs_model=needs_model, start=not no_start)
-    exec_claude(program, environment_of(place, profile, os.environ), arguments)
+            needs_model = needs_local_model(folders, profile)
+            ensure_ready(folders, progress, needs_model=needs_model, start=not no_start)
+    exec_claude(program, environment_of(folders, profile, os.environ), arguments)
     return 0

@@ -36,11 +36,11 @@ def command(user: bool, file: Path | None, profile: str, ttl: int, undo: bool, a
         raise BadInput("--user and --file are two places", next=command_line("claude-settings", "--user"))
     folder = Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude")
     path = file or (folder / "settings.json" if user else Path.cwd() / ".claude" / "settings.local.json")
-    place = home()
+    folders = home()
     if undo:
-        emit(settings.undo(place, path), as_json, show_undone)
+        emit(settings.undo(folders, path), as_json, show_undone)
         return 0
-    stack_settings = settings_of(place, profile, environment_of(place, profile, os.environ), ttl)
+    stack_settings = settings_of(folders, profile, environment_of(folders, profile, os.environ), ttl)
     where = ("--user",) if user else ("--file", str(file)) if file else ()
-    emit(settings.apply(place, path, stack_settings), as_json, lambda written: show_written(written, where))
+    emit(settings.apply(folders, path, stack_settings), as_json, lambda written: show_written(written, where))
     return 0

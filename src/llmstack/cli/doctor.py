@@ -34,14 +34,14 @@ def command(only_hardware: bool, deep: bool, bundle: Path | None, show_all: bool
     from llmstack.paths import home
     from llmstack.render.doctor import Examined, show_examined
 
-    place = home()
-    facts = gather(place, deep=deep)
+    folders = home()
+    facts = gather(folders, deep=deep)
     report = judge(facts)
     written: tuple[str, ...] = ()
     if bundle is not None:
         from llmstack.doctor.bundle import write
 
-        written = write(place, facts, report, bundle)
+        written = write(folders, facts, report, bundle)
     examined = Examined(report, bundle, written)
     emit(examined, as_json, lambda result: show_examined(result, show_all=show_all))
     return 0 if report.ok else 1

@@ -17,9 +17,9 @@ def command(service: str | None, as_json: bool) -> int:
     from llmstack.render.output import StepProgress, emit
     from llmstack.render.status import show_status
 
-    place = home()
+    folders = home()
     with StepProgress() as progress:
-        restart(place, (service,) if service else (), progress)
-    status = gather(place)
+        restart(folders, (service,) if service else (), progress)
+    status = gather(folders)
     emit(status, as_json, show_status)
     return 0

@@ -39,7 +39,7 @@ def command(shell: str, profile: str, official: str, stack: str) -> int:
     if official == stack:
         raise BadInput("both functions would have the same name", next="--official cc --stack ccq")
     find_profile(files(home()), profile)
-    wanted = Functions(
+    pair = Functions(
         official=official,
         stack=stack,
         profile=profile,
@@ -47,5 +47,5 @@ def command(shell: str, profile: str, official: str, stack: str) -> int:
         home=str(chosen_root() or "") or None,
         removed=tuple(name for name in OURS if name not in CONFLICTING),
     )
-    show(functions(wanted, shell))
+    show(functions(pair, shell))
     return 0

@@ -21,11 +21,11 @@ def command(watched: bool, every_s: float, as_json: bool) -> int:
     from llmstack.render.output import emit
     from llmstack.render.status import show_status, watch
 
-    place = home()
+    folders = home()
     if watched:
         if as_json:
             raise BadInput("--watch has no end, so it cannot be one JSON object", next=command_line("status", "--json"))
-        watch(lambda: gather(place), every_s)
-    status = gather(place)
+        watch(lambda: gather(folders), every_s)
+    status = gather(folders)
     emit(status, as_json, show_status)
     return 0 if status.state is State.READY else 1

@@ -19,13 +19,13 @@ def command(keep_models: bool, yes: bool, as_json: bool) -> int:
     from llmstack.render.output import emit, show
     from llmstack.render.uninstall import ask, show_removed
 
-    place = home()
+    folders = home()
     if not yes:
         if as_json:
             raise BadInput("uninstall removes things for good", next=command_line("uninstall", "--yes", "--json"))
-        if not ask(place, keep_models=keep_models):
+        if not ask(folders, keep_models=keep_models):
             show("nothing was removed")
             return 1
-    removed = uninstall(place, keep_models=keep_models)
+    removed = uninstall(folders, keep_models=keep_models)
     emit(removed, as_json, show_removed)
     return 0

@@ -30,13 +30,13 @@ def list_command(as_json: bool) -> int:
     from llmstack.render.output import emit
     from llmstack.render.upstream import show_list
 
-    place = home()
-    routes = routing(place)
+    folders = home()
+    routes = routing(folders)
     rows: list[dict[str, Any]] = []
     for name, settings in routes.upstreams.items():
         target = resolve(name, settings, None)
         leads = [route.match for route in routes.routes if name in (route.upstream, *(route.fallback or ()))]
-        row = {"name": name, "kind": target.kind, "base_url": target.base_url, "key": key_state(place, target)}
+        row = {"name": name, "kind": target.kind, "base_url": target.base_url, "key": key_state(folders, target)}
         rows.append(row | {"routes": leads, "stays_here": target.stays_here})
     emit({"upstreams": rows, "offline": routes.offline}, as_json, show_list)
     return 0
@@ -90,13 +90,13 @@ def offline_command(state: str, as_json: bool) -> int:
 @click.option("--max-output", type=click.IntRange(1), help="Tokens one answer may have.")
 @click.option("--route", metavar="GLOB", help="Requested model names that go there, such as 'claude-opus-*'.")
 @json_option
-def add_command(name: str | None, as_json: bool, **said: Any) -> int:
+def add_command(name: str | None, as_json: bool, **options: Any) -> int:
     from llmstack.client.upstream_add import UpstreamRequest, add
     from llmstack.paths import home
     from llmstack.render.output import emit, warn
     from llmstack.render.upstream import show_added
 
-    outcome = add(home(), name, UpstreamRequest(**said), _ask)
+    outcome = add(home(), name, UpstreamRequest(**options), _ask)
     if outcome.hidden_by is not None:
         warn(f"your route for {outcome.hidden_by} stands before the new one and takes its names")
     data = {"upstream": outcome.name, "file": str(outcome.file), "key_file": outcome.key_file, "model": outcome.model}

@@ -27,8 +27,8 @@ def command(client: str | None, as_json: bool) -> int:
     from llmstack.render.cache import show_warmed
     from llmstack.render.output import StepProgress, emit
 
-    place = home()
-    stack = record.read(place)
+    folders = home()
+    stack = record.read(folders)
     if stack is None:
         raise NotSo(
             "nothing is deployed yet", next=f"{command_line('up', 'MODEL')}   or   {command_line('up', '--demo')}"
@@ -37,8 +37,8 @@ def command(client: str | None, as_json: bool) -> int:
         request = None
         if client is not None:
             progress("starting Claude Code against a recorder")
-            request = record_claude(place, os.environ)
+            request = record_claude(folders, os.environ)
         progress("warming the prompt cache")
-        status = warm(place, stack, request)
+        status = warm(folders, stack, request)
     emit(status, as_json, show_warmed)
     return 0 if status["prefix_tokens"] else 1

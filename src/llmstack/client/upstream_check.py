@@ -233,11 +233,11 @@ class _Examiner:
         """listed: the tokens that the host's own list gives for the model."""
         target = self._target
         if self._live.context(target) is not None or target.kind == "anthropic":
-            known = self._live.context(target)
-            if known is not None and known < ollama.ENOUGH_TOKENS:
-                self._add("context", Level.WARN, f"{known} tokens are too few for Claude Code", "32768 or more")
-            elif known is not None:
-                self._add("context", Level.OK, f"{known} tokens")
+            context = self._live.context(target)
+            if context is not None and context < ollama.ENOUGH_TOKENS:
+                self._add("context", Level.WARN, f"{context} tokens are too few for Claude Code", "32768 or more")
+            elif context is not None:
+                self._add("context", Level.OK, f"{context} tokens")
         else:
             self._add(
                 "context", Level.WARN,

@@ -137,8 +137,8 @@ def _value(value: str | int) -> str:
 def _hidden(routing: routes.Routing, entry: UpstreamEntry) -> str | None:
     if entry.route is None:
         return None
-    mine: Sequence[routes.Route] = routing.routes
-    for route in mine:
+    listed: Sequence[routes.Route] = routing.routes
+    for route in listed:
         if route.match == entry.route and route.upstream == entry.name:
             return None
         if route.match == "*" or route.match == entry.route:

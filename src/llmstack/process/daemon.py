@@ -32,8 +32,8 @@ LINE_LIMIT = 1 << 20
 class ServiceKeeper:
     """One service: started, watched and restarted until told to stop."""
 
-    def __init__(self, wanted: OrderedService, folder: SupervisorFolder, changed: Callable[[], None]) -> None:
-        self.wanted = wanted
+    def __init__(self, service: OrderedService, folder: SupervisorFolder, changed: Callable[[], None]) -> None:
+        self.service = service
         self.actual = Actual(ServiceState.STARTING)
         self._folder = folder
         self._changed = changed
@@ -57,7 +57,7 @@ class ServiceKeeper:
                 os.killpg(self._process.pid, number)
 
     async def _keep(self) -> None:
-        log = LogWriter(self._folder.log(self.wanted.name))
+        log = LogWriter(self._folder.log(self.service.name))
         deaths_in_a_row = 0
         try:
             while not self._stopping.is_set():
@@ -89,9 +89,9 @@ class ServiceKeeper:
         kills_before = oom_kills()
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *self.wanted.argv,
-                env=os.environ | self.wanted.env,
-                cwd=self.wanted.working_directory,
+                *self.service.argv,
+                env=os.environ | self.service.env,
+                cwd=self.service.working_directory,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
@@ -200,9 +200,9 @@ class Daemon:
 
     async def _obey(self) -> None:
         order = self._folder.read_order()
-        wanted = {service.name: service for service in order.services}
-        await self._stop([name for name, keeper in self._keepers.items() if wanted.get(name) != keeper.wanted])
-        for name, service in wanted.items():
+        services = {service.name: service for service in order.services}
+        await self._stop([name for name, keeper in self._keepers.items() if services.get(name) != keeper.service])
+        for name, service in services.items():
             if name not in self._keepers:
                 self._keepers[name] = ServiceKeeper(service, self._folder, self._write)
         self._obeyed = order.number

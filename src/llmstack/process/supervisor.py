@@ -40,9 +40,9 @@ class ProcessSupervisor:
 
     def restart(self, names: Sequence[str]) -> None:
         before = self._folder.read_order()
-        known = [service.name for service in before.services]
-        missing = [name for name in names if name not in known]
-        if missing or not known:
+        deployed = [service.name for service in before.services]
+        missing = [name for name in names if name not in deployed]
+        if missing or not deployed:
             raise NotSo(f"there is no service {', '.join(missing) or 'to restart'}", next=command_line("up"))
         self._command(restarted(before, names))
 
@@ -70,13 +70,18 @@ class ProcessSupervisor:
         actual = report.services if report else {}
         result = {}
         for service in order.services:
-            found = actual.get(service.name)
-            if found is None:
+            entry = actual.get(service.name)
+            if entry is None:
                 result[service.name] = ServiceStatus(service.name, ServiceState.STOPPED)
                 continue
-            uptime = max(0.0, time.time() - found.started_at) if found.started_at else None
+            uptime = max(0.0, time.time() - entry.started_at) if entry.started_at else None
             result[service.name] = ServiceStatus(
-                service.name, found.state, found.pid, uptime, found.restarts, found.last_exit
+                service.name,
+                entry.state,
+                entry.pid,
+                uptime,
+                entry.restarts,
+                entry.last_exit,
             )
         return result
 

@@ -39,12 +39,12 @@ def show_list(rows: Sequence[Row], models: Mapping[str, Model], here: Mapping[st
         rank = str(models[row.name].quality or "")
         colour = "green" if row.decode_tps >= 20 else "yellow" if row.decode_tps >= 8 else "red"
         mark = style("→", "green") if row.name == choice else " "
-        place = f"{row.quant:<11} {size(row.size_bytes):>9}  {row.context // 1024:>6}k"
-        line = f"{row.name:<{width}}  {place}  {style(f'{row.decode_tps:>6,.0f}', colour)}  {row.prefill_tps:>7,.0f}"
-        mine = here.get(row.name, "")
-        if wide and len(head) + 2 + len(mine) > wide:
-            mine = "yes"
-        show(f"{mark} {rank:>4}  {line}  {mine}".rstrip())
+        figures = f"{row.quant:<11} {size(row.size_bytes):>9}  {row.context // 1024:>6}k"
+        line = f"{row.name:<{width}}  {figures}  {style(f'{row.decode_tps:>6,.0f}', colour)}  {row.prefill_tps:>7,.0f}"
+        stored = here.get(row.name, "")
+        if wide and len(head) + 2 + len(stored) > wide:
+            stored = "yes"
+        show(f"{mark} {rank:>4}  {line}  {stored}".rstrip())
     missing = [row for row in rows if not row.fits]
     if missing:
         show("")

@@ -41,8 +41,8 @@ def show_plan(plan: Plan) -> None:
         _bar(printable(device.name), use, budget)
     _bar("RAM", plan.memory.host, plan.budget.ram)
     if plan.memory.cache_ram or plan.memory.checkpoints:
-        kept = f"prompt cache {mib_text(plan.memory.cache_ram)}, checkpoints {mib_text(plan.memory.checkpoints)}"
-        show(f"  {'':{_BAR}}   of RAM, at most: {kept}")
+        reserves = f"prompt cache {mib_text(plan.memory.cache_ram)}, checkpoints {mib_text(plan.memory.checkpoints)}"
+        show(f"  {'':{_BAR}}   of RAM, at most: {reserves}")
     show("")
     for decision in plan.decisions:
         flag = f"{decision.flag} {decision.value}".strip()
@@ -75,17 +75,17 @@ def show_refusal(error: Infeasible) -> None:
     show(f"nearest: {error.nearest}")
 
 
-def show_explanation(found: Explanation) -> None:
-    show(f"{style(found.flag, 'cyan')} {found.value}")
-    for line in textwrap.wrap(found.about, _width()):
+def show_explanation(explanation: Explanation) -> None:
+    show(f"{style(explanation.flag, 'cyan')} {explanation.value}")
+    for line in textwrap.wrap(explanation.about, _width()):
         show(line)
     show("")
-    _row("here", found.reason + (f" ({found.cost})" if found.cost else ""))
-    if not found.rows:
+    _row("here", explanation.reason + (f" ({explanation.cost})" if explanation.cost else ""))
+    if not explanation.rows:
         return
     show("")
     show(f"  {'value':>10}  {'VRAM MiB':>9}  {'RAM MiB':>9}  {'prefill':>8}  {'decode':>7}  {'same work':>9}")
-    for row in found.rows:
+    for row in explanation.rows:
         end = style("chosen", "green") if row.chosen else "" if row.fits else style("does not fit", "red")
         show(
             f"  {row.value:>10}  {row.vram_mib:>9.0f}  {row.ram_mib:>9.0f}  {row.prefill_tps:>8.0f}  "
@@ -93,12 +93,18 @@ def show_explanation(found: Explanation) -> None:
         )
 
 
-def show_comparison(found: Comparison) -> None:
+def show_comparison(comparison: Comparison) -> None:
     show("")
-    show(f"{style('--fit', 'cyan')} would choose: {shlex.join(found.flags)[:300]}")
-    _row("prefill", f"{_speed(found.fit.prefill_tps)} tok/s against {_speed(found.ours.prefill_tps)} of this plan")
-    _row("decode", f"{_speed(found.fit.decode_tps)} tok/s against {_speed(found.ours.decode_tps)}")
-    _row("same work", f"{_time(found.fit.session_s)} against {_time(found.ours.session_s)}: {found.verdict}")
+    show(f"{style('--fit', 'cyan')} would choose: {shlex.join(comparison.flags)[:300]}")
+    _row(
+        "prefill",
+        f"{_speed(comparison.fit.prefill_tps)} tok/s against {_speed(comparison.ours.prefill_tps)} of this plan",
+    )
+    _row("decode", f"{_speed(comparison.fit.decode_tps)} tok/s against {_speed(comparison.ours.decode_tps)}")
+    _row(
+        "same work",
+        f"{_time(comparison.fit.session_s)} against {_time(comparison.ours.session_s)}: {comparison.verdict}",
+    )
 
 
 def show_check(rows: Sequence[Checked]) -> None:
@@ -176,6 +182,6 @@ def _time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 180 else f"{seconds / 60:.0f} min"
 
 
-def _change(other: float, mine: float) -> str:
-    part = other / mine - 1
+def _change(other: float, ours: float) -> str:
+    part = other / ours - 1
     return f"{abs(part):.0%} {'more' if part > 0 else 'less'} time"

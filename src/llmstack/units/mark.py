@@ -24,8 +24,8 @@ def mark(text: str) -> str:
 
 def origin(text: str) -> UnitOrigin:
     """A unit whose mark was removed counts as foreign: it is not overwritten either way."""
-    body, found, rest = text.rpartition(_PREFIX)
-    if not found:
+    body, prefix, rest = text.rpartition(_PREFIX)
+    if not prefix:
         return UnitOrigin.FOREIGN
     return UnitOrigin.OURS if rest == f"{_digest(body)}\n" else UnitOrigin.EDITED
 
