@@ -196,3 +196,23 @@ def test_any_object_comes_back_to_the_byte(
     }
     undo(home, file)
     assert file.read_bytes() == data
+
+
+def test_a_backup_of_the_first_form_still_takes_out_what_is_ours(home: Home, file: Path) -> None:
+    """Written by an earlier release: what it put into somebody's file must come out of it."""
+    file.write_text('{"model": "opus"}')
+    record = apply(home, file, WANTED).backup
+    before = json.loads(record.read_text())
+    first_form = {name: before[name] for name in ("path", "original", "mode", "written", "made_folder")} | {
+        "environment": {**WANTED.environment, TTL: "300000"},
+        "before_environment": {},
+        "helper": WANTED.helper,
+        "before_helper": None,
+        "had_helper": False,
+        "had_environment": False,
+    }
+    record.write_text(json.dumps(first_form))
+    changed = json.loads(file.read_text()) | {"theme": "dark"}
+    file.write_text(json.dumps(changed))
+    assert not undo(home, file).whole
+    assert json.loads(file.read_text()) == {"model": "opus", "theme": "dark"}
