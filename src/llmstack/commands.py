@@ -1,6 +1,13 @@
-"""Every command: where it is, and what the top help says of it. Data, so that texts can name commands too."""
+"""Every command: where it is, what the top help says of it, and how a sentence spells it.
+
+A sentence takes a command from `command_line` at the moment it is spoken: f"run {command_line('up', '--demo')}". So it
+can be copied as it stands, by those who installed `llmstack` and by those who call `./stack`. Nothing looks for
+commands in finished text: what a program reads (shell functions, units, settings, argv) is never respelled.
+"""
 
 from __future__ import annotations
+
+import re
 
 # name: (module below llmstack.cli, its line in the top help). An empty line keeps the command out of the help.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -26,3 +33,36 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "uninstall": ("uninstall", "Stop the stack and remove all of it."),
     "serve-proxy": ("serve_proxy", ""),
 }
+
+_called = ""
+
+
+def called_as(program: str) -> None:
+    """Said once, by the entry of the command line. program: as a user types it in a shell, quoted where needed."""
+    global _called
+    _called = program
+
+
+def program() -> str:
+    """How this program is called in a shell."""
+    return _called or "llmstack"
+
+
+def is_called_by_name() -> bool:
+    """Whether `called_as` has said how; otherwise `program` is only the usual name."""
+    return bool(_called)
+
+
+def command_line(*words: object) -> str:
+    """One command of this program, as its user would type it: `command_line("up", path)`. Words that a shell would read
+    otherwise are quoted; placeholders (`MODEL`, `…`) are not."""
+    return " ".join([program(), *(quoted(str(word)) for word in words)])
+
+
+# What a POSIX shell takes as it is. Letters of any alphabet are; so is `~` in the middle of a word.
+_PLAIN = re.compile(r"[\w@%+=:,./…-][\w@%+=:,./…~-]*")
+
+
+def quoted(word: str) -> str:
+    """A word for a POSIX shell, in quotes only where it needs them."""
+    return word if _PLAIN.fullmatch(word) else "'" + word.replace("'", "'\"'\"'") + "'"

@@ -16,6 +16,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from llmstack.commands import command_line
+from llmstack.sizes import mib_text
+
 MIN_HIT_RATIO = 0.9
 TOLERANCE = 0.15  # share by which medians must differ
 FEW = 3  # samples, or runs before: fewer have no spread to speak of, so medians must differ by FEW_TOLERANCE
@@ -81,28 +84,28 @@ def metric(name: str, unit: str, better: Better, samples: Sequence[Sample]) -> M
     """Sums up samples; those taken while others were busy count only when there are fewer than two others."""
     clean = [sample for sample in samples if sample.load <= BUSY]
     used = clean if len(clean) >= 2 else sorted(samples, key=lambda sample: sample.load)[:3]
-    kept = sorted(sample.value for sample in used)
+    values = sorted(sample.value for sample in used)
     paces = [sample.pace for sample in used if sample.pace is not None]
-    low, high = (kept[0], kept[-1]) if len(kept) < 4 else (_quantile(kept, 0.25), _quantile(kept, 0.75))
+    low, high = (values[0], values[-1]) if len(values) < 4 else (_quantile(values, 0.25), _quantile(values, 0.75))
     return Metric(
         name,
         unit,
         better,
-        _short(statistics.median(kept)),
+        _short(statistics.median(values)),
         _short(low),
         _short(high),
-        len(kept),
+        len(values),
         round(statistics.median(sample.load for sample in used), 3),
-        tuple(_short(value) for value in kept),
+        tuple(_short(value) for value in values),
         _short(statistics.median(paces)) if paces else None,
     )
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:
-    place = share * (len(ordered) - 1)
-    below = int(place)
+    position = share * (len(ordered) - 1)
+    below = int(position)
     above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
 def _short(value: float) -> float:
@@ -117,7 +120,7 @@ class Change(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MetricRow:
     """gain: after / before - 1, signed so that a positive one is good. pace: the machine's own, after / before (1.0:
     not known). reason: why a change is unsure."""
 
@@ -132,11 +135,11 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    rows: tuple[Row, ...]
+class RunComparison:
+    rows: tuple[MetricRow, ...]
 
     @property
-    def slower(self) -> tuple[Row, ...]:
+    def slower(self) -> tuple[MetricRow, ...]:
         return tuple(row for row in self.rows if row.change is Change.SLOWER)
 
     @property
@@ -146,7 +149,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RunVerdict:
     """ok: nothing found. findings: one sentence each, the measured and the expected value in it. notes: no faults."""
 
     ok: bool
@@ -154,7 +157,7 @@ class Verdict:
     notes: tuple[str, ...] = ()
 
 
-def compare(before: Sequence[Mapping[str, Metric]], after: Mapping[str, Metric]) -> Comparison:
+def compare_runs(before: Sequence[Mapping[str, Metric]], after: Mapping[str, Metric]) -> RunComparison:
     """The new run against the last ones (latest last); of those, busy measurements are left out where possible."""
     rows = []
     for name, new in after.items():
@@ -163,10 +166,10 @@ def compare(before: Sequence[Mapping[str, Metric]], after: Mapping[str, Metric])
         if old:
             rows.append(_row(old, new))
     whole = _whole(before[-BASELINE_RUNS:], after)
-    return Comparison((whole, *rows) if whole is not None else tuple(rows))
+    return RunComparison((whole, *rows) if whole is not None else tuple(rows))
 
 
-def _whole(before: Sequence[Mapping[str, Metric]], after: Mapping[str, Metric]) -> Row | None:
+def _whole(before: Sequence[Mapping[str, Metric]], after: Mapping[str, Metric]) -> MetricRow | None:
     """All speeds that were measured in quiet, as one: its noise is a fraction of a single one's, so that TOLERANCE is
     enough after one run, and it may be judged at the machine's pace of now. None for fewer than two speeds."""
     runs = [{name: m for name, m in run.items() if m.unit == "tokens/s" and not m.busy} for run in (*before, after)]
@@ -187,7 +190,7 @@ def _whole(before: Sequence[Mapping[str, Metric]], after: Mapping[str, Metric]) 
     elif even > max(1 + TOLERANCE, *even_olds) and plain > min(plain_olds) * (1 + TOLERANCE):
         change = Change.FASTER
     shown = plain if change is Change.UNSURE else even
-    return Row(WHOLE, "of before", 1.0, _short(shown), round(shown - 1, 4), change, round(pace, 3), reason)
+    return MetricRow(WHOLE, "of before", 1.0, _short(shown), round(shown - 1, 4), change, round(pace, 3), reason)
 
 
 def _together(olds: Sequence[Mapping[str, Metric]], new: Mapping[str, Metric]) -> tuple[float, list[float]]:
@@ -200,7 +203,7 @@ def _together(olds: Sequence[Mapping[str, Metric]], new: Mapping[str, Metric]) -
     return mean(new), [mean(old) for old in olds]
 
 
-def _row(old: Sequence[Metric], new: Metric) -> Row:
+def _row(old: Sequence[Metric], new: Metric) -> MetricRow:
     median = statistics.median(m.median for m in old)
     paces = [m.pace for m in old if m.pace is not None]
     pace = new.pace / statistics.median(paces) if new.pace is not None and paces else 1.0
@@ -210,14 +213,14 @@ def _row(old: Sequence[Metric], new: Metric) -> Row:
         change = Change.UNSURE if change is Change.SLOWER else Change.SAME
     if change is Change.SLOWER and (new.busy or all(m.busy for m in old)):
         change, reason = Change.UNSURE, "other programs kept the processors busy"
-    return Row(new.name, new.unit, _short(median), new.median, round(_gain(median, new), 4), change, pace, reason)
+    return MetricRow(new.name, new.unit, _short(median), new.median, round(_gain(median, new), 4), change, pace, reason)
 
 
 def _slow_itself(pace: float) -> str:
     return f"the machine itself ran at {pace:.0%} of its earlier pace"
 
 
-def _at_pace(row: Row) -> str:
+def _at_pace(row: MetricRow) -> str:
     return "" if row.change is Change.UNSURE or row.pace == 1.0 else ", at the machine's pace of now"
 
 
@@ -246,9 +249,9 @@ def _change(old: Sequence[Metric], new: Metric) -> Change:
     return Change.SLOWER if worse else Change.FASTER if better else Change.SAME
 
 
-def judge(
-    measured: Mapping[str, Metric], predicted: Mapping[str, float], error: float, history: Comparison | None = None
-) -> Verdict:
+def verdict_on(
+    measured: Mapping[str, Metric], predicted: Mapping[str, float], error: float, history: RunComparison | None = None
+) -> RunVerdict:
     """Measured against planned (error: the plan's stated one, as a share), against the cache, against before."""
     findings: list[str] = []
     notes: list[str] = []
@@ -282,7 +285,7 @@ def judge(
     busy = max((m.load for m in measured.values()), default=0.0)
     if busy > BUSY:
         notes.append(f"other programs used up to {busy:.0%} of the processors meanwhile; figures may be too low")
-    return Verdict(not findings, tuple(findings), tuple(notes))
+    return RunVerdict(not findings, tuple(findings), tuple(notes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,30 +305,26 @@ def judge_health(
     measured: Mapping[str, float], planned: Mapping[str, float], error: float, around: Circumstances
 ) -> tuple[str, ...]:
     """One sentence per speed that misses its plan, with the likeliest reason; and one for memory over plan."""
-    found = []
+    findings = []
     for name, have in measured.items():
         expected = planned.get(name)
         if expected and have < expected * (1 - error):
-            found.append(f"{name} {have:,.0f} tokens/s, planned {expected:,.0f}: {_why(around)}")
+            findings.append(f"{name} {have:,.0f} tokens/s, planned {expected:,.0f}: {_why(around)}")
     if around.ram_planned_mib and around.ram_used_mib and around.ram_used_mib > around.ram_planned_mib * 1.1 + 256:
-        found.append(
-            f"the server holds {_gib(around.ram_used_mib)} of RAM, planned {_gib(around.ram_planned_mib)}: "
+        findings.append(
+            f"the server holds {mib_text(around.ram_used_mib)} of RAM, planned {mib_text(around.ram_planned_mib)}: "
             f"a smaller --ctx or -cram would give some back"
         )
-    return tuple(found)
+    return tuple(findings)
 
 
 def _why(around: Circumstances) -> str:
     if around.disk_mib > 64:
         missing = (around.ram_planned_mib or 0) - (around.ram_used_mib or 0) - (around.ram_free_mib or 0)
-        short = f"; RAM is short by {_gib(missing)}" if missing > 0 else ""
-        return f"{_gib(around.disk_mib)} of weights were read from disk meanwhile{short}"
+        short = f"; RAM is short by {mib_text(missing)}" if missing > 0 else ""
+        return f"{mib_text(around.disk_mib)} of weights were read from disk meanwhile{short}"
     if around.load > BUSY:
         return f"other programs used {around.load:.0%} of the processors meanwhile"
     if not around.calibrated:
-        return "the plan's speed is assumed for this machine; llmstack bench --calibrate measures it"
-    return "nothing else was in the way; llmstack bench looks closer"
-
-
-def _gib(mib: float) -> str:
-    return f"{mib / 1024:.1f} GiB" if mib >= 1000 else f"{mib:.0f} MiB"
+        return f"the plan's speed is assumed for this machine; {command_line('bench', '--calibrate')} measures it"
+    return f"nothing else was in the way; {command_line('bench')} looks closer"

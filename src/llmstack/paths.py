@@ -6,8 +6,15 @@ Two homes share nothing. Secrets are files of mode 0600 below `state`.
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from llmstack import commands
+from llmstack.catalog.overlay import CatalogTexts
+from llmstack.errors import BadInput
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -83,14 +90,19 @@ class Home:
 
 def home() -> Home:
     """The folders of this user, or of LLMSTACK_HOME when it is set."""
-    root = os.environ.get("LLMSTACK_HOME")
-    if root:
-        base = Path(root).expanduser().absolute()
+    base = chosen_root()
+    if base:
         return Home(base / "config", base / "state", base / "data", base / "cache")
     import platformdirs
 
     dirs = platformdirs.PlatformDirs("llmstack", appauthor=False)
     return Home(dirs.user_config_path, dirs.user_state_path, dirs.user_data_path, dirs.user_cache_path)
+
+
+def chosen_root() -> Path | None:
+    """LLMSTACK_HOME from any folder; None when it is not set."""
+    root = os.environ.get("LLMSTACK_HOME")
+    return Path(root).expanduser().absolute() if root else None
 
 
 def resource(name: str) -> Path:
@@ -101,16 +113,47 @@ def resource(name: str) -> Path:
     raise FileNotFoundError(f"{name} is missing from this installation of llmstack")
 
 
+def catalog_texts(home: Home, *, with_user: bool = True) -> CatalogTexts:
+    """models.toml as shipped and the user's own, read and not looked into. Raises BadInput."""
+    shipped = resource("models.toml").read_bytes()
+    try:
+        user = home.catalog.read_bytes() if with_user else None
+    except FileNotFoundError:
+        user = None
+    except OSError as error:
+        raise BadInput(f"{home.catalog} cannot be read", why=str(error)) from error
+    return CatalogTexts(shipped, user, str(home.catalog))
+
+
+def own_command() -> tuple[str, ...]:
+    """What runs this program from any folder: the file that was called, by its absolute path; else this interpreter.
+
+    For what outlives this shell: functions, settings. `-P`: `python -m` would import out of the folder it runs in.
+    """
+    words = shlex.split(commands.program()) if commands.is_called_by_name() else []
+    file = shutil.which(words[0]) if len(words) == 1 else None
+    return (str(Path(file).absolute()),) if file else (sys.executable, "-P", "-m", "llmstack")
+
+
 def write_private(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all, mode 0600 from its first byte."""
+    """A file that only its owner may read, whole or not at all; its folder is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_atomic(path, data, 0o600)
+
+
+def write_atomic(path: Path, data: bytes, mode: int) -> None:
+    """Puts a file in place whole or not at all, on disk before it gets its name. mode: whatever the umask says.
+
+    Until then nobody but its owner may read it. Raises OSError with the file as it was.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
-            os.fsync(stream.fileno())
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

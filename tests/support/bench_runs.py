@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmstack.bench.record import BenchRun, MemoryRow
-from llmstack.judge import Better, Metric, Sample, Verdict, metric
+from llmstack.judge import Better, Metric, RunVerdict, Sample, metric
 
 
 def rate(name: str, *values: float) -> Metric:
@@ -31,7 +31,7 @@ def make_run(
         cache_hit_ratio=0.9975,
         proxy_ttft_overhead_ms=1.2,
         predicted={},
-        verdict=Verdict(True, ()),
+        verdict=RunVerdict(True, ()),
         metrics={m.name: m for m in metrics},
         expected={"prefill at 0": 420.0, "prefill at 2048": 330.0, "decode at 0": 21.0, "decode at 2048": 18.0},
         error=0.2,

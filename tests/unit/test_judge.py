@@ -13,12 +13,12 @@ from llmstack.judge import (
     Change,
     Circumstances,
     Metric,
-    Row,
+    MetricRow,
     Sample,
-    compare,
-    judge,
+    compare_runs,
     judge_health,
     metric,
+    verdict_on,
 )
 
 
@@ -27,7 +27,7 @@ def speed(*values: float, name: str = "prefill at 0", load: float = 0.0, pace: f
 
 
 def change(before: list[Metric], after: Metric) -> Change:
-    [row] = compare([{m.name: m} for m in before], {after.name: after}).rows
+    [row] = compare_runs([{m.name: m} for m in before], {after.name: after}).rows
     return row.change
 
 
@@ -81,8 +81,8 @@ def test_a_slow_run_on_a_machine_that_was_as_slow_itself_is_not_judged_and_says_
     before = [speed(100, 101, 102, pace=900)] * 3
     slow = speed(60, 61, 62, pace=560)
     assert change(before, slow) is Change.UNSURE
-    found = compare([{m.name: m} for m in before], {slow.name: slow})
-    [note] = judge({slow.name: slow}, {}, 0.2, found).notes
+    found = compare_runs([{m.name: m} for m in before], {slow.name: slow})
+    [note] = verdict_on({slow.name: slow}, {}, 0.2, found).notes
     assert "the machine itself ran at 62% of its earlier pace" in note and "-40%" in note
 
 
@@ -114,16 +114,16 @@ def test_runs_from_before_the_pace_was_kept_are_compared_as_they_are() -> None:
 def test_what_was_measured_on_a_machine_slow_itself_is_named_so_that_no_plan_learns_from_it() -> None:
     before = {name: speed(100, 101, 102, name=name, pace=900) for name in ("prefill at 0", "decode at 0")}
     slow, as_ever = speed(80, 81, 82, pace=700), speed(98, 99, 100, name="decode at 0", pace=890)
-    found = compare([before] * 3, {m.name: m for m in (slow, as_ever)})
+    found = compare_runs([before] * 3, {m.name: m for m in (slow, as_ever)})
     assert found.slow_itself == {"prefill at 0"}
 
 
 def test_a_plan_missed_by_what_the_machine_lost_since_is_a_note() -> None:
     slow = speed(300, 301, 302, pace=560)
-    found = compare([{slow.name: speed(480, 481, 482, pace=900)}] * 3, {slow.name: slow})
-    verdict = judge({slow.name: slow}, {slow.name: 480.0}, 0.2, found)
+    found = compare_runs([{slow.name: speed(480, 481, 482, pace=900)}] * 3, {slow.name: slow})
+    verdict = verdict_on({slow.name: slow}, {slow.name: 480.0}, 0.2, found)
     assert verdict.ok and any("planned 480" in note and "62%" in note for note in verdict.notes)
-    assert not judge({slow.name: slow}, {slow.name: 900.0}, 0.2, found).ok
+    assert not verdict_on({slow.name: slow}, {slow.name: 900.0}, 0.2, found).ok
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.05, 0.10])
@@ -155,17 +155,17 @@ def speeds(rng: random.Random, mean: float, noise: float, pace: float | None = N
     return {name: speed(*(rng.gauss(at, 1) for _ in range(4)), name=name, pace=pace) for name, at in drift.items()}
 
 
-def whole(before: list[dict[str, Metric]], after: dict[str, Metric]) -> Row:
-    [row] = [row for row in compare(before, after).rows if row.name == WHOLE]
+def whole(before: list[dict[str, Metric]], after: dict[str, Metric]) -> MetricRow:
+    [row] = [row for row in compare_runs(before, after).rows if row.name == WHOLE]
     return row
 
 
 def test_all_speeds_a_quarter_slower_are_a_regression_though_none_is_by_itself_after_two_runs() -> None:
     rng = random.Random(5)
     before, after = [speeds(rng, 100, 0.02), speeds(rng, 100, 0.02)], speeds(rng, 76, 0.02)
-    found = compare(before, after)
+    found = compare_runs(before, after)
     assert [row.name for row in found.slower] == [WHOLE]
-    [finding] = judge(after, {}, 0.2, found).findings
+    [finding] = verdict_on(after, {}, 0.2, found).findings
     assert finding == f"slower than before: prefill and decode together: {whole(before, after).after:.0%} of before"
 
 
@@ -204,7 +204,7 @@ def test_busy_speeds_are_left_out_of_the_whole() -> None:
     after["decode at 0"] = speed(20, 21, 22, name="decode at 0", load=0.5)
     assert abs(whole(before, after).gain) < 0.05
     alone = {name: m for name, m in after.items() if name in ("decode at 0", "prefill at 0")}
-    assert not [row for row in compare(before, alone).rows if row.name == WHOLE]
+    assert not [row for row in compare_runs(before, alone).rows if row.name == WHOLE]
 
 
 def test_busy_samples_do_not_count_where_there_are_quiet_ones() -> None:
@@ -218,22 +218,22 @@ def test_without_quiet_samples_the_quietest_count_and_the_metric_says_so() -> No
 
 
 def test_a_plan_missed_by_more_than_its_error_is_a_finding_with_both_numbers() -> None:
-    verdict = judge({"prefill at 0": speed(210, 211, 212)}, {"prefill at 0": 480.0}, 0.2)
+    verdict = verdict_on({"prefill at 0": speed(210, 211, 212)}, {"prefill at 0": 480.0}, 0.2)
     assert not verdict.ok
     assert "211" in verdict.findings[0] and "480" in verdict.findings[0] and "±20%" in verdict.findings[0]
 
 
 def test_a_plan_met_within_its_error_is_good() -> None:
-    assert judge({"prefill at 0": speed(400, 410, 420)}, {"prefill at 0": 480.0}, 0.2).ok
+    assert verdict_on({"prefill at 0": speed(400, 410, 420)}, {"prefill at 0": 480.0}, 0.2).ok
 
 
 def test_a_cache_that_does_not_hold_is_a_finding() -> None:
     hits = metric("cache hit ratio", "of the prompt", Better.HIGHER, [Sample(0.4), Sample(0.5)])
-    assert "cache" in judge({hits.name: hits}, {}, 0.2).findings[0]
+    assert "cache" in verdict_on({hits.name: hits}, {}, 0.2).findings[0]
 
 
 def test_a_busy_machine_turns_a_missed_plan_into_a_note() -> None:
-    verdict = judge({"prefill at 0": speed(10, 11, 12, load=0.8)}, {"prefill at 0": 480.0}, 0.2)
+    verdict = verdict_on({"prefill at 0": speed(10, 11, 12, load=0.8)}, {"prefill at 0": 480.0}, 0.2)
     assert verdict.ok and any("other programs" in note for note in verdict.notes)
 
 

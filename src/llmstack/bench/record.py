@@ -10,7 +10,7 @@ import msgspec
 
 from llmstack.bench.metrics import Quantity, quantity_of
 from llmstack.errors import BadInput
-from llmstack.judge import Metric, Verdict
+from llmstack.judge import Metric, RunVerdict
 from llmstack.paths import Home
 
 MOST_KEPT = 500
@@ -45,7 +45,7 @@ class BenchRun(msgspec.Struct, frozen=True):
     cache_hit_ratio: float | None
     proxy_ttft_overhead_ms: float | None
     predicted: dict[str, Any]
-    verdict: Verdict
+    verdict: RunVerdict
     metrics: dict[str, Metric]
     expected: dict[str, float]
     error: float

@@ -25,7 +25,7 @@ from llmstack.detect import calibration
 from llmstack.detect.hardware import detect
 from llmstack.engine.control import EngineClient
 from llmstack.errors import NotSo
-from llmstack.judge import Metric, compare, judge
+from llmstack.judge import Metric, compare_runs, verdict_on
 from llmstack.paths import Home
 from llmstack.plan.calibrate import ASSUMED_ERROR, Observation
 from llmstack.plan.result import stated_json
@@ -89,8 +89,8 @@ def bench(home: Home, on_step: OnStep, *, mode: Mode = Mode.NORMAL, with_restart
         stack, plan, measured, Occasion(memory, machine, mode, identity, now, seconds, complete=complete)
     )
     alike = [comparable(run, draft.chunk, draft.prompt_tokens) for run in like(earlier, draft)]
-    against = compare(alike, draft.metrics)
-    verdict = judge(draft.metrics, draft.expected, draft.error, against)
+    against = compare_runs(alike, draft.metrics)
+    verdict = verdict_on(draft.metrics, draft.expected, draft.error, against)
     notes = (*verdict.notes, *measured.shortenings()) if complete else verdict.notes
     run = msgspec.structs.replace(draft, verdict=replace(verdict, notes=notes))
     remember(home, run)
@@ -113,7 +113,7 @@ def _described(stack: StackRecord, plan: ExpectedSpeed | None, measured: Measure
         cache_hit_ratio=_median(metrics, Quantity.HIT_RATIO),
         proxy_ttft_overhead_ms=_median(metrics, Quantity.OVERHEAD),
         predicted=stated_json(stack.plan) if stack.plan is not None else {},
-        verdict=judge(metrics, predictions, error),
+        verdict=verdict_on(metrics, predictions, error),
         metrics=metrics,
         expected=predictions,
         error=error,

@@ -16,7 +16,7 @@ from llmstack.bench.sample import Sampler, Work
 from llmstack.bench.stream import Client
 from llmstack.deploy.apply import restart
 from llmstack.engine.control import EngineClient
-from llmstack.judge import WHOLE, Better, Metric, Sample, compare, metric
+from llmstack.judge import WHOLE, Better, Metric, Sample, compare_runs, metric
 from llmstack.paths import Home
 from llmstack.stackfile import StackRecord
 
@@ -116,7 +116,7 @@ class BenchSession:
     def look_again(self, before: Sequence[Mapping[str, Metric]]) -> None:
         """Until nothing is slower than before, LOOKS times at most; of all looks the better values count."""
         for _ in range(LOOKS):
-            slow = {row.name for row in compare(before, self.measured.metrics).slower}
+            slow = {row.name for row in compare_runs(before, self.measured.metrics).slower}
             if not slow:
                 return
             self.tell("looking again at what was slower than before")

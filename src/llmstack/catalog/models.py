@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from llmstack.catalog.overlay import Overlay
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 
 
@@ -157,9 +158,9 @@ class Catalog(msgspec.Struct, frozen=True):
 
     def find(self, name: str) -> tuple[str, Model, str] | None:
         """`NAME` or `NAME:QUANT` → (name, model, quant), quant empty when none is named. Case does not matter."""
-        wanted, _, quant = name.partition(":")
+        stem, _, quant = name.partition(":")
         for key, model in self.models.items():
-            if key.lower() == wanted.lower():
+            if key.lower() == stem.lower():
                 if not quant:
                     return key, model, ""
                 for size in model.sizes():
@@ -168,7 +169,7 @@ class Catalog(msgspec.Struct, frozen=True):
                 raise BadInput(
                     f"{key} has no size {quant}",
                     why=f"it has {', '.join(model.sizes())}",
-                    next=f"llmstack models show {key}",
+                    next=command_line("models", "show", key),
                 )
         return None
 
@@ -253,16 +254,22 @@ def _problems(name: str, model: Model) -> Iterator[tuple[str, tuple[str | int, .
 
 
 def _drafter_problems(name: str, model: Model) -> Iterator[tuple[str, tuple[str | int, ...]]]:
-    one = model.drafter
-    if one is None:
+    draft = model.drafter
+    if draft is None:
         return
-    if not is_repo(one.repo):
-        yield f"models.{name}.drafter.repo: {one.repo!r} is not OWNER/NAME", ("drafter", "repo")
-    if not is_file(one.file):
-        yield f"models.{name}.drafter: {one.file!r} is not a plain file name inside a repository", ("drafter", "file")
-    if one.sha256 and not re.fullmatch(r"[0-9a-f]{64}", one.sha256):
-        yield f"models.{name}.drafter: sha256 must be 64 hexadecimal digits, not {one.sha256!r}", ("drafter", "sha256")
-    own, other = model.shape.get("vocab_size"), one.shape.get("vocab_size")
+    if not is_repo(draft.repo):
+        yield f"models.{name}.drafter.repo: {draft.repo!r} is not OWNER/NAME", ("drafter", "repo")
+    if not is_file(draft.file):
+        yield (
+            f"models.{name}.drafter: {draft.file!r} is not a plain file name inside a repository",
+            ("drafter", "file"),
+        )
+    if draft.sha256 and not re.fullmatch(r"[0-9a-f]{64}", draft.sha256):
+        yield (
+            f"models.{name}.drafter: sha256 must be 64 hexadecimal digits, not {draft.sha256!r}",
+            ("drafter", "sha256"),
+        )
+    own, other = model.shape.get("vocab_size"), draft.shape.get("vocab_size")
     if isinstance(own, int) and isinstance(other, int) and abs(own - other) > VOCAB_APART:
         yield (
             f"models.{name}.drafter.shape.vocab_size: {other} is too far from the model's {own}: "

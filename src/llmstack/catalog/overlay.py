@@ -20,7 +20,12 @@ T = TypeVar("T")
 
 TOP_LEVEL = ("models", "upstreams", "routes", "profiles", "offline")
 _LISTS = ("routes",)
-_EDIT = "edit the file; docs/models.md lists every key"
+# The page that lists the keys of a table.
+_PAGES = {"upstreams": "docs/proxy.md", "routes": "docs/proxy.md", "profiles": "docs/other-clients.md"}
+
+
+def _edit(path: Path = ()) -> str:
+    return f"edit the file; {_PAGES.get(str(path[0]) if path else '', 'docs/models.md')} lists every key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +53,27 @@ class Overlay:
 
     def table(self, *path: str) -> Mapping[str, Any]:
         """A table by its path; an empty one when it is not there. Raises BadInput when it is no table."""
-        found: Any = self.data
+        value: Any = self.data
         for name in path:
-            found = found.get(name, {})
-            if not isinstance(found, dict):
-                raise BadInput(f"{_at(self.where(path))}[{'.'.join(path)}] must be a table", next=_EDIT)
-        result: Mapping[str, Any] = found
+            value = value.get(name, {})
+            if not isinstance(value, dict):
+                raise BadInput(f"{_at(self.where(path))}[{'.'.join(path)}] must be a table", next=_edit(path))
+        result: Mapping[str, Any] = value
         return result
 
     def convert(self, path: Path, kind: type[T]) -> T:
         """The value at `path` as a typed record. Raises BadInput that names file, line and key."""
-        found: Any = self.data
+        value: Any = self.data
         for name in path:
-            found = found[name]
+            value = value[name]
         try:
-            return msgspec.convert(found, kind)
+            return msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
             raise self._bad(path, error) from None
+
+    def wrong(self, path: Path, problem: str, *, next: str = "") -> BadInput:
+        """The error for a key whose value has the right type and makes no sense, or is not there."""
+        return BadInput(f"{_at(self.where(path))}{shown(path)} {problem}", next=next or _edit(path))
 
     def _bad(self, path: Path, error: msgspec.ValidationError) -> BadInput:
         text = str(error)
@@ -75,14 +84,14 @@ class Overlay:
         unknown = re.search(r"contains unknown field `(.+?)`", message)
         if unknown:
             full = (*path, *below, unknown[1])
-            return BadInput(f"{_at(self.where(full))}unknown key {shown(full)}", next=_EDIT)
+            return BadInput(f"{_at(self.where(full))}unknown key {shown(full)}", next=_edit(path))
         missing = re.search(r"missing required field `(.+?)`", message)
         if missing:
             return BadInput(
-                f"{_at(self.where((*path, *below)))}{shown((*path, *below))} lacks {missing[1]}", next=_EDIT
+                f"{_at(self.where((*path, *below)))}{shown((*path, *below))} lacks {missing[1]}", next=_edit(path)
             )
         full = (*path, *below)
-        return BadInput(f"{_at(self.where(full))}{shown(full)}: {message[:1].lower()}{message[1:]}", next=_EDIT)
+        return BadInput(f"{_at(self.where(full))}{shown(full)}: {message[:1].lower()}{message[1:]}", next=_edit(path))
 
 
 def shown(path: Path) -> str:
@@ -99,13 +108,13 @@ def parse(text: str | bytes, name: str) -> Document:
         source = text.decode("utf-8") if isinstance(text, bytes) else text
         data = tomllib.loads(source)
     except UnicodeDecodeError as error:
-        raise BadInput(f"{name}: this file is not UTF-8 (byte {error.start})", next=_EDIT) from None
+        raise BadInput(f"{name}: this file is not UTF-8 (byte {error.start})", next=_edit()) from None
     except tomllib.TOMLDecodeError as error:
         message = str(error)
         line = re.search(r"at line (\d+)", message)
         where = f"{name}:{line[1]}" if line else name
         raise BadInput(
-            f"{where}: {message.partition(' (at ')[0][:1].lower()}{message.partition(' (at ')[0][1:]}", next=_EDIT
+            f"{where}: {message.partition(' (at ')[0][:1].lower()}{message.partition(' (at ')[0][1:]}", next=_edit()
         ) from None
     document = Document(name, data, dict(_lines(source)))
     for key in data:
@@ -114,9 +123,24 @@ def parse(text: str | bytes, name: str) -> Document:
             raise BadInput(
                 f"{name}:{line_number}: unknown key {key}",
                 why=f"known are {', '.join(TOP_LEVEL)}",
-                next=_EDIT,
+                next=_edit(),
             )
     return document
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogTexts:
+    """Both files as they are on disk. user: None where the user has none; user_name: what messages call it."""
+
+    shipped: bytes
+    user: bytes | None = None
+    user_name: str = "your models.toml"
+
+
+def load(texts: CatalogTexts) -> Overlay:
+    """The user's file over the shipped one. Raises BadInput that names file and line."""
+    shipped = parse(texts.shipped, "models.toml")
+    return merge(shipped, None if texts.user is None else parse(texts.user, texts.user_name))
 
 
 def merge(shipped: Document, user: Document | None = None) -> Overlay:
@@ -129,13 +153,13 @@ def merge(shipped: Document, user: Document | None = None) -> Overlay:
     tables = {key: value for key, value in user.data.items() if key not in _LISTS}
     data = _over(shipped.data, tables, (), user, origin)
     for name in _LISTS:
-        mine, theirs = user.data.get(name, []), shipped.data.get(name, [])
-        if not isinstance(mine, list):
+        users, theirs = user.data.get(name, []), shipped.data.get(name, [])
+        if not isinstance(users, list):
             raise BadInput(
-                f"{user.name}:{user.lines.get((name,), 0)}: {name} must be written as [[{name}]]", next=_EDIT
+                f"{user.name}:{user.lines.get((name,), 0)}: {name} must be written as [[{name}]]", next=_edit()
             )
-        data[name] = [*mine, *theirs]
-        for document, shift in ((user, 0), (shipped, len(mine))):
+        data[name] = [*users, *theirs]
+        for document, shift in ((user, 0), (shipped, len(users))):
             for path, line in document.lines.items():
                 if path[0] == name and len(path) > 1 and isinstance(path[1], int):
                     origin[(name, path[1] + shift, *path[2:])] = f"{document.name}:{line}"
@@ -153,10 +177,10 @@ def _over(
         below = result.get(key)
         if isinstance(value, dict):
             if below is not None and not isinstance(below, dict):
-                raise BadInput(f"{_at(origin.get(here, ''))}{shown(here)} cannot be a table", next=_EDIT)
+                raise BadInput(f"{_at(origin.get(here, ''))}{shown(here)} cannot be a table", next=_edit())
             result[key] = _over(below or {}, value, here, user, origin)
         elif isinstance(below, dict):
-            raise BadInput(f"{_at(origin.get(here, ''))}{shown(here)} must be a table", next=_EDIT)
+            raise BadInput(f"{_at(origin.get(here, ''))}{shown(here)} must be a table", next=_edit())
         else:
             result[key] = value
     return result

@@ -52,7 +52,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
 
 def profiles(overlay: Overlay) -> Mapping[str, Profile]:
     """Raises BadInput that names file, line and key."""
-    found: dict[str, Profile] = {}
+    read: dict[str, Profile] = {}
     for name in overlay.table("profiles"):
         profile = overlay.convert(("profiles", name), Profile)
         if profile.gateway is Gateway.ANTHROPIC and profile.base_url is None:
@@ -60,17 +60,17 @@ def profiles(overlay: Overlay) -> Mapping[str, Profile]:
             raise BadInput(
                 f"{where}: profiles.{name} leads to a gateway and has no base_url", next='base_url = "http…"'
             )
-        found[name] = profile
-    return found
+        read[name] = profile
+    return read
 
 
 def profile(overlay: Overlay, name: str) -> Profile:
     """Raises BadInput for a name that is not there."""
-    known = profiles(overlay)
-    if name not in known:
+    defined = profiles(overlay)
+    if name not in defined:
         raise BadInput(
             f"there is no profile called {name}",
-            why=f"known are {', '.join(sorted(known))}",
+            why=f"known are {', '.join(sorted(defined))}",
             next=f"write [profiles.{name}] into your models.toml; docs/routing.md shows one",
         )
-    return known[name]
+    return defined[name]

@@ -105,7 +105,7 @@ def _more(layer: int, layers: int) -> bool:
     return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
 
 
-def adjust(layout: Sequence[tuple[str, tuple[int, ...]]], kinds: Sequence[GgmlType], wanted: int) -> list[GgmlType]:
+def adjust(layout: Sequence[tuple[str, tuple[int, ...]]], kinds: Sequence[GgmlType], target: int) -> list[GgmlType]:
     """Moves feed-forward tensors one type up or down, layer by layer, until the sum is nearest to `wanted` bytes."""
     result = list(kinds)
     total = sum(tensor_bytes(kind, shape) for (_, shape), kind in zip(layout, result, strict=True))
@@ -116,13 +116,13 @@ def adjust(layout: Sequence[tuple[str, tuple[int, ...]]], kinds: Sequence[GgmlTy
             ladder = _LADDER if shape[0] % 256 == 0 else _ODD_LADDER
             if kind not in ladder:
                 continue
-            place = ladder.index(kind) + (1 if total < wanted else -1)
-            if not 0 <= place < len(ladder):
+            rung = ladder.index(kind) + (1 if total < target else -1)
+            if not 0 <= rung < len(ladder):
                 continue
-            other = ladder[place]
+            other = ladder[rung]
             if shape[0] % BLOCKS[other][0]:
                 continue
             change = tensor_bytes(other, shape) - tensor_bytes(kind, shape)
-            if abs(total + change - wanted) < abs(total - wanted):
+            if abs(total + change - target) < abs(total - target):
                 result[index], total = other, total + change
     return result

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import fnmatch
 import ipaddress
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
-from llmstack.errors import BadInput
+from llmstack.catalog.overlay import CatalogTexts, Overlay, load
 
 Kind = Literal["llama-server", "openai", "anthropic"]
 FALLBACK_ON = ("unreachable", "loading", "overloaded", "overflow", "timeout")
@@ -215,72 +214,48 @@ def resolve(name: str, upstream: Settings, route: Route | None) -> Target:
     )
 
 
-def parse(shipped: str, overlay: str | None = None) -> Routing:
-    """Raises BadInput with the file's part and the key that is wrong."""
-    base = _tables(shipped, "the shipped models.toml")
-    user = _tables(overlay, "your models.toml") if overlay is not None else {}
-    upstreams: dict[str, Any] = {}
-    for tables in (base, user):
-        for name, table in tables.get("upstreams", {}).items():
-            if not isinstance(table, dict):
-                raise BadInput(f"models.toml: upstreams.{name} must be a table")
-            upstreams[name] = {**upstreams.get(name, {}), **table}
-    routes = [*user.get("routes", []), *base.get("routes", [])]
-    checked = {name: _convert(table, Settings, f"upstreams.{name}") for name, table in upstreams.items()}
-    found = tuple(_convert(table, Route, f"routes[{number}]") for number, table in enumerate(routes))
-    _check(checked, found)
-    offline = user.get("offline", base.get("offline", False))
-    if not isinstance(offline, bool):
-        raise BadInput("models.toml: offline must be true or false", next="offline = true")
-    return Routing(checked, found, offline)
+def parse(shipped: str, user: str | None = None) -> Routing:
+    """`read` of the two files' texts."""
+    return read(load(CatalogTexts(shipped.encode(), None if user is None else user.encode())))
 
 
-def _tables(text: str, name: str) -> dict[str, Any]:
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{name} is no valid TOML", why=str(error), next="correct that line") from error
-    unknown = sorted(set(tables) - {"models", "upstreams", "routes", "profiles", "offline"})
-    if unknown:
-        raise BadInput(
-            f"{name} has an unknown key: {unknown[0]}", next="use models, upstreams, routes, profiles or offline"
-        )
-    for key, kind in (("upstreams", dict), ("routes", list)):
-        if not isinstance(tables.get(key, kind()), kind):
-            raise BadInput(f"{name}: {key} must be written as {'[[routes]]' if kind is list else '[upstreams.NAME]'}")
-    return tables
-
-
-_T = TypeVar("_T")
-
-
-def _convert(table: Any, kind: type[_T], where: str) -> _T:
-    try:
-        return msgspec.convert(table, kind)
-    except msgspec.ValidationError as error:
-        raise BadInput(
-            f"models.toml: {where}: {error}", next="correct models.toml; docs/proxy.md lists the keys"
-        ) from error
-
-
-def _check(upstreams: Mapping[str, Settings], routes: tuple[Route, ...]) -> None:
+def read(catalog: Overlay) -> Routing:
+    """Raises BadInput that names file, line and key."""
+    upstreams = {name: catalog.convert(("upstreams", name), Settings) for name in catalog.table("upstreams")}
+    routes = tuple(catalog.convert(("routes", number), Route) for number in range(len(catalog.data.get("routes", ()))))
     for name, settings in upstreams.items():
-        if settings.kind is None:
-            raise BadInput(f"models.toml: upstreams.{name} needs a kind", next='kind = "openai", for example')
-        if settings.base_url is not None and not settings.base_url.startswith(("http://", "https://")):
-            raise BadInput(f"models.toml: upstreams.{name}.base_url must begin with http:// or https://")
-        if settings.kind != "llama-server" and settings.base_url is None:
-            raise BadInput(f"models.toml: upstreams.{name} needs a base_url")
+        _check_upstream(catalog, name, settings)
     for number, route in enumerate(routes):
-        for name in (route.upstream, *(route.fallback or ())):
+        _check_route(catalog, number, route, upstreams)
+    offline = catalog.data.get("offline", False)
+    if not isinstance(offline, bool):
+        raise catalog.wrong(("offline",), "must be true or false", next="offline = true")
+    return Routing(upstreams, routes, offline)
+
+
+def _check_upstream(catalog: Overlay, name: str, settings: Settings) -> None:
+    where = ("upstreams", name)
+    if settings.kind is None:
+        raise catalog.wrong(where, "needs a kind", next='kind = "openai", for example')
+    if settings.base_url is not None and not settings.base_url.startswith(("http://", "https://")):
+        raise catalog.wrong((*where, "base_url"), "must begin with http:// or https://")
+    if settings.kind != "llama-server" and settings.base_url is None:
+        raise catalog.wrong(where, "needs a base_url")
+
+
+def _check_route(catalog: Overlay, number: int, route: Route, upstreams: Mapping[str, Settings]) -> None:
+    for key, names in (("upstream", (route.upstream,)), ("fallback", route.fallback or ())):
+        for name in names:
             if name not in upstreams:
-                raise BadInput(
-                    f"models.toml: routes[{number}] names an unknown upstream: {name}",
+                raise catalog.wrong(
+                    ("routes", number, key),
+                    f"names an unknown upstream: {name}",
                     next=f"known are {', '.join(sorted(upstreams))}",
                 )
-        for cause in route.fallback_on or ():
-            if cause not in _CAUSES:
-                raise BadInput(
-                    f"models.toml: routes[{number}].fallback_on has an unknown cause: {cause}",
-                    next=f"known are {', '.join(sorted(_CAUSES))}",
-                )
+    for cause in route.fallback_on or ():
+        if cause not in _CAUSES:
+            raise catalog.wrong(
+                ("routes", number, "fallback_on"),
+                f"has an unknown cause: {cause}",
+                next=f"known are {', '.join(sorted(_CAUSES))}",
+            )

@@ -14,6 +14,7 @@ from typing import Any
 
 from llmstack.catalog import quants
 from llmstack.catalog.models import Drafter, Model, quant_of, stem_of
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.gguf import GgufHeader, TensorInfo, tensor_bytes
 from llmstack.gguf.header import Kept
@@ -338,7 +339,8 @@ def describe(name: str, model: Model, quant: str) -> GgufHeader:
     """The header of one size of a catalog model. Raises BadInput when the catalog gives no dimensions for it."""
     if not model.arch:
         raise BadInput(
-            f"the catalog gives no dimensions for {name}", next=f"llmstack models pull {name}   then plan again"
+            f"the catalog gives no dimensions for {name}",
+            next=f"{command_line('models', 'pull', name)}   then plan again",
         )
     size = model.sizes().get(quant)
     header = synthesize(name, model.arch, model.shape, quant, size.bytes if size else 0)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from llmstack.cli.options import json_option
+from llmstack.commands import command_line
 from llmstack.errors import BadInput, Interrupted
 
 if TYPE_CHECKING:
     from llmstack.bench.record import BenchRun
     from llmstack.paths import Home
-    from llmstack.render.output import Progress
+    from llmstack.render.output import StepProgress
 
 HELP = """Measure the running stack: prefill and decode by depth, the first token cold and warm, the prompt cache,
 the proxy's own cost. Kept, and compared with the plan and the runs before.
@@ -51,15 +52,15 @@ def command(
     if what == "compare":
         return _compare(runs, as_json)
     if runs:
-        raise BadInput("bench measures one model at a time", next="llmstack bench MODEL")
+        raise BadInput("bench measures one model at a time", next=command_line("bench", "MODEL"))
     from llmstack.bench.modes import Mode
     from llmstack.bench.run import bench
     from llmstack.paths import home
     from llmstack.render.bench import bar, show_bench, show_calibration
-    from llmstack.render.output import Progress, show_json
+    from llmstack.render.output import StepProgress, show_json
 
     place = home()
-    with Progress() as progress:
+    with StepProgress() as progress:
         if what is not None:
             _bring_up(place, what, progress)
         if calibrate:
@@ -79,11 +80,11 @@ def command(
     if not run.complete:
         if as_json:  # one object on stdout; it says "complete": false
             return Interrupted.exit_status
-        raise Interrupted("stopped early; what was measured is kept", next="llmstack bench history")
+        raise Interrupted("stopped early; what was measured is kept", next=command_line("bench", "history"))
     return 0 if run.verdict.ok else 1
 
 
-def _bring_up(place: Home, model: str, progress: Progress) -> None:
+def _bring_up(place: Home, model: str, progress: StepProgress) -> None:
     """`llmstack up MODEL`, unless that model is the one that is deployed: then its plan, pins and all, stays."""
     from llmstack import stackfile
     from llmstack.deploy.apply import up
@@ -109,11 +110,11 @@ def _history(names: tuple[str, ...], report: Path | None, as_json: bool) -> int:
     from llmstack.render.output import show_json
 
     if names:
-        raise BadInput("bench history takes no further argument", next="llmstack bench compare A B")
+        raise BadInput("bench history takes no further argument", next=command_line("bench", "compare", "A", "B"))
     runs = history(home())
     if report is not None:
         if not runs:
-            raise BadInput("nothing has been measured yet", next="llmstack bench")
+            raise BadInput("nothing has been measured yet", next=command_line("bench"))
         _report(report, runs[-1])
     if as_json:
         show_json({"runs": runs})
@@ -124,16 +125,16 @@ def _history(names: tuple[str, ...], report: Path | None, as_json: bool) -> int:
 
 def _compare(names: tuple[str, ...], as_json: bool) -> int:
     from llmstack.bench.record import changed_flags, comparable, history, named
-    from llmstack.judge import compare
+    from llmstack.judge import compare_runs
     from llmstack.paths import home
     from llmstack.render.bench import show_comparison
     from llmstack.render.output import show_json
 
     if len(names) != 2:
-        raise BadInput("bench compare needs two runs", next="llmstack bench compare last~1 last")
+        raise BadInput("bench compare needs two runs", next=command_line("bench", "compare", "last~1", "last"))
     runs = history(home())
     before, after = (named(runs, name) for name in names)
-    found = compare([comparable(before, after.chunk, after.prompt_tokens)], after.metrics)
+    found = compare_runs([comparable(before, after.chunk, after.prompt_tokens)], after.metrics)
     flags = changed_flags(before, after)
     if as_json:
         show_json(

@@ -17,23 +17,20 @@ def command() -> None:
 def list_(as_json: bool) -> int:
     from llmstack import stackfile
     from llmstack.paths import home
-    from llmstack.render.cache import show_states, states_json
-    from llmstack.render.output import show_json
+    from llmstack.render.cache import SavedStates, show_states
+    from llmstack.render.output import emit
     from llmstack.warmstart.store import Store
     from llmstack.warmstart.toolcalls import ToolCallStore
 
-    where = home()
-    store = Store(where.slots)
-    record = stackfile.read(where)
+    folders = home()
+    store = Store(folders.slots)
+    record = stackfile.read(folders)
     folder = str(record.running_server().states_folder) if record is not None else ""
     try:
-        calls = ToolCallStore(where.slots).read()
+        calls = ToolCallStore(folders.slots).read()
     except OSError:
         calls = []
-    if as_json:
-        show_json(states_json(store.states(), folder, store.budget, calls))
-    else:
-        show_states(store.states(), folder, store.budget, calls)
+    emit(SavedStates(store.states(), folder, store.budget, calls), as_json, show_states)
     return 0
 
 
@@ -41,16 +38,13 @@ def list_(as_json: bool) -> int:
 @json_option
 def clear(as_json: bool) -> int:
     from llmstack.paths import home
-    from llmstack.render.cache import cleared_json, show_cleared
-    from llmstack.render.output import show_json
+    from llmstack.render.cache import show_cleared
+    from llmstack.render.output import emit
     from llmstack.warmstart.store import Store
     from llmstack.warmstart.toolcalls import ToolCallStore
 
-    where = home()
-    number, size = Store(where.slots).clear()
-    size += ToolCallStore(where.slots).clear()
-    if as_json:
-        show_json(cleared_json(number, size))
-    else:
-        show_cleared(number, size)
+    slots = home().slots
+    number, size = Store(slots).clear()
+    size += ToolCallStore(slots).clear()
+    emit({"removed": number, "bytes": size}, as_json, show_cleared)
     return 0

@@ -18,18 +18,18 @@ import click
 def command(profile: str, no_start: bool, arguments: tuple[str, ...]) -> int:
     import os
 
-    from llmstack.client.claude_code import become_claude, find_claude
+    from llmstack.client.claude_code import exec_claude, find_claude
     from llmstack.client.profile import environment_of, leads_to_stack, needs_local_model
     from llmstack.deploy.ensure_ready import ensure_ready
     from llmstack.paths import home
-    from llmstack.render.output import Progress
+    from llmstack.render.output import StepProgress
 
-    place = home()
-    environment_of(place, profile, os.environ)
+    folders = home()
+    environment_of(folders, profile, os.environ)
     program = find_claude()
-    if leads_to_stack(place, profile):
-        with Progress() as progress:
-            needs_model = needs_local_model(place, profile)
-            ensure_ready(place, progress, needs_model=needs_model, start=not no_start)
-    become_claude(program, environment_of(place, profile, os.environ), arguments)
+    if leads_to_stack(folders, profile):
+        with StepProgress() as progress:
+            needs_model = needs_local_model(folders, profile)
+            ensure_ready(folders, progress, needs_model=needs_model, start=not no_start)
+    exec_claude(program, environment_of(folders, profile, os.environ), arguments)
     return 0

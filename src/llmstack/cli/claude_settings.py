@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from llmstack.cli.options import json_option
+from llmstack.commands import command_line
 
 
 @click.command(
@@ -28,29 +29,18 @@ def command(user: bool, file: Path | None, profile: str, ttl: int, undo: bool, a
     from llmstack.client.profile import environment_of, settings_of
     from llmstack.errors import BadInput
     from llmstack.paths import home
-    from llmstack.render.output import show, show_json
+    from llmstack.render.claude_settings import show_undone, show_written
+    from llmstack.render.output import emit
 
     if user and file:
-        raise BadInput("--user and --file are two places", next="llmstack claude-settings --user")
+        raise BadInput("--user and --file are two places", next=command_line("claude-settings", "--user"))
     folder = Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude")
     path = file or (folder / "settings.json" if user else Path.cwd() / ".claude" / "settings.local.json")
-    place = home()
+    folders = home()
     if undo:
-        undone = settings.undo(place, path)
-        if as_json:
-            show_json({"file": str(undone.path), "whole": undone.whole, "removed": undone.removed})
-        elif undone.removed:
-            show(f"{undone.path} did not exist before: removed")
-        elif undone.whole:
-            show(f"{undone.path} is byte for byte what it was")
-        else:
-            show(f"{undone.path} was changed since: only what llmstack wrote was taken out")
+        emit(settings.undo(folders, path), as_json, show_undone)
         return 0
-    written = settings.apply(place, path, settings_of(place, profile, environment_of(place, profile, os.environ), ttl))
-    if as_json:
-        show_json({"file": str(written.path), "changed": written.changed, "backup": str(written.backup)})
-    else:
-        where = " --user" if user else f" --file {file}" if file else ""
-        show(f"{written.path}: {'written' if written.changed else 'it says so already'}")
-        show(f"take it out again: llmstack claude-settings{where} --undo")
+    stack_settings = settings_of(folders, profile, environment_of(folders, profile, os.environ), ttl)
+    where = ("--user",) if user else ("--file", str(file)) if file else ()
+    emit(settings.apply(folders, path, stack_settings), as_json, lambda written: show_written(written, where))
     return 0

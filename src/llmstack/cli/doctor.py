@@ -22,7 +22,7 @@ from llmstack.cli.options import json_option
 @click.option("-a", "--all", "show_all", is_flag=True, help="Show the checks that passed as well.")
 @json_option
 def command(only_hardware: bool, deep: bool, bundle: Path | None, show_all: bool, as_json: bool) -> int:
-    from llmstack.render.output import show_json
+    from llmstack.render.output import emit, show_json
 
     if only_hardware:
         from llmstack.doctor.gather_machine import hardware
@@ -32,20 +32,16 @@ def command(only_hardware: bool, deep: bool, bundle: Path | None, show_all: bool
     from llmstack.doctor.gather import gather
     from llmstack.doctor.run import diagnose
     from llmstack.paths import home
-    from llmstack.render.doctor import show_bundle, show_report
+    from llmstack.render.doctor import Examined, show_examined
 
-    place = home()
-    facts = gather(place, deep=deep)
+    folders = home()
+    facts = gather(folders, deep=deep)
     report = diagnose(facts)
     written: tuple[str, ...] = ()
     if bundle is not None:
         from llmstack.doctor.bundle import write
 
-        written = write(place, facts, report, bundle)
-    if as_json:
-        show_json(report.to_json() | ({"bundle": str(bundle)} if bundle else {}))
-    else:
-        show_report(report, show_all=show_all)
-        if bundle is not None:
-            show_bundle(bundle, written)
+        written = write(folders, facts, report, bundle)
+    examined = Examined(report, bundle, written)
+    emit(examined, as_json, lambda result: show_examined(result, show_all=show_all))
     return 0 if report.ok else 1

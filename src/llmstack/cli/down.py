@@ -5,18 +5,18 @@ from __future__ import annotations
 import click
 
 from llmstack.cli.options import json_option
+from llmstack.commands import command_line
 
 
-@click.command(help="Stop the server and the proxy. What is deployed stays known: `llmstack up` starts it again.")
+@click.command(
+    help=f"Stop the server and the proxy. What is deployed stays known: `{command_line('up')}` starts it again."
+)
 @json_option
 def command(as_json: bool) -> int:
     from llmstack.deploy.apply import down
     from llmstack.paths import home
-    from llmstack.render.output import show, show_json
+    from llmstack.render.output import emit
+    from llmstack.render.stack import show_down
 
-    was_running = down(home())
-    if as_json:
-        show_json({"state": "stopped", "was_running": was_running})
-    else:
-        show("stopped" if was_running else "nothing was running")
+    emit({"state": "stopped", "was_running": down(home())}, as_json, show_down)
     return 0

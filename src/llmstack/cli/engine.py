@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from llmstack.cli.options import json_option, yes_option
+from llmstack.commands import command_line
 
 if TYPE_CHECKING:
     from llmstack.engine.find import Engine
@@ -24,16 +25,13 @@ def command() -> None:
 def list_command(as_json: bool, no_devices: bool) -> int:
     from llmstack.engine.find import list_engines
     from llmstack.paths import home
-    from llmstack.render.engine import show_engines
-    from llmstack.render.output import show_json
+    from llmstack.render.engine import EngineList, show_engines
+    from llmstack.render.output import emit
 
     where = home()
     engines = list_engines(where, devices=not no_devices)
     in_use = _in_use()
-    if as_json:
-        show_json({"engines": [_json(engine, in_use) for engine in engines]})
-    else:
-        show_engines(engines, in_use)
+    emit(EngineList(engines, in_use), as_json, show_engines)
     return 0
 
 
@@ -58,8 +56,8 @@ def install_command(as_json: bool, backend: str | None, rpc: bool, source: Path 
     from llmstack.engine.install import BuildSpec, SourcePackage, install
     from llmstack.engine.toolchain import suggest
     from llmstack.paths import home
-    from llmstack.render.engine import BuildProgress, show_installed
-    from llmstack.render.output import show_json
+    from llmstack.render.engine import BuildProgress, InstalledEngine, show_installed
+    from llmstack.render.output import emit
 
     spec = BuildSpec(backend or suggest(), rpc, SourcePackage(source=source))
     progress = BuildProgress()
@@ -67,17 +65,7 @@ def install_command(as_json: bool, backend: str | None, rpc: bool, source: Path 
         done = install(home().make(), spec, on_progress=progress, choose=not keep)
     finally:
         progress.close()
-    if as_json:
-        show_json(
-            {
-                "engine": _json(done.engine, done.engine.name if not keep else _in_use()),
-                "already": done.already,
-                "seconds": round(done.seconds, 1),
-                "log": str(done.log),
-            }
-        )
-    else:
-        show_installed(done)
+    emit(InstalledEngine(done, done.engine.name if not keep else _in_use()), as_json, show_installed)
     return 0
 
 
@@ -109,28 +97,22 @@ def remove_command(name: str, yes: bool, as_json: bool) -> int:
     from llmstack.errors import BadInput
     from llmstack.paths import home
     from llmstack.render.models import show_removed
-    from llmstack.render.output import show_json
+    from llmstack.render.output import emit
 
     if name == _in_use():
-        raise BadInput(f"{name} is in use", next="llmstack engine use OTHER   first")
+        raise BadInput(f"{name} is in use", next=f"{command_line('engine', 'use', 'OTHER')}   first")
     if not yes and not as_json:
         click.confirm(f"Delete the engine {name}?", abort=True, err=True)
     freed = remove(home(), name)
-    if as_json:
-        show_json({"removed": name, "freed_bytes": freed})
-    else:
-        show_removed([Path(name)], freed)
+    emit({"removed": name, "freed_bytes": freed}, as_json, lambda _: show_removed([Path(name)], freed))
     return 0
 
 
 def _used(engine: Engine, as_json: bool) -> int:
-    from llmstack.render.engine import show_used
-    from llmstack.render.output import show_json
+    from llmstack.render.engine import UsedEngine, show_used
+    from llmstack.render.output import emit
 
-    if as_json:
-        show_json({"engine": _json(engine, engine.name)})
-    else:
-        show_used(engine)
+    emit(UsedEngine(engine), as_json, show_used)
     return 0
 
 
@@ -143,23 +125,3 @@ def _in_use() -> str:
         return find(home()).name
     except MissingPart:
         return ""
-
-
-def _json(engine: Engine, in_use: str) -> dict[str, Any]:
-    return {
-        "name": engine.name,
-        "kind": engine.kind.value,
-        "origin": engine.origin.value,
-        "in_use": engine.name == in_use,
-        "build": engine.build,
-        "version": engine.version,
-        "backends": list(engine.backends),
-        "devices": [
-            {"name": device.name, "backend": device.backend, "total_mib": device.total_mib, "free_mib": device.free_mib}
-            for device in engine.devices
-        ],
-        "usable": not engine.refused,
-        "refused": engine.refused,
-        "command": list(engine.command),
-        "folder": str(engine.folder) if engine.folder else None,
-    }

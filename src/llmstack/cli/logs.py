@@ -9,6 +9,7 @@ from datetime import datetime
 import click
 
 from llmstack.cli.options import json_option, service_argument
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 
 _AGO = re.compile(r"^(\d+)([smhd])$")
@@ -41,7 +42,7 @@ def command(
     from llmstack.render.logs import show_following, show_lines, show_lines_json
 
     if follow and as_json:
-        raise BadInput("--follow has no end, so it cannot be one JSON object", next="llmstack logs -f")
+        raise BadInput("--follow has no end, so it cannot be one JSON object", next=command_line("logs", "-f"))
     since_s = parse_since(since, time.time()) if since else None
     last = 50 if lines is None and since_s is None else lines
     supervisor = supervisor_for(home())

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
+import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from llmstack import __version__
-from llmstack.commands import COMMANDS
+from llmstack.commands import COMMANDS, called_as, command_line, program, quoted
 from llmstack.errors import Interrupted, StackError
 
 ENVIRONMENT_NOTE = "Everything lives below LLMSTACK_HOME when it is set, else in the user's XDG folders."
@@ -24,8 +27,8 @@ class _LazyGroup(click.Group):
         if entry is None:
             return None
         module = importlib.import_module(f"llmstack.cli.{entry[0]}")
-        command: click.Command = module.command
-        return command
+        loaded: click.Command = module.command
+        return loaded
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -45,8 +48,9 @@ def group() -> None:
 def run(argv: Sequence[str]) -> int:
     """Runs one command line; returns its exit status (0 good, 1 not so, 2 usage, 3 environment, 4 interrupted)."""
     as_json = "--json" in argv
+    called_as(_spelled(os.environ.pop("LLMSTACK_COMMAND", ""), sys.argv[0]))
     try:
-        result = group.main(list(argv), prog_name="llmstack", standalone_mode=False)
+        result = group.main(list(argv), prog_name=program(), standalone_mode=False)
     except StackError as error:
         return _fail(error, as_json)
     except click.UsageError as error:
@@ -63,6 +67,22 @@ def run(argv: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _spelled(launcher: str, script: str) -> str:
+    """How this program was called, as a shell takes it; empty when nobody typed a name of it (`python -m llmstack`).
+
+    launcher: what `./stack` says of itself, or a wrapper in more than one word. It is taken out of the environment:
+    the services and Claude Code, started from here, are not what was called. script: sys.argv[0]. The console script
+    is named as it is found by PATH, or by its path.
+    """
+    if launcher:
+        return quoted(launcher) if shutil.which(launcher) else launcher
+    file = shutil.which(script)
+    if file is None or Path(file).name != "llmstack":
+        return ""
+    by_name = shutil.which("llmstack")
+    return "llmstack" if by_name and Path(by_name).absolute() == Path(file).absolute() else quoted(script)
+
+
 def _fail(error: StackError, as_json: bool) -> int:
     from llmstack.render.output import show_error
 
@@ -73,7 +93,7 @@ def _fail(error: StackError, as_json: bool) -> int:
 def _usage(error: click.UsageError, as_json: bool) -> int:
     from llmstack.errors import BadInput
 
-    path = error.ctx.command_path if error.ctx else "llmstack"
+    path = error.ctx.command_path if error.ctx else program()
     return _fail(BadInput(error.format_message(), next=f"{path} --help"), as_json)
 
 
@@ -91,6 +111,6 @@ def _unexpected(error: Exception, as_json: bool) -> int:
     except OSError:
         pass
     return _fail(
-        StackError(f"llmstack itself failed: {type(error).__name__}: {error}", why=where, next="llmstack doctor"),
+        StackError(f"llmstack itself failed: {type(error).__name__}: {error}", why=where, next=command_line("doctor")),
         as_json,
     )

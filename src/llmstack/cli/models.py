@@ -9,6 +9,7 @@ import click
 
 from llmstack.cli.model_files import disk_command, pull_command, remove_command, verify_command
 from llmstack.cli.options import json_option
+from llmstack.commands import command_line
 
 if TYPE_CHECKING:
     from llmstack.catalog.models import Catalog, Model
@@ -32,7 +33,7 @@ for _command in (pull_command, verify_command, remove_command, disk_command):
     "--hardware",
     "hardware_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Plan for another machine (its `llmstack doctor --hardware`).",
+    help=f"Plan for another machine (its `{command_line('doctor', '--hardware')}`).",
 )
 def list_command(as_json: bool, every: bool, names: bool, hardware_file: Path | None) -> int:
     """Show which models fit this machine, how fast, and at what quality rank, before any download."""
@@ -41,7 +42,7 @@ def list_command(as_json: bool, every: bool, names: bool, hardware_file: Path | 
     from llmstack.fetch.survey import recommended, survey
     from llmstack.paths import home
     from llmstack.render.models import entry_json, row_json, show_list, show_names
-    from llmstack.render.output import Progress, show_json, warn
+    from llmstack.render.output import StepProgress, show_json, warn
     from llmstack.render.plan import machine as machine_sentence
 
     where = home()
@@ -55,7 +56,7 @@ def list_command(as_json: bool, every: bool, names: bool, hardware_file: Path | 
         warn(sentence)
     rows = []
     if not names:
-        with Progress() as progress:
+        with StepProgress() as progress:
             for row in survey(catalog, machine.hardware, where.cache, every=every):
                 progress(f"planned {row.name}")
                 rows.append(row)
@@ -99,7 +100,7 @@ def show_command(name: str, template: bool, as_json: bool) -> int:
         if text is None:
             from llmstack.errors import NotSo
 
-            raise NotSo(f"{found.name} is not here, or it has no template", next=f"llmstack models pull {name}")
+            raise NotSo(f"{found.name} is not here, or it has no template", next=command_line("models", "pull", name))
         if as_json:
             show_json(data["template"])
         else:

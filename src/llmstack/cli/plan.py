@@ -92,11 +92,11 @@ def _machine(here: Home, file: Path | None, vram: int | None, ram: int | None) -
 def _rank(here: Home, machine: Machine, as_json: bool) -> int:
     from llmstack.fetch.find_local import read_catalog
     from llmstack.fetch.survey import survey
-    from llmstack.render.output import Progress
+    from llmstack.render.output import StepProgress
     from llmstack.render.plan import show_ranked
 
     rows = []
-    with Progress() as progress:
+    with StepProgress() as progress:
         for row in survey(read_catalog(here), machine.hardware, here.cache):
             progress(f"planned {row.name}")
             rows.append(row)

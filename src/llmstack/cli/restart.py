@@ -14,15 +14,12 @@ def command(service: str | None, as_json: bool) -> int:
     from llmstack.deploy.apply import restart
     from llmstack.deploy.status import gather
     from llmstack.paths import home
-    from llmstack.render.output import Progress, show_json
+    from llmstack.render.output import StepProgress, emit
     from llmstack.render.status import show_status
 
-    place = home()
-    with Progress() as progress:
-        restart(place, (service,) if service else (), progress)
-    status = gather(place)
-    if as_json:
-        show_json(status.to_json())
-    else:
-        show_status(status)
+    folders = home()
+    with StepProgress() as progress:
+        restart(folders, (service,) if service else (), progress)
+    status = gather(folders)
+    emit(status, as_json, show_status)
     return 0

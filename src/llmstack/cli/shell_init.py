@@ -5,31 +5,31 @@ from __future__ import annotations
 import click
 
 from llmstack.cli.env import SHELLS
+from llmstack.commands import command_line
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
 
 
 @click.command(
-    help="""Print two shell functions: `cc`, the official Claude Code, and `ccq`, Claude Code on this stack.
+    help=f"""Print two shell functions: `cc`, the official Claude Code, and `ccq`, Claude Code on this stack.
 
     \b
-    bash, zsh:   eval "$(llmstack shell-init bash)"
-    fish:        llmstack shell-init fish | source
-    PowerShell:  llmstack shell-init powershell | Out-String | Invoke-Expression"""
+    bash, zsh:   eval "$({command_line("shell-init", "bash")})"
+    fish:        {command_line("shell-init", "fish")} | source
+    PowerShell:  {command_line("shell-init", "powershell")} | Out-String | Invoke-Expression"""
 )
 @click.argument("shell", type=click.Choice(SHELLS[1:]))
 @click.option("--profile", default="local", show_default=True, metavar="NAME", help="The profile that `ccq` uses.")
 @click.option("--official", default="cc", show_default=True, metavar="NAME", help="What to call the official one.")
 @click.option("--stack", default="ccq", show_default=True, metavar="NAME", help="What to call the one on this stack.")
 def command(shell: str, profile: str, official: str, stack: str) -> int:
-    import os
     import re
 
     from llmstack.catalog.profiles import profile as find_profile
     from llmstack.client.environment import CONFLICTING, OURS
-    from llmstack.client.profile import files, own_command
+    from llmstack.client.profile import files
     from llmstack.errors import BadInput
-    from llmstack.paths import home
+    from llmstack.paths import chosen_root, home, own_command
     from llmstack.render.output import show
     from llmstack.render.shell import Functions, functions
 
@@ -39,13 +39,13 @@ def command(shell: str, profile: str, official: str, stack: str) -> int:
     if official == stack:
         raise BadInput("both functions would have the same name", next="--official cc --stack ccq")
     find_profile(files(home()), profile)
-    wanted = Functions(
+    pair = Functions(
         official=official,
         stack=stack,
         profile=profile,
         program=own_command(),
-        home=os.environ.get("LLMSTACK_HOME") or None,
+        home=str(chosen_root() or "") or None,
         removed=tuple(name for name in OURS if name not in CONFLICTING),
     )
-    show(functions(wanted, shell))
+    show(functions(pair, shell))
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from llmstack.cli.options import json_option
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 
 
@@ -17,17 +18,14 @@ from llmstack.errors import BadInput
 def command(watched: bool, every_s: float, as_json: bool) -> int:
     from llmstack.deploy.status import StackState, gather
     from llmstack.paths import home
-    from llmstack.render.output import show_json
+    from llmstack.render.output import emit
     from llmstack.render.status import show_status, watch
 
-    place = home()
+    folders = home()
     if watched:
         if as_json:
-            raise BadInput("--watch has no end, so it cannot be one JSON object", next="llmstack status --json")
-        watch(lambda: gather(place), every_s)
-    status = gather(place)
-    if as_json:
-        show_json(status.to_json())
-    else:
-        show_status(status)
+            raise BadInput("--watch has no end, so it cannot be one JSON object", next=command_line("status", "--json"))
+        watch(lambda: gather(folders), every_s)
+    status = gather(folders)
+    emit(status, as_json, show_status)
     return 0 if status.state is StackState.READY else 1

@@ -12,11 +12,7 @@ from llmstack.cli.options import json_option
 def command(as_json: bool) -> int:
     from llmstack.deploy import keys
     from llmstack.paths import home
-    from llmstack.render.output import show, show_json
+    from llmstack.render.output import emit, show
 
-    token = keys.token(home())
-    if as_json:
-        show_json({"token": token})
-    else:
-        show(token)
+    emit({"token": keys.token(home())}, as_json, lambda secret: show(secret["token"]))
     return 0

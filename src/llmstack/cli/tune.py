@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from llmstack.cli.options import json_option, yes_option
+from llmstack.commands import command_line
 from llmstack.errors import Interrupted
 
 HELP = """Find faster flags for the deployed model by measuring: -ub, -t, the KV type, the load mode, -ncmoe and
@@ -27,13 +28,13 @@ The KV type only ever gets finer, never coarser. Ctrl-C ends it: the best so far
 def command(aim: str, minutes: float, pinned: tuple[str, ...], forget: bool, yes: bool, as_json: bool) -> int:
     from llmstack.bench.tune import Aim, keep, tune
     from llmstack.paths import home
-    from llmstack.render.output import Progress, show, show_json
+    from llmstack.render.output import StepProgress, show, show_json
     from llmstack.render.tune import show_tuned, tuned_json
 
     place = home()
     if forget:
         return _forget(as_json)
-    with Progress() as progress:
+    with StepProgress() as progress:
         result = tune(place, progress, aim=Aim(aim), minutes=minutes, pinned=pinned)
     offered = bool(result.changed) and result.complete  # stopped early, nothing is confirmed
     apply = offered and yes
@@ -47,11 +48,11 @@ def command(aim: str, minutes: float, pinned: tuple[str, ...], forget: bool, yes
         keep(place, result)
         _apply()
         if not as_json:
-            show("the stack runs with them now; llmstack tune --forget   goes back")
+            show(f"the stack runs with them now; {command_line('tune', '--forget')}   goes back")
     if not result.complete:
         if as_json:  # one object on stdout; it says "complete": false
             return Interrupted.exit_status
-        raise Interrupted("stopped early", next="llmstack tune")
+        raise Interrupted("stopped early", next=command_line("tune"))
     return 0
 
 
@@ -62,9 +63,9 @@ def _apply() -> None:
     from llmstack.deploy.prepare import prepare
     from llmstack.paths import home
     from llmstack.plan import Goal
-    from llmstack.render.output import Progress
+    from llmstack.render.output import StepProgress
 
-    with Progress() as progress:
+    with StepProgress() as progress:
         deployed = stackfile.read(home())
         goal = Goal(pins=deployed.pins if deployed is not None else {})
         up(home(), prepare(home(), UpRequest(goal=goal), progress).deployment, progress)
@@ -80,7 +81,7 @@ def _forget(as_json: bool) -> int:
 
     stack = stackfile.read(home())
     if stack is None:
-        raise NotSo("nothing is deployed yet", next="llmstack up MODEL")
+        raise NotSo("nothing is deployed yet", next=command_line("up", "MODEL"))
     had = tuned.forget(home(), open_model(stack.model.path).identity)
     if had:
         _apply()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from llmstack.cli.options import json_option, yes_option
+from llmstack.commands import command_line
 
 
 @click.command(help="Stop the stack and remove its units, settings, state, cache, token and models.")
@@ -15,19 +16,16 @@ def command(keep_models: bool, yes: bool, as_json: bool) -> int:
     from llmstack.deploy.uninstall import uninstall
     from llmstack.errors import BadInput
     from llmstack.paths import home
-    from llmstack.render.output import show, show_json
+    from llmstack.render.output import emit, show
     from llmstack.render.uninstall import ask, show_removed
 
-    place = home()
+    folders = home()
     if not yes:
         if as_json:
-            raise BadInput("uninstall removes things for good", next="llmstack uninstall --yes --json")
-        if not ask(place, keep_models=keep_models):
+            raise BadInput("uninstall removes things for good", next=command_line("uninstall", "--yes", "--json"))
+        if not ask(folders, keep_models=keep_models):
             show("nothing was removed")
             return 1
-    removed = uninstall(place, keep_models=keep_models)
-    if as_json:
-        show_json(removed)
-    else:
-        show_removed(removed)
+    removed = uninstall(folders, keep_models=keep_models)
+    emit(removed, as_json, show_removed)
     return 0

@@ -6,6 +6,7 @@ import click
 
 from llmstack.cli.goal import goal_options
 from llmstack.cli.options import json_option
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 
 
@@ -43,16 +44,20 @@ def command(
     from llmstack.deploy.planning import UpRequest
     from llmstack.deploy.prepare import prepare
     from llmstack.paths import home
-    from llmstack.render.output import Progress, show_json, warn
+    from llmstack.render.output import StepProgress, show_json, warn
     from llmstack.render.stack import show_up, up_json
 
     if demo and model:
-        raise BadInput("--demo brings its own model", next="llmstack up --demo   or   llmstack up MODEL")
+        raise BadInput(
+            "--demo brings its own model", next=f"{command_line('up', '--demo')}   or   {command_line('up', 'MODEL')}"
+        )
     if foreground and as_json:
-        raise BadInput("--foreground has no end, so it cannot be one JSON object", next="llmstack up --foreground")
+        raise BadInput(
+            "--foreground has no end, so it cannot be one JSON object", next=command_line("up", "--foreground")
+        )
     place = home()
     request = UpRequest(model, demo, make_goal(**goal), host, port, server_port, offline)
-    with Progress() as progress:
+    with StepProgress() as progress:
         prepared = prepare(place, request, progress, progress.download)
         for sentence in prepared.warnings:
             progress.done()

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from llmstack.cli.options import json_option
+from llmstack.commands import command_line
 
 
 @click.group(
@@ -26,21 +27,18 @@ def list_command(as_json: bool) -> int:
     from llmstack.client.profile import routing
     from llmstack.client.upstream_keys import key_state
     from llmstack.paths import home
-    from llmstack.render.output import show_json
+    from llmstack.render.output import emit
     from llmstack.render.upstream import show_list
 
-    place = home()
-    found = routing(place)
+    folders = home()
+    routes = routing(folders)
     rows: list[dict[str, Any]] = []
-    for name, settings in found.upstreams.items():
+    for name, settings in routes.upstreams.items():
         target = resolve(name, settings, None)
-        leads = [route.match for route in found.routes if name in (route.upstream, *(route.fallback or ()))]
-        row = {"name": name, "kind": target.kind, "base_url": target.base_url, "key": key_state(place, target)}
+        leads = [route.match for route in routes.routes if name in (route.upstream, *(route.fallback or ()))]
+        row = {"name": name, "kind": target.kind, "base_url": target.base_url, "key": key_state(folders, target)}
         rows.append(row | {"routes": leads, "stays_here": target.stays_here})
-    if as_json:
-        show_json({"upstreams": rows, "offline": found.offline})
-    else:
-        show_list(rows, found.offline)
+    emit({"upstreams": rows, "offline": routes.offline}, as_json, show_list)
     return 0
 
 
@@ -50,19 +48,14 @@ def list_command(as_json: bool) -> int:
 @json_option
 def test_command(name: str, model: str | None, as_json: bool) -> int:
     from llmstack.client.upstream_check import check_upstream
-    from llmstack.findings import Level
     from llmstack.paths import home
-    from llmstack.render.output import Progress, show_json
-    from llmstack.render.upstream import show_checks
+    from llmstack.render.output import StepProgress, emit
+    from llmstack.render.upstream import UpstreamChecks, show_checks
 
-    with Progress() as progress:
-        checks = check_upstream(home(), name, model, progress)
-    ok = all(check.status is not Level.FAIL for check in checks)
-    if as_json:
-        show_json({"upstream": name, "ok": ok, "checks": [check.to_json() for check in checks]})
-    else:
-        show_checks(name, checks)
-    return 0 if ok else 1
+    with StepProgress() as progress:
+        checks = UpstreamChecks(name, check_upstream(home(), name, model, progress))
+    emit(checks, as_json, show_checks)
+    return 0 if checks.ok else 1
 
 
 @command.command("offline", help="on: refuse every upstream that is not on this machine. off: allow them.")
@@ -71,15 +64,11 @@ def test_command(name: str, model: str | None, as_json: bool) -> int:
 def offline_command(state: str, as_json: bool) -> int:
     from llmstack.client.upstream_file import set_offline
     from llmstack.paths import home
-    from llmstack.render.output import show, show_json
+    from llmstack.render.output import emit
+    from llmstack.render.upstream import show_offline
 
     file = set_offline(home(), state == "on")
-    if as_json:
-        show_json({"offline": state == "on", "file": str(file)})
-    elif state == "on":
-        show("requests stay on this machine; an upstream elsewhere is answered with 403")
-    else:
-        show("upstreams elsewhere may be asked")
+    emit({"offline": state == "on", "file": str(file)}, as_json, show_offline)
     return 0
 
 
@@ -101,23 +90,17 @@ def offline_command(state: str, as_json: bool) -> int:
 @click.option("--max-output", type=click.IntRange(1), help="Tokens one answer may have.")
 @click.option("--route", metavar="GLOB", help="Requested model names that go there, such as 'claude-opus-*'.")
 @json_option
-def add_command(name: str | None, as_json: bool, **said: Any) -> int:
-    from llmstack.client.upstream_add import Said, add
+def add_command(name: str | None, as_json: bool, **options: Any) -> int:
+    from llmstack.client.upstream_add import UpstreamRequest, add
     from llmstack.paths import home
-    from llmstack.render.output import show, show_json, warn
+    from llmstack.render.output import emit, warn
+    from llmstack.render.upstream import show_added
 
-    outcome = add(home(), name, Said(**said), _ask)
+    outcome = add(home(), name, UpstreamRequest(**options), _ask)
     if outcome.hidden_by is not None:
         warn(f"your route for {outcome.hidden_by} stands before the new one and takes its names")
-    if as_json:
-        show_json(
-            {"upstream": outcome.name, "file": str(outcome.file), "key_file": outcome.key_file, "model": outcome.model}
-        )
-        return 0
-    show(f"{outcome.name} is in {outcome.file}")
-    if outcome.key_file:
-        show(f"its key is in {outcome.key_file}")
-    show(f"next: llmstack upstream test {outcome.name}")
+    data = {"upstream": outcome.name, "file": str(outcome.file), "key_file": outcome.key_file, "model": outcome.model}
+    emit(data, as_json, show_added)
     return 0
 
 
@@ -132,6 +115,6 @@ def _ask(question: str, *, default: str | None = None, secret: bool = False) -> 
     if not secret and not sys.stdin.isatty():
         if default is not None:
             return default
-        raise BadInput(f"nobody can be asked: {question}", next="llmstack upstream add --help")
+        raise BadInput(f"nobody can be asked: {question}", next=command_line("upstream", "add", "--help"))
     answer: str = click.prompt(question, default=default, hide_input=secret, err=True)
     return answer

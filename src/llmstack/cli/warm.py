@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from llmstack.cli.options import json_option
+from llmstack.commands import command_line
 
 
 @click.command(
@@ -24,21 +25,20 @@ def command(client: str | None, as_json: bool) -> int:
     from llmstack.errors import NotSo
     from llmstack.paths import home
     from llmstack.render.cache import show_warmed
-    from llmstack.render.output import Progress, show_json
+    from llmstack.render.output import StepProgress, emit
 
-    where = home()
-    stack = stackfile.read(where)
+    folders = home()
+    stack = stackfile.read(folders)
     if stack is None:
-        raise NotSo("nothing is deployed yet", next="llmstack up MODEL   or   llmstack up --demo")
-    with Progress() as progress:
+        raise NotSo(
+            "nothing is deployed yet", next=f"{command_line('up', 'MODEL')}   or   {command_line('up', '--demo')}"
+        )
+    with StepProgress() as progress:
         request = None
         if client is not None:
             progress("starting Claude Code against a recorder")
-            request = record_claude(where, os.environ)
+            request = record_claude(folders, os.environ)
         progress("warming the prompt cache")
-        status = warm(where, stack, request)
-    if as_json:
-        show_json(status)
-    else:
-        show_warmed(status)
+        status = warm(folders, stack, request)
+    emit(status, as_json, show_warmed)
     return 0 if status["prefix_tokens"] else 1

@@ -26,7 +26,7 @@ def find_claude() -> str:
     raise MissingPart("Claude Code is not installed: there is no `claude` on PATH", next=INSTALL)
 
 
-def become_claude(program: str, environment: ClientEnvironment, arguments: Sequence[str]) -> None:
+def exec_claude(program: str, environment: ClientEnvironment, arguments: Sequence[str]) -> None:
     """Replaces this process, so that Claude Code's exit status and signals are its own."""
     argv = ["claude", *environment.arguments, *arguments]
     os.execve(program, argv, environment.over(os.environ))

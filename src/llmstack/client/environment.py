@@ -41,7 +41,7 @@ CONFLICTING = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CODE_USE_
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ModelLimits:
     """Of the model that answers. Tokens; None where nobody says."""
 
     context: int | None = None
@@ -49,7 +49,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
+class StackAccess:
     """What a profile that leads to this proxy needs to know of it. model: the deployed one."""
 
     url: str
@@ -67,8 +67,8 @@ class ClientEnvironment:
 
     def over(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """A process's whole environment."""
-        kept = {name: value for name, value in inherited.items() if name not in self.removed}
-        return kept | dict(self.variables)
+        rest = {name: value for name, value in inherited.items() if name not in self.removed}
+        return rest | dict(self.variables)
 
 
 def claude_environment(
@@ -76,8 +76,8 @@ def claude_environment(
     profile: Profile,
     inherited: Mapping[str, str],
     *,
-    stack: Stack | None = None,
-    limits: Limits | None = None,
+    stack: StackAccess | None = None,
+    limits: ModelLimits | None = None,
     key: str | None = None,
 ) -> ClientEnvironment:
     """stack: needed for a profile that leads to it. key: the profile's fixed key, read. limits: of its model.
@@ -91,26 +91,28 @@ def claude_environment(
             f"the profile {name} names no Google Cloud project, and Claude Code does not start without one",
             next=f'write project = "YOUR-PROJECT" below [profiles.{name}] in your models.toml',
         )
-    limits = limits or Limits()
-    found = _gateway(profile, stack)
+    limits = limits or ModelLimits()
+    variables = _gateway(profile, stack)
     if key is not None and stack is None:
-        found["ANTHROPIC_AUTH_TOKEN"] = key
-    found |= _models(profile, stack.model if stack is not None else None)
-    found |= _limits(Limits(profile.context or limits.context, profile.max_output or limits.max_output))
-    found |= _QUIET | _PATIENCE
+        variables["ANTHROPIC_AUTH_TOKEN"] = key
+    variables |= _models(profile, stack.model if stack is not None else None)
+    variables |= _limits(ModelLimits(profile.context or limits.context, profile.max_output or limits.max_output))
+    variables |= _QUIET | _PATIENCE
     if profile.headers:
-        found["ANTHROPIC_CUSTOM_HEADERS"] = "\n".join(f"{header}: {value}" for header, value in profile.headers.items())
+        variables["ANTHROPIC_CUSTOM_HEADERS"] = "\n".join(
+            f"{header}: {value}" for header, value in profile.headers.items()
+        )
     if not profile.prompt_caching:
-        found["DISABLE_PROMPT_CACHING"] = "1"
+        variables["DISABLE_PROMPT_CACHING"] = "1"
     arguments: tuple[str, ...] = ()
     if profile.token_command is not None:
-        found["CLAUDE_CODE_API_KEY_HELPER_TTL_MS"] = str(round(profile.token_ttl_s * 1000))
+        variables["CLAUDE_CODE_API_KEY_HELPER_TTL_MS"] = str(round(profile.token_ttl_s * 1000))
         arguments = ("--settings", json.dumps({"apiKeyHelper": profile.token_command}))
-    found |= no_proxy(inherited)
-    found[MARK] = name
-    found |= profile.env
-    removed = tuple(n for n in (*CONFLICTING, *OURS) if n not in found)
-    return ClientEnvironment(found, removed, arguments)
+    variables |= no_proxy(inherited)
+    variables[MARK] = name
+    variables |= profile.env
+    removed = tuple(n for n in (*CONFLICTING, *OURS) if n not in variables)
+    return ClientEnvironment(variables, removed, arguments)
 
 
 def no_proxy(inherited: Mapping[str, str]) -> dict[str, str]:
@@ -120,23 +122,23 @@ def no_proxy(inherited: Mapping[str, str]) -> dict[str, str]:
     return {"NO_PROXY": value, "no_proxy": value}
 
 
-def _gateway(profile: Profile, stack: Stack | None) -> dict[str, str]:
+def _gateway(profile: Profile, stack: StackAccess | None) -> dict[str, str]:
     if profile.gateway is Gateway.STACK:
         assert stack is not None
         return {"ANTHROPIC_BASE_URL": stack.url, "ANTHROPIC_AUTH_TOKEN": stack.token}
     if profile.gateway is Gateway.ANTHROPIC:
         return {"ANTHROPIC_BASE_URL": profile.base_url or ""}
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     if profile.gateway is Gateway.BEDROCK:
-        found["CLAUDE_CODE_USE_BEDROCK"] = "1"
-        found |= _said("ANTHROPIC_BEDROCK_BASE_URL", profile.base_url) | _said("AWS_REGION", profile.region)
-        found |= _said("CLAUDE_CODE_SKIP_BEDROCK_AUTH", "1" if profile.skip_auth else None)
+        variables["CLAUDE_CODE_USE_BEDROCK"] = "1"
+        variables |= _said("ANTHROPIC_BEDROCK_BASE_URL", profile.base_url) | _said("AWS_REGION", profile.region)
+        variables |= _said("CLAUDE_CODE_SKIP_BEDROCK_AUTH", "1" if profile.skip_auth else None)
     else:
-        found["CLAUDE_CODE_USE_VERTEX"] = "1"
-        found |= _said("ANTHROPIC_VERTEX_BASE_URL", profile.base_url) | _said("CLOUD_ML_REGION", profile.region)
-        found |= _said("ANTHROPIC_VERTEX_PROJECT_ID", profile.project)
-        found |= _said("CLAUDE_CODE_SKIP_VERTEX_AUTH", "1" if profile.skip_auth else None)
-    return found
+        variables["CLAUDE_CODE_USE_VERTEX"] = "1"
+        variables |= _said("ANTHROPIC_VERTEX_BASE_URL", profile.base_url) | _said("CLOUD_ML_REGION", profile.region)
+        variables |= _said("ANTHROPIC_VERTEX_PROJECT_ID", profile.project)
+        variables |= _said("CLAUDE_CODE_SKIP_VERTEX_AUTH", "1" if profile.skip_auth else None)
+    return variables
 
 
 def _said(name: str, value: str | None) -> dict[str, str]:
@@ -150,22 +152,22 @@ def _models(profile: Profile, deployed: str | None) -> dict[str, str]:
         tiers = (profile.opus, profile.sonnet, profile.haiku)
         return {tier: name for tier, name in zip(_TIERS, tiers, strict=True) if name is not None}
     haiku = profile.haiku or model
-    found = {
+    variables = {
         "ANTHROPIC_MODEL": model,
         "ANTHROPIC_DEFAULT_OPUS_MODEL": profile.opus or model,
         "ANTHROPIC_DEFAULT_SONNET_MODEL": profile.sonnet or model,
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": haiku,
         "ANTHROPIC_SMALL_FAST_MODEL": haiku,
     }
-    return found | _said("CLAUDE_CODE_SUBAGENT_MODEL", profile.subagents)
+    return variables | _said("CLAUDE_CODE_SUBAGENT_MODEL", profile.subagents)
 
 
-def _limits(limits: Limits) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _limits(limits: ModelLimits) -> dict[str, str]:
+    variables: dict[str, str] = {}
     if limits.context is not None:
-        found["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] = str(limits.context)
+        variables["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] = str(limits.context)
         # Less than 100,000 counts as that, with a warning; the smaller of both decides when the client compacts.
-        found["CLAUDE_CODE_AUTO_COMPACT_WINDOW"] = str(max(limits.context, 100_000))
+        variables["CLAUDE_CODE_AUTO_COMPACT_WINDOW"] = str(max(limits.context, 100_000))
     if limits.max_output is not None and limits.max_output > 0:
-        found["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(limits.max_output)
-    return found
+        variables["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(limits.max_output)
+    return variables

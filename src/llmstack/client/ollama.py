@@ -35,9 +35,9 @@ def with_context(base: str, model: str, context: int) -> str:
     Raises NotSo with Ollama's own words.
     """
     name = f"{model}{'-' if ':' in model else ':'}{context // 1024}k"
-    asked = {"model": name, "from": model, "parameters": {"num_ctx": context}, "stream": False}
+    request = {"model": name, "from": model, "parameters": {"num_ctx": context}, "stream": False}
     try:
-        answer = httpx.post(f"{base}/api/create", json=asked, timeout=120, trust_env=False)
+        answer = httpx.post(f"{base}/api/create", json=request, timeout=120, trust_env=False)
     except httpx.HTTPError as error:
         raise NotSo(f"Ollama does not answer at {base}", why=str(error), next="ollama serve") from None
     if answer.status_code != 200:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,11 +10,12 @@ from llmstack import stackfile
 from llmstack.catalog import overlay, routes
 from llmstack.catalog.profiles import Gateway, Profile
 from llmstack.catalog.profiles import profile as find_profile
-from llmstack.client.environment import ClientEnvironment, Limits, Stack, claude_environment
-from llmstack.client.settings import Wanted
+from llmstack.client.environment import ClientEnvironment, ModelLimits, StackAccess, claude_environment
+from llmstack.client.settings import StackSettings
+from llmstack.commands import command_line
 from llmstack.deploy import keys
 from llmstack.errors import MissingPart, NotSo
-from llmstack.paths import Home, resource
+from llmstack.paths import Home, catalog_texts, chosen_root, own_command
 from llmstack.proxy.live import read_secret
 
 DEFAULT = "local"
@@ -24,16 +23,12 @@ DEFAULT = "local"
 
 def files(home: Home) -> overlay.Overlay:
     """models.toml, the user's over the shipped one. Raises BadInput with the line of what is wrong."""
-    shipped = overlay.parse(resource("models.toml").read_bytes(), "models.toml")
-    if not home.catalog.exists():
-        return overlay.merge(shipped)
-    return overlay.merge(shipped, overlay.parse(home.catalog.read_bytes(), str(home.catalog)))
+    return overlay.load(catalog_texts(home))
 
 
 def routing(home: Home) -> routes.Routing:
     """Raises BadInput for a models.toml that the proxy would not take either."""
-    user = home.catalog.read_text(encoding="utf-8") if home.catalog.exists() else None
-    return routes.parse(resource("models.toml").read_text(encoding="utf-8"), user)
+    return routes.read(files(home))
 
 
 def environment_of(home: Home, name: str, inherited: Mapping[str, str]) -> ClientEnvironment:
@@ -43,8 +38,10 @@ def environment_of(home: Home, name: str, inherited: Mapping[str, str]) -> Clien
         return claude_environment(name, profile, inherited, key=_key(home, name, profile, inherited))
     deployed = stackfile.read(home)
     if deployed is None:
-        raise NotSo("nothing is deployed yet", next="llmstack up MODEL   or   llmstack up --demo")
-    stack = Stack(deployed.proxy.url, keys.token(home), deployed.model.name)
+        raise NotSo(
+            "nothing is deployed yet", next=f"{command_line('up', 'MODEL')}   or   {command_line('up', '--demo')}"
+        )
+    stack = StackAccess(deployed.proxy.url, keys.token(home), deployed.model.name)
     return claude_environment(name, profile, inherited, stack=stack, limits=_limits(home, profile, deployed))
 
 
@@ -63,15 +60,15 @@ def needs_local_model(home: Home, name: str) -> bool:
     return choice is None or any(target.base_url is None for target in choice.targets[:1])
 
 
-def _limits(home: Home, profile: Profile, deployed: stackfile.StackRecord) -> Limits:
-    own = Limits(deployed.n_ctx_slot or None, deployed.n_predict)
+def _limits(home: Home, profile: Profile, deployed: stackfile.StackRecord) -> ModelLimits:
+    own = ModelLimits(deployed.n_ctx_slot or None, deployed.n_predict)
     choice = routing(home).choose(profile.model or deployed.model.name)
     if choice is None or not choice.targets:
         return own
     target = choice.targets[0]
     if target.kind == "llama-server" and target.base_url is None:
-        return Limits(target.context or own.context, target.max_output or own.max_output)
-    return Limits(target.context, target.max_output)
+        return ModelLimits(target.context or own.context, target.max_output or own.max_output)
+    return ModelLimits(target.context, target.max_output)
 
 
 def _key(home: Home, name: str, profile: Profile, inherited: Mapping[str, str]) -> str | None:
@@ -91,15 +88,7 @@ def _key(home: Home, name: str, profile: Profile, inherited: Mapping[str, str]) 
     return None
 
 
-def own_command() -> tuple[str, ...]:
-    """How to call llmstack from elsewhere: the installed script when this is it, else this interpreter."""
-    script = Path(sys.argv[0])
-    if script.name == "llmstack" and os.access(script, os.X_OK) and script.is_file():
-        return (str(script.absolute()),)
-    return (sys.executable, "-m", "llmstack")
-
-
-def settings_of(home: Home, name: str, environment: ClientEnvironment, ttl_s: float) -> Wanted:
+def settings_of(home: Home, name: str, environment: ClientEnvironment, ttl_s: float) -> StackSettings:
     """The same as a settings file says it: a token by a command instead of by value."""
     profile = find_profile(files(home), name)
     variables = {key: value for key, value in environment.variables.items() if key not in _SECRET}
@@ -108,7 +97,7 @@ def settings_of(home: Home, name: str, environment: ClientEnvironment, ttl_s: fl
         ttl_s = profile.token_ttl_s
     elif "ANTHROPIC_AUTH_TOKEN" in environment.variables:
         helper = _helper(home, profile)
-    return Wanted(variables, helper, round(ttl_s * 1000))
+    return StackSettings(variables, helper, round(ttl_s * 1000))
 
 
 _SECRET = frozenset({"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS"})
@@ -119,5 +108,6 @@ def _helper(home: Home, profile: Profile) -> str:
         return shlex.join(["cat", str(home.config / Path(profile.token_file).expanduser())])
     if profile.token_env is not None:
         return f'printf %s "${profile.token_env}"'
-    prefix = ["env", f"LLMSTACK_HOME={os.environ['LLMSTACK_HOME']}"] if os.environ.get("LLMSTACK_HOME") else []
+    root = chosen_root()
+    prefix = ["env", f"LLMSTACK_HOME={root}"] if root else []
     return shlex.join([*prefix, *own_command(), "token"])

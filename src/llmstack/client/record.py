@@ -60,11 +60,11 @@ def record_claude(home: Home, inherited: Mapping[str, str]) -> bytes:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         with tempfile.TemporaryDirectory(prefix="llmstack-warm-") as folder:
-            told = environment.over(inherited) | {"ANTHROPIC_BASE_URL": f"http://127.0.0.1:{server.server_port}"}
+            variables = environment.over(inherited) | {"ANTHROPIC_BASE_URL": f"http://127.0.0.1:{server.server_port}"}
             command = [program, *environment.arguments, "-p", "hello"]
             subprocess.run(
                 command,
-                env=told,
+                env=variables,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

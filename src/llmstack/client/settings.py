@@ -13,41 +13,49 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from llmstack.commands import command_line
 from llmstack.errors import BadInput, NotSo
-from llmstack.paths import Home, write_private
+from llmstack.paths import Home, write_atomic, write_private
 
 HELPER = "apiKeyHelper"
 TTL = "CLAUDE_CODE_API_KEY_HELPER_TTL_MS"
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """original: the bytes before the first write (base64), None when there was no file. written: SHA-256 of ours.
+class Edit(msgspec.Struct, frozen=True):
+    """One value of the document that is ours. path: its keys, from the top. new: what we write there.
 
-    before: what stood in the keys that were set, absent where there was nothing. made_folder: we made its folder.
+    old: what stood there before; had_old False: nothing did.
+    """
+
+    path: tuple[str, ...]
+    new: Any
+    old: Any = None
+    had_old: bool = False
+
+
+class SettingsBackup(msgspec.Struct, frozen=True):
+    """What undoing needs. original: the bytes before the first write (base64), None when there was no file.
+
+    written: SHA-256 of the file as we left it. edits: in the order of writing. made_folder: we made its folder.
     """
 
     path: str
     original: str | None
     mode: int
     written: str
-    environment: dict[str, Any]
-    before_environment: dict[str, Any]
-    helper: str | None
-    before_helper: Any
-    had_helper: bool
-    had_environment: bool
+    edits: tuple[Edit, ...]
     made_folder: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class StackSettings:
     """environment: without secrets. helper: a command that prints the token, or None. ttl_ms: how long it is good."""
 
     environment: Mapping[str, str]
@@ -61,6 +69,9 @@ class Written:
     changed: bool
     backup: Path
 
+    def to_json(self) -> dict[str, Any]:
+        return {"file": str(self.path), "changed": self.changed, "backup": str(self.backup)}
+
 
 @dataclass(frozen=True, slots=True)
 class Undone:
@@ -70,51 +81,31 @@ class Undone:
     whole: bool
     removed: bool
 
+    def to_json(self) -> dict[str, Any]:
+        return {"file": str(self.path), "whole": self.whole, "removed": self.removed}
 
-def apply(home: Home, file: Path, wanted: Wanted) -> Written:
+
+def apply(home: Home, file: Path, settings: StackSettings) -> Written:
     """Raises BadInput, with the file untouched, when it is no JSON object or cannot be written."""
     path = _real(file)
     data = _bytes(path)
     document = _parse(path, data)
     record = _record(home, path)
-    kept = _read_kept(record)
-    if kept is not None and data is not None and _digest(data) != kept.written:
-        # Changed by somebody since: what is theirs now is the original from here on.
-        without = _without(document, kept)
-        data, document, kept = _encode(without), without, None
-    elif kept is not None and data is not None:
-        document = _without(document, kept)
-    elif data is None:
-        kept = None
-    target = copy.deepcopy(document)
-    environment = {**wanted.environment}
-    if wanted.helper is not None:
-        environment[TTL] = str(wanted.ttl_ms)
-        target[HELPER] = wanted.helper
-    block = target.setdefault("env", {})
-    block.update(environment)
-    encoded = _encode(target)
-    unchanged = kept is not None and _digest(encoded) == kept.written
-    if unchanged:
+    backup = _read_backup(record) if data is not None else None
+    if backup is not None and data is not None:
+        document = _without(document, backup.edits)
+        if _digest(data) != backup.written:
+            # Changed by somebody since: what is theirs now is the original from here on.
+            data, backup = _encode(document), None
+    edits = _edits(document, settings)
+    encoded = _encode(_with(document, edits))
+    if backup is not None and _digest(encoded) == backup.written:
         return Written(path, False, record)
-    old = document.get("env", {})
-    made_folder = kept.made_folder if kept is not None else not path.parent.exists()
-    original = kept.original if kept is not None else (base64.b64encode(data).decode() if data is not None else None)
-    now = Kept(
-        path=str(path),
-        original=original,
-        mode=kept.mode if kept is not None else _mode(path),
-        written=_digest(encoded),
-        environment=environment,
-        before_environment={name: old[name] for name in environment if name in old},
-        helper=wanted.helper,
-        before_helper=document.get(HELPER),
-        had_helper=HELPER in document,
-        had_environment="env" in document,
-        made_folder=made_folder,
-    )
-    write_private(record, msgspec.json.encode(now))
-    _write(path, encoded, now.mode)
+    if backup is None:
+        original = base64.b64encode(data).decode() if data is not None else None
+        backup = SettingsBackup(str(path), original, _mode(path), "", (), made_folder=not path.parent.exists())
+    write_private(record, msgspec.json.encode(msgspec.structs.replace(backup, written=_digest(encoded), edits=edits)))
+    _write(path, encoded, backup.mode)
     return Written(path, True, record)
 
 
@@ -122,49 +113,73 @@ def undo(home: Home, file: Path) -> Undone:
     """Raises NotSo when nothing of ours is known to be in the file, BadInput when it cannot be read any more."""
     path = _real(file)
     record = _record(home, path)
-    kept = _read_kept(record)
-    if kept is None:
-        raise NotSo(f"llmstack has written nothing into {path}", next="llmstack claude-settings")
+    backup = _read_backup(record)
+    if backup is None:
+        raise NotSo(f"llmstack has written nothing into {path}", next=command_line("claude-settings"))
     data = _bytes(path)
-    if data is not None and _digest(data) != kept.written:
-        _write(path, _encode(_without(_parse(path, data), kept)), _mode(path))
+    if data is not None and _digest(data) != backup.written:
+        _write(path, _encode(_without(_parse(path, data), backup.edits)), _mode(path))
         record.unlink()
         return Undone(path, whole=False, removed=False)
-    if kept.original is None:
+    if backup.original is None:
         path.unlink(missing_ok=True)
-        if kept.made_folder and path.parent.exists() and not any(path.parent.iterdir()):
+        if backup.made_folder and path.parent.exists() and not any(path.parent.iterdir()):
             path.parent.rmdir()
         record.unlink()
         return Undone(path, whole=True, removed=True)
     if data is not None:
-        _write(path, base64.b64decode(kept.original), kept.mode)
+        _write(path, base64.b64decode(backup.original), backup.mode)
     record.unlink()
     return Undone(path, whole=data is not None, removed=data is None)
 
 
-def _without(document: Mapping[str, Any], kept: Kept) -> dict[str, Any]:
-    """The document with our values taken back; a value that somebody changed since stays as they want it."""
-    result = dict(document)
-    environment = result.get("env")
-    if isinstance(environment, dict):
-        environment = dict(environment)
-        for name, value in kept.environment.items():
-            if environment.get(name) != value:
-                continue
-            if name in kept.before_environment:
-                environment[name] = kept.before_environment[name]
-            else:
-                del environment[name]
-        if environment or kept.had_environment:
-            result["env"] = environment
-        else:
-            del result["env"]
-    if kept.helper is not None and result.get(HELPER) == kept.helper:
-        if kept.had_helper:
-            result[HELPER] = kept.before_helper
-        else:
-            del result[HELPER]
+def _edits(document: Mapping[str, Any], settings: StackSettings) -> tuple[Edit, ...]:
+    """What makes the document say `settings`, in the order of writing."""
+    values: list[tuple[tuple[str, ...], Any]] = []
+    if settings.helper is not None:
+        values.append(((HELPER,), settings.helper))
+    if "env" not in document:
+        values.append((("env",), {}))
+    values += [(("env", name), value) for name, value in settings.environment.items()]
+    if settings.helper is not None:
+        values.append((("env", TTL), str(settings.ttl_ms)))
+    edits = []
+    for path, new in values:
+        table = _table(document, path)
+        had_old = table is not None and path[-1] in table
+        edits.append(Edit(path, new, table[path[-1]] if table is not None and had_old else None, had_old))
+    return tuple(edits)
+
+
+def _with(document: Mapping[str, Any], edits: Sequence[Edit]) -> dict[str, Any]:
+    result = copy.deepcopy(dict(document))
+    for edit in edits:
+        table = _table(result, edit.path)
+        assert table is not None  # _parse has refused an "env" that is no object, and an edit makes one that is missing
+        table[edit.path[-1]] = copy.deepcopy(edit.new)
     return result
+
+
+def _without(document: Mapping[str, Any], edits: Sequence[Edit]) -> dict[str, Any]:
+    """The document with our values taken back; a value that somebody changed since stays as they want it."""
+    result = copy.deepcopy(dict(document))
+    for edit in reversed(edits):
+        table, key = _table(result, edit.path), edit.path[-1]
+        if table is None or key not in table or table[key] != edit.new:
+            continue
+        if edit.had_old:
+            table[key] = edit.old
+        else:
+            del table[key]
+    return result
+
+
+def _table(document: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any] | None:
+    """What holds the last key of the path; None where it is not there."""
+    table: Any = document
+    for key in path[:-1]:
+        table = table.get(key) if isinstance(table, dict) else None
+    return table if isinstance(table, dict) else None
 
 
 def _parse(path: Path, data: bytes | None) -> dict[str, Any]:
@@ -207,18 +222,10 @@ def _bytes(path: Path) -> bytes | None:
 
 def _write(path: Path, data: bytes, mode: int) -> None:
     """Whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
-        temporary.replace(path)
+        write_atomic(path, data, mode)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise BadInput(f"{path} cannot be written: {error.strerror}") from None
 
 
@@ -238,11 +245,39 @@ def _record(home: Home, path: Path) -> Path:
     return home.state / "claude-settings" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
 
 
-def _read_kept(record: Path) -> Kept | None:
+def _read_backup(record: Path) -> SettingsBackup | None:
     try:
-        return msgspec.json.decode(record.read_bytes(), type=Kept)
+        data = record.read_bytes()
+        try:
+            return msgspec.json.decode(data, type=SettingsBackup)
+        except msgspec.ValidationError:
+            return _of_first_form(msgspec.json.decode(data, type=_FirstForm))
     except (FileNotFoundError, msgspec.DecodeError):
         return None
+
+
+class _FirstForm(msgspec.Struct, frozen=True):
+    """A backup as it was written before there were edits: what is in somebody's file must still come out of it."""
+
+    path: str
+    original: str | None
+    mode: int
+    written: str
+    environment: dict[str, Any]
+    before_environment: dict[str, Any]
+    helper: str | None
+    before_helper: Any
+    had_helper: bool
+    had_environment: bool
+    made_folder: bool
+
+
+def _of_first_form(record: _FirstForm) -> SettingsBackup:
+    before = record.before_environment
+    edits = [] if record.helper is None else [Edit((HELPER,), record.helper, record.before_helper, record.had_helper)]
+    edits += [] if record.had_environment else [Edit(("env",), {})]
+    edits += [Edit(("env", k), v, before.get(k), k in before) for k, v in record.environment.items()]
+    return SettingsBackup(record.path, record.original, record.mode, record.written, tuple(edits), record.made_folder)
 
 
 def _digest(data: bytes) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import difflib
 import io
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ import httpx
 from llmstack.catalog.routes import Target, resolve
 from llmstack.client import ollama
 from llmstack.client.profile import files, routing
+from llmstack.commands import command_line
 from llmstack.deploy import keys
 from llmstack.errors import BadInput, StackError
 from llmstack.findings import Finding, Level
@@ -37,46 +38,55 @@ _TOOL = {
 _ASK_TOOL = "Read the file notes.txt with the read_file tool. Call the tool; do not answer yourself."
 
 
-Say = Callable[[str], None]
+OnProgress = Callable[[str], None]
+Post = Callable[..., Awaitable[httpx.Response]]  # a message's fields but the model and max_tokens
 
 
-def check_upstream(home: Home, name: str, model: str | None, say: Say) -> tuple[Finding, ...]:
+def check_upstream(home: Home, name: str, model: str | None, on_progress: OnProgress) -> tuple[Finding, ...]:
     """The checks in their order, up to one that makes the rest pointless. Raises BadInput for an unknown name."""
-    found = routing(home)
-    if name not in found.upstreams:
-        known = ", ".join(sorted(found.upstreams))
-        raise BadInput(f"there is no upstream called {name}", why=f"known are {known}", next="llmstack upstream add")
+    routes = routing(home)
+    if name not in routes.upstreams:
+        known = ", ".join(sorted(routes.upstreams))
+        raise BadInput(
+            f"there is no upstream called {name}", why=f"known are {known}", next=command_line("upstream", "add")
+        )
     keys.ensure(home.make())
-    target = resolve(name, found.upstreams[name], None)
+    target = resolve(name, routes.upstreams[name], None)
     live = Live(home, lambda event, fields: None).start()
-    examiner = _Examiner(home, live, target, model, say)
-    if found.offline and not target.stays_here:
+    examiner = _Examiner(home, live, target, model, on_progress)
+    if routes.offline and not target.stays_here:
         return (
-            Finding("offline", Level.FAIL, f"{name} is not on this machine", remedy="llmstack upstream offline off"),
+            Finding(
+                "offline",
+                Level.FAIL,
+                f"{name} is not on this machine",
+                remedy=command_line("upstream", "offline", "off"),
+            ),
         )
     return tuple(examiner.run())
 
 
 class _Examiner:
-    def __init__(self, home: Home, live: Live, target: Target, model: str | None, say: Say) -> None:
+    def __init__(self, home: Home, live: Live, target: Target, model: str | None, on_progress: OnProgress) -> None:
         self._home = home
         self._live = live
         self._target = target
         self._model = model
-        self._say = say
+        self._on_progress = on_progress
         self._checks: list[Finding] = []
-        self._contexts: dict[str, int] = {}
 
     def run(self) -> list[Finding]:
         base = self._live.base_url(self._target)
         if base is None:
-            self._add("address", Level.FAIL, "the stack is not deployed", "llmstack up")
+            self._add("address", Level.FAIL, "the stack is not deployed", command_line("up"))
             return self._checks
         headers = self._key()
-        if headers is None or not self._address(base, headers) or not self._choose_model():
+        listed = self._address(base, headers) if headers is not None else None
+        model = self._choose_model(list(listed)) if listed is not None else None
+        if listed is None or model is None:
             return self._checks
-        asyncio.run(self._ask())
-        self._context(base)
+        asyncio.run(self._ask(model))
+        self._context(base, model, listed.get(model))
         return self._checks
 
     def _add(self, name: str, level: Level, finding: str, remedy: str = "") -> None:
@@ -89,7 +99,7 @@ class _Examiner:
         try:
             key = self._live.key(target)
         except StackError as error:
-            self._add("key", Level.FAIL, error.what, error.next or f"llmstack upstream add {target.name}")
+            self._add("key", Level.FAIL, error.what, error.next or command_line("upstream", "add", target.name))
             return None
         if key is None:
             self._add("key", Level.OK, "none needed")
@@ -100,16 +110,19 @@ class _Examiner:
         version = {"anthropic-version": "2023-06-01"} if target.kind == "anthropic" else {}
         return {name: value, **version, **target.extra_headers}
 
-    def _address(self, base: str, headers: dict[str, str]) -> bool:
-        """GET /v1/models: the cheapest question that shows address and key."""
-        self._say(f"asking {base}")
+    def _address(self, base: str, headers: dict[str, str]) -> dict[str, int | None] | None:
+        """GET /v1/models: the cheapest question that shows address and key.
+
+        Returns the models it lists with the tokens each takes, None where it does not say; None when it is of no use.
+        """
+        self._on_progress(f"asking {base}")
         name = self._target.name
         try:
             answer = httpx.get(f"{base}/v1/models", headers=headers, timeout=20, trust_env=not self._target.stays_here)
         except httpx.HTTPError as error:
-            start = {"ollama": "ollama serve", "local": "llmstack up"}.get(name, "start it, or correct base_url")
+            start = {"ollama": "ollama serve", "local": command_line("up")}.get(name, "start it, or correct base_url")
             self._add("address", Level.FAIL, f"nothing answers at {base} ({type(error).__name__})", start)
-            return False
+            return None
         self._add("address", Level.OK, f"{base} answers")
         # LiteLLM without a database looks a wrong key up in it, and answers 400 because there is none.
         if answer.status_code in (401, 403) or "no_db_connection" in answer.text[:500]:
@@ -117,59 +130,52 @@ class _Examiner:
                 "key",
                 Level.FAIL,
                 f"{name} refuses the key (HTTP {answer.status_code})",
-                f"llmstack upstream add {name}",
+                command_line("upstream", "add", name),
             )
-            return False
-        self._listed = _ids(answer)
-        self._contexts = _contexts(answer)
-        return True
+            return None
+        return _listed(answer)
 
-    def _choose_model(self) -> bool:
+    def _choose_model(self, listed: list[str]) -> str | None:
         target = self._target
-        model = self._model or target.model or self._model_of_profile() or (self._listed[0] if self._listed else None)
+        model = self._model or target.model or self._model_of_profile() or (listed[0] if listed else None)
         if target.name == "local" and self._live.deployed is not None:
             model = self._live.deployed.model.name
         if model is None:
-            self._add(
-                "model",
-                Level.FAIL,
-                "it lists no models, and none was named",
-                f"llmstack upstream test {target.name} --model M",
-            )
-            return False
-        self._asked = model
-        if self._listed and model not in self._listed and target.name != "local":
-            near = difflib.get_close_matches(model, self._listed, 3, 0.4) or self._listed[:3]
+            remedy = command_line("upstream", "test", target.name, "--model", "M")
+            self._add("model", Level.FAIL, "it lists no models, and none was named", remedy)
+            return None
+        if listed and model not in listed and target.name != "local":
+            near = difflib.get_close_matches(model, listed, 3, 0.4) or listed[:3]
             remedy = f"ollama pull {model}" if target.name == "ollama" else f"--model {near[0]}"
             self._add("model", Level.FAIL, f"it has no {model}; it has {', '.join(near)}", remedy)
-            return False
-        self._add("model", Level.OK, model + ("" if self._listed else " (it lists none)"))
-        return True
+            return None
+        self._add("model", Level.OK, model + ("" if listed else " (it lists none)"))
+        return model
 
     def _model_of_profile(self) -> str | None:
-        said = files(self._home).table("profiles").get(self._target.name, {}).get("model")
+        model = files(self._home).table("profiles").get(self._target.name, {}).get("model")
         prefix = f"{self._target.name}/"
-        return said.removeprefix(prefix) if isinstance(said, str) and said.startswith(prefix) else None
+        return model.removeprefix(prefix) if isinstance(model, str) and model.startswith(prefix) else None
 
     # ---- through the translation ------------------------------------------------------------------------------
 
-    async def _ask(self) -> None:
+    async def _ask(self, model: str) -> None:
+        name = model if self._target.name == "local" else f"{self._target.name}/{model}"
         async with _proxy(self._live) as client:
+
+            async def post(**body: Any) -> httpx.Response:
+                return await client.post("/v1/messages", json={"model": name, "max_tokens": 400, **body})
+
             for step in (self._answer, self._stream, self._tools):
-                if not await step(client):
+                if not await step(post):
                     return
 
-    async def _post(self, client: httpx.AsyncClient, **body: Any) -> httpx.Response:
-        model = self._asked if self._target.name == "local" else f"{self._target.name}/{self._asked}"
-        asked = {"model": model, "max_tokens": 400, **body}
-        return await client.post("/v1/messages", json=asked)
-
-    async def _answer(self, client: httpx.AsyncClient) -> bool:
-        self._say("asking for an answer")
+    async def _answer(self, post: Post) -> bool:
+        self._on_progress("asking for an answer")
         system = [{"type": "text", "text": "Answer in one word."}]
-        answer = await self._post(client, system=system, messages=[{"role": "user", "content": "Say yes."}])
+        answer = await post(system=system, messages=[{"role": "user", "content": "Say yes."}])
         if answer.status_code != 200:
-            self._add("answer", Level.FAIL, _error(answer), _REMEDY.get(answer.status_code, ""))
+            self._add("answer", Level.FAIL, _error(answer), _remedy().get(answer.status_code, ""))
             return False
         usage = answer.json()["usage"]
         tokens = usage["input_tokens"] + usage.get("cache_read_input_tokens", 0)
@@ -179,9 +185,9 @@ class _Examiner:
             self._add("answer", Level.OK, f"{tokens} tokens in, {usage['output_tokens']} out")
         return True
 
-    async def _stream(self, client: httpx.AsyncClient) -> bool:
-        self._say("asking for a stream")
-        answer = await self._post(client, stream=True, messages=[{"role": "user", "content": "Count from 1 to 5."}])
+    async def _stream(self, post: Post) -> bool:
+        self._on_progress("asking for a stream")
+        answer = await post(stream=True, messages=[{"role": "user", "content": "Count from 1 to 5."}])
         if answer.status_code != 200:
             self._add("stream", Level.FAIL, _error(answer), "set stream = false for this upstream")
             return True
@@ -196,68 +202,72 @@ class _Examiner:
             self._add("stream", Level.OK, f"{kinds.count('content_block_delta')} pieces")
         return True
 
-    async def _tools(self, client: httpx.AsyncClient) -> bool:
-        self._say("asking for a tool call")
+    async def _tools(self, post: Post) -> bool:
+        self._on_progress("asking for a tool call")
         question = {"role": "user", "content": _ASK_TOOL}
-        answer = await self._post(client, stream=True, tools=[_TOOL], messages=[question])
+        answer = await post(stream=True, tools=[_TOOL], messages=[question])
         if answer.status_code != 200:
             self._add("tools", Level.FAIL, _error(answer), "choose a model that can call tools")
             return True
         content = _content(_events(answer.text))
         calls = [block for block in content if block["type"] == "tool_use"]
         if not calls:
-            said = "".join(block.get("text", "") for block in content)[:80]
+            text = "".join(block.get("text", "") for block in content)[:80]
             self._add(
                 "tools",
                 Level.FAIL,
-                f"no tool call came back, but: {said!r}",
+                f"no tool call came back, but: {text!r}",
                 "choose a model that can call tools; Claude Code is of no use without",
             )
             return True
         result = {"type": "tool_result", "tool_use_id": calls[0]["id"], "content": "buy milk"}
         messages = [question, {"role": "assistant", "content": content}, {"role": "user", "content": [result]}]
-        answer = await self._post(client, tools=[_TOOL], messages=messages)
+        answer = await post(tools=[_TOOL], messages=messages)
         if answer.status_code != 200:
             self._add("tools", Level.FAIL, f"the tool's result was not taken: {_error(answer)}")
         else:
             self._add("tools", Level.OK, f"called {calls[0]['name']}, and took the result")
         return True
 
-    def _context(self, base: str) -> None:
+    def _context(self, base: str, model: str, listed: int | None) -> None:
+        """listed: the tokens that the host's own list gives for the model."""
         target = self._target
         if self._live.context(target) is not None or target.kind == "anthropic":
-            known = self._live.context(target)
-            if known is not None and known < ollama.ENOUGH_TOKENS:
-                self._add("context", Level.WARN, f"{known} tokens are too few for Claude Code", "32768 or more")
-            elif known is not None:
-                self._add("context", Level.OK, f"{known} tokens")
+            context = self._live.context(target)
+            if context is not None and context < ollama.ENOUGH_TOKENS:
+                self._add("context", Level.WARN, f"{context} tokens are too few for Claude Code", "32768 or more")
+            elif context is not None:
+                self._add("context", Level.OK, f"{context} tokens")
         else:
-            told = self._contexts.get(self._asked)
             self._add(
                 "context", Level.WARN,
-                f"it takes {told} tokens, but the proxy was not told so: Claude Code will count on a million"
-                if told else "not known: Claude Code will count on a million tokens",
-                f"llmstack upstream add {target.name} --model {self._asked} --context {told or 'N'}",
+                f"it takes {listed} tokens, but the proxy was not told so: Claude Code will count on a million"
+                if listed else "not known: Claude Code will count on a million tokens",
+                command_line("upstream", "add", target.name, "--model", model, "--context", listed or "N"),
             )  # fmt: skip
         if target.stays_here and target.kind == "openai" and ollama.is_ollama(base):
-            self._context_of_ollama(base)
+            self._context_of_ollama(base, model)
 
-    def _context_of_ollama(self, base: str) -> None:
-        for model in ollama.loaded(base):
-            if model.name != self._asked or model.context is None:
+    def _context_of_ollama(self, base: str, model: str) -> None:
+        for loaded in ollama.loaded(base):
+            if loaded.name != model or loaded.context is None:
                 continue
-            wanted = self._live.context(self._target) or ollama.ENOUGH_TOKENS
-            if model.context < wanted:
+            needed = self._live.context(self._target) or ollama.ENOUGH_TOKENS
+            if loaded.context < needed:
                 self._add(
                     "num_ctx", Level.FAIL,
-                    f"Ollama runs {model.name} with {model.context} tokens, and cuts off what is longer without a word",
-                    f"llmstack upstream add ollama --model {model.name} --context {max(wanted, 65536)}",
+                    f"Ollama runs {model} with {loaded.context} tokens, and cuts off what is longer without a word",
+                    command_line("upstream", "add", "ollama", "--model", model, "--context", max(needed, 65536)),
                 )  # fmt: skip
             else:
-                self._add("num_ctx", Level.OK, f"Ollama runs it with {model.context} tokens")
+                self._add("num_ctx", Level.OK, f"Ollama runs it with {loaded.context} tokens")
 
 
-_REMEDY = {401: "llmstack upstream add NAME   with a key that is valid", 429: "wait, or ask for a higher rate"}
+def _remedy() -> dict[int, str]:
+    return {
+        401: f"{command_line('upstream', 'add', 'NAME')}   with a key that is valid",
+        429: "wait, or ask for a higher rate",
+    }
 
 
 @asynccontextmanager
@@ -275,21 +285,18 @@ async def _proxy(live: Live) -> AsyncIterator[httpx.AsyncClient]:
         await proxy.upstreams.close()
 
 
-def _ids(answer: httpx.Response) -> list[str]:
-    try:
-        return [str(model["id"]) for model in answer.json()["data"]] if answer.status_code == 200 else []
-    except (ValueError, KeyError, TypeError):
-        return []
-
-
-def _contexts(answer: httpx.Response) -> dict[str, int]:
-    """Tokens each listed model takes, where the host says so: vLLM in max_model_len, OpenRouter in context_length."""
+def _listed(answer: httpx.Response) -> dict[str, int | None]:
+    """The models of a list, and the tokens each takes: vLLM says it in max_model_len, OpenRouter in context_length."""
     try:
         models = answer.json()["data"] if answer.status_code == 200 else []
-        told = {str(m["id"]): m.get("max_model_len") or m.get("context_length") for m in models}
+        return {str(model["id"]): _tokens(model) for model in models}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return {name: tokens for name, tokens in told.items() if isinstance(tokens, int)}
+
+
+def _tokens(model: dict[str, Any]) -> int | None:
+    tokens = model.get("max_model_len") or model.get("context_length")
+    return tokens if isinstance(tokens, int) else None
 
 
 def _error(answer: httpx.Response) -> str:

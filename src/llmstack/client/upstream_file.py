@@ -8,20 +8,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmstack.catalog import overlay, routes
 from llmstack.catalog.profiles import profiles
 from llmstack.errors import BadInput
-from llmstack.paths import Home, resource, write_private
+from llmstack.paths import Home, catalog_texts, write_private
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _OFFLINE = re.compile(r"^offline[ \t]*=.*\n?", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class UpstreamEntry:
     """What is said of an upstream; None: as shipped, or by default. route: a glob that leads to it.
 
     model: what its profile asks for, and what the route asks of it. context, max_output: tokens.
@@ -46,7 +46,7 @@ class Added:
     hidden_by: str | None
 
 
-def add(home: Home, entry: Entry) -> Added:
+def add(home: Home, entry: UpstreamEntry) -> Added:
     """Adds the upstream, or replaces the block that was added before. Raises BadInput; the file is then untouched."""
     if not NAME.match(entry.name) or entry.name == "local":
         raise BadInput(f"{entry.name!r} can be no upstream's name", next="letters, digits, - and _; `local` is taken")
@@ -84,10 +84,10 @@ def store_key(home: Home, name: str, key: str) -> str:
 
 def check(home: Home, text: str) -> routes.Routing:
     """The text as the proxy would read it. Raises BadInput with the line of what is wrong."""
-    shipped = resource("models.toml")
-    merged = overlay.merge(overlay.parse(shipped.read_bytes(), "models.toml"), overlay.parse(text, str(home.catalog)))
+    texts = replace(catalog_texts(home, with_user=False), user=text.encode())
+    merged = overlay.load(texts)
     profiles(merged)
-    return routes.parse(shipped.read_text(encoding="utf-8"), text)
+    return routes.read(merged)
 
 
 def _read(home: Home) -> str:
@@ -113,7 +113,7 @@ def _without_block(text: str, name: str) -> str:
     return (text[:start].rstrip("\n") + "\n" if text[:start].strip() else "") + rest
 
 
-def _block(entry: Entry) -> str:
+def _block(entry: UpstreamEntry) -> str:
     begin, end = _marks(entry.name)
     lines = [f"[upstreams.{entry.name}]"]
     for key in ("kind", "base_url", "api_key_file", "api_key_env", "context", "max_output"):
@@ -134,11 +134,11 @@ def _value(value: str | int) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
 
 
-def _hidden(routing: routes.Routing, entry: Entry) -> str | None:
+def _hidden(routing: routes.Routing, entry: UpstreamEntry) -> str | None:
     if entry.route is None:
         return None
-    mine: Sequence[routes.Route] = routing.routes
-    for route in mine:
+    listed: Sequence[routes.Route] = routing.routes
+    for route in listed:
         if route.match == entry.route and route.upstream == entry.name:
             return None
         if route.match == "*" or route.match == entry.route:

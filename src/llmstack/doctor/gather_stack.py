@@ -11,7 +11,7 @@ from llmstack.deploy.status import StackStatus
 from llmstack.doctor.facts import PortFacts, ProxyFacts, SecretFacts, ServiceFacts, StackFacts, SupervisorFacts
 from llmstack.doctor.gather_machine import descendants, user_id
 from llmstack.errors import StackError
-from llmstack.paths import Home, resource
+from llmstack.paths import Home, catalog_texts
 from llmstack.stackfile import PROXY_PORT, SERVER_PORT, StackRecord
 
 PROBE_TIMEOUT_S = 10.0
@@ -71,20 +71,15 @@ def secrets(home: Home) -> tuple[SecretFacts, ...]:
 
 def catalog_problem(home: Home) -> str:
     """Empty when models and routes of both files can be read."""
-    from llmstack.catalog import routes
+    from llmstack.catalog import models, overlay, routes
 
     try:
-        shipped = resource("models.toml").read_text(encoding="utf-8")
-        overlay = home.catalog.read_text(encoding="utf-8") if home.catalog.exists() else None
-        routes.parse(shipped, overlay)
-        from llmstack.catalog import models
-        from llmstack.catalog import overlay as files
-
-        user = files.parse(overlay, str(home.catalog)) if overlay is not None else None
-        models.read_models(files.merge(files.parse(shipped, "models.toml"), user))
+        catalog = overlay.load(catalog_texts(home))
+        routes.read(catalog)
+        models.read_models(catalog)
     except StackError as error:
         return f"{error.what}: {error.why}" if error.why else error.what
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         return f"models.toml cannot be read: {error}"
     return ""
 

@@ -15,6 +15,7 @@ import msgspec
 
 from llmstack.engine.flags import Flags, parse_help
 from llmstack.hardware import Device
+from llmstack.paths import write_atomic
 
 PROBE_SECONDS = 30.0  # a CUDA build initialises its devices even for --version
 _VERSION = re.compile(r"^version:\s*(?P<version>\S+)(?:\s*\((?P<inside>[^)]*)\))?", re.M)
@@ -51,9 +52,7 @@ def probe(binary: Path, cache: Path) -> Probe:
     answers = _ask(binary, status)
     if not answers.failure:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        temporary = entry.with_suffix(f".{os.getpid()}")
-        temporary.write_bytes(msgspec.json.encode(answers))
-        temporary.replace(entry)
+        write_atomic(entry, msgspec.json.encode(answers), 0o644)
     return answers
 
 

@@ -5,22 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmstack.catalog.models import Catalog, Model, Quant, quant_of, read_models, shards, stem_of
-from llmstack.catalog.overlay import merge, parse
+from llmstack.catalog.overlay import load
 from llmstack.errors import BadInput, MissingPart, NotSo
 from llmstack.fetch import foreign_caches, models_dir
 from llmstack.fetch.model import ResolvedModel, Source
 from llmstack.fetch.model_ref import Reference, ReferenceKind
 from llmstack.fetch.model_ref import parse as parse_reference
-from llmstack.paths import Home, resource
+from llmstack.paths import Home, catalog_texts
 
 
 def read_catalog(home: Home) -> Catalog:
     """The shipped models under the user's own. Raises BadInput that names file and line."""
-    shipped = resource("models.toml")
-    user = None
-    if home.catalog.exists():
-        user = parse(home.catalog.read_bytes(), str(home.catalog))
-    return read_models(merge(parse(shipped.read_bytes(), shipped.name), user))
+    return read_models(load(catalog_texts(home)))
 
 
 def locate(

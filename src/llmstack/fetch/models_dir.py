@@ -6,7 +6,6 @@ A record says where a file came from and what its SHA-256 was; a file without on
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import msgspec
 
 from llmstack.errors import BadInput, NotSo
 from llmstack.fetch.progress import OnTransfer, Stage, TransferProgress, quiet
-from llmstack.paths import Home
+from llmstack.paths import Home, write_atomic
 
 
 class FileRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -86,9 +85,7 @@ def read_record(path: Path) -> FileRecord | None:
 def write_record(path: Path, source: str, sha256: str, name: str = "") -> FileRecord:
     status = path.stat()
     record = FileRecord(source, status.st_size, sha256, status.st_mtime_ns, _now(), name)
-    temporary = record_path(path).with_suffix(f".{os.getpid()}")
-    temporary.write_bytes(msgspec.json.encode(record))
-    temporary.replace(record_path(path))
+    write_atomic(record_path(path), msgspec.json.encode(record), 0o644)
     return record
 
 

@@ -15,10 +15,11 @@ from llmstack.fetch.model import ResolvedModel, Source
 from llmstack.fetch.model_ref import ReferenceKind
 from llmstack.fetch.model_ref import parse as parse_reference
 from llmstack.fetch.progress import OnTransfer, Stage, TransferProgress, quiet
-from llmstack.fetch.transfer import GIB, RESERVE, Remote, fetch
+from llmstack.fetch.transfer import RESERVE, Remote, fetch
 from llmstack.gguf import Incomplete, read_header
 from llmstack.hardware import Hardware
 from llmstack.paths import Home
+from llmstack.sizes import GIB
 
 
 def resolve(

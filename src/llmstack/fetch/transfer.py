@@ -26,6 +26,8 @@ from llmstack.errors import Interrupted, MissingPart, NotSo
 from llmstack.fetch import trust
 from llmstack.fetch.progress import OnTransfer, Stage, TransferProgress, quiet
 from llmstack.gguf import GgufError, printable
+from llmstack.paths import write_atomic
+from llmstack.sizes import bytes_text
 
 if TYPE_CHECKING:
     import httpx
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 RESERVE = 256 << 20  # bytes of disk that a download leaves free
 ATTEMPTS = 8  # in a row without one new byte
-MIB, GIB = 1 << 20, 1 << 30
 _BACKOFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -99,7 +100,7 @@ def fetch(
             digest = job.run()
         except KeyboardInterrupt:
             raise Interrupted(
-                f"the download of {remote.name} was stopped; {_gib(job.have)} are kept",
+                f"the download of {remote.name} was stopped; {bytes_text(job.have)} are kept",
                 next="the same command again goes on from there",
             ) from None
         except OSError as error:
@@ -148,7 +149,7 @@ class _Job:
                     if idle >= ATTEMPTS:
                         raise MissingPart(
                             f"the download of {self.remote.name} broke off {ATTEMPTS} times in a row",
-                            why=f"{type(error).__name__}: {error}; {_gib(self.have)} are kept",
+                            why=f"{type(error).__name__}: {error}; {bytes_text(self.have)} are kept",
                             next="the same command again goes on from there",
                         ) from None
                     wait = _BACKOFF[min(idle, len(_BACKOFF) - 1)] if idle else 0.0
@@ -192,17 +193,15 @@ class _Job:
 
     def _write_note(self) -> None:
         note = PartialDownload(self.remote.url, self.size, self.remote.sha256, self.etag)
-        temporary = self.note.with_suffix(".new")
-        temporary.write_bytes(msgspec.json.encode(note))
-        temporary.replace(self.note)
+        write_atomic(self.note, msgspec.json.encode(note), 0o644)
 
     def _check_disk(self) -> None:
         missing = max(self.size - self.have, 0)
         free = shutil.disk_usage(self.target.parent).free
         if missing and free < missing + RESERVE:
             raise MissingPart(
-                f"{self.remote.name} needs {_gib(missing)} more on this disk, and {_gib(free)} are free",
-                why=f"in {self.target.parent}; {_gib(RESERVE)} stay free",
+                f"{self.remote.name} needs {bytes_text(missing)} more on this disk, and {bytes_text(free)} are free",
+                why=f"in {self.target.parent}; {bytes_text(RESERVE)} stay free",
                 next="llmstack models remove NAME, or set LLMSTACK_HOME to a folder on a larger disk",
             )
 
@@ -380,8 +379,8 @@ def _read_note(path: Path) -> PartialDownload | None:
 def _disk_error(error: OSError, job: _Job) -> MissingPart:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return MissingPart(
-            f"the disk is full: {_gib(max(job.size - job.have, 0))} of {job.remote.name} are still to come",
-            why=f"{_gib(job.have)} are kept in {job.target.parent}",
+            f"the disk is full: {bytes_text(max(job.size - job.have, 0))} of {job.remote.name} are still to come",
+            why=f"{bytes_text(job.have)} are kept in {job.target.parent}",
             next="free some space (llmstack models remove NAME), then run the same command again: it goes on",
         )
     return MissingPart(
@@ -395,7 +394,3 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _gib(count: int) -> str:
-    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / MIB:.0f} MiB"

@@ -15,10 +15,7 @@ from llmstack.plan.result import Alternative, Decision
 from llmstack.plan.search import WORTH, Candidate, Search
 from llmstack.plan.speed import IN_TILES, on_threads
 from llmstack.plan.trades import Trade, Trades
-
-
-def _gib(mib: float) -> str:
-    return f"{mib / 1024:.1f} GiB" if mib >= 1000 else f"{mib:.0f} MiB"
+from llmstack.sizes import mib_text
 
 
 def _change(search: Search, chosen: Candidate, **fields: object) -> str:
@@ -72,7 +69,7 @@ def decisions(search: Search, chosen: Candidate, trades: Trades, n_ctx: int) -> 
 def _context(search: Search, chosen: Candidate, n_ctx: int) -> Decision:
     facts, a = search.facts, chosen.assignment
     mib = sum(use.context for use in chosen.memory.devices) + chosen.memory.host.context
-    cost = f"{_gib(mib)} of cache"
+    cost = f"{mib_text(mib)} of cache"
     if a.ctx < n_ctx:
         reason = f"CUT from {n_ctx}: that does not fit this machine; --ctx {n_ctx} says what is missing"
     elif search.goal.ctx is None and facts.n_ctx_train and facts.n_ctx_train < DEFAULT_CONTEXT:
@@ -93,14 +90,14 @@ def _placement(search: Search, chosen: Candidate) -> list[Decision]:
     if a.ngl == 0:
         rows.append(_decision(a, "ngl", "no layer fits the GPU's free memory: it is left alone (-dev none)"))
     elif a.ngl >= search.top:
-        rows.append(_decision(a, "ngl", "every block and the output are on the GPU", f"{_gib(gpu)} of VRAM"))
+        rows.append(_decision(a, "ngl", "every block and the output are on the GPU", f"{mib_text(gpu)} of VRAM"))
     else:
         rows.append(
             _decision(
                 a,
                 "ngl",
                 f"the output and the last {max(a.ngl - 1, 0)} of {facts.n_layer_all} blocks fit",
-                f"{_gib(gpu)} of VRAM",
+                f"{mib_text(gpu)} of VRAM",
             )
         )
     if a.ncmoe:
@@ -112,13 +109,13 @@ def _placement(search: Search, chosen: Candidate) -> list[Decision]:
                 "ncmoe",
                 f"the experts of the first {a.ncmoe} blocks stay in RAM: one token reads only "
                 f"{facts.n_expert_used} of {facts.n_expert} of them",
-                f"{_gib(moved)} of RAM instead of VRAM",
+                f"{mib_text(moved)} of RAM instead of VRAM",
             )
         )
     if a.ncffn:
         moved = sum(b.dense for b in facts.blocks[: a.ncffn]) / MIB
         reason = f"the feed-forward weights of the first {a.ncffn} blocks stay in RAM, attention and cache on the GPU"
-        rows.append(_decision(a, "ncffn", reason, f"{_gib(moved)} of RAM instead of VRAM"))
+        rows.append(_decision(a, "ncffn", reason, f"{mib_text(moved)} of RAM instead of VRAM"))
     if a.nkvo:
         rows.append(
             _decision(
@@ -175,11 +172,11 @@ def _ram(search: Search, chosen: Candidate) -> list[Decision]:
         lm = "a memory map: fast start, and the pages can be dropped"
     rows = [_decision(a, "load_mode", lm)]
     cram = "prompts of other conversations, kept to switch back without reading them again"
-    rows.append(_decision(a, "cache_ram_mib", cram, f"{_gib(memory.cache_ram)} of RAM at most"))
+    rows.append(_decision(a, "cache_ram_mib", cram, f"{mib_text(memory.cache_ram)} of RAM at most"))
     if a.checkpoints:
         what = "recurrent state" if search.facts.recurrent else "window"
         reason = f"points to return to when a prompt changes: the {what} cannot be rolled back otherwise"
-        rows.append(_decision(a, "checkpoints", reason, f"{_gib(memory.checkpoints)} of RAM at most"))
+        rows.append(_decision(a, "checkpoints", reason, f"{mib_text(memory.checkpoints)} of RAM at most"))
     else:
         rows.append(_decision(a, "checkpoints", "a full cache can be rolled back by itself"))
     return rows
@@ -214,7 +211,7 @@ def _draft_model(search: Search, chosen: Candidate, draft: Facts) -> list[Decisi
     )
     memory = search.estimator.estimate_draft_model(a)
     uses = memory.devices if a.ngl else (memory.host,)
-    cost = f"{_gib(sum(use.weights + use.context + use.compute for use in uses))} of {'VRAM' if a.ngl else 'RAM'}"
+    cost = f"{mib_text(sum(use.weights + use.context + use.compute for use in uses))} of {'VRAM' if a.ngl else 'RAM'}"
     reason = f"{draft.name} guesses tokens that one pass then checks: the answer is drawn as without it"
     held = f"decode {decode:+.0%}, prefill {prefill - 1:+.0%}, if 6 of 10 guesses hold"
     return [

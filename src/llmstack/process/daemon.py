@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from llmstack.process.files import Actual, Folder, Report, Wanted
+from llmstack.process.files import Actual, OrderedService, SupervisorFolder, SupervisorReport
 from llmstack.process.logfile import LogWriter
 from llmstack.supervisor import ServiceState
 
@@ -29,11 +29,11 @@ STOP_S = 35.0  # from SIGTERM to SIGKILL: the proxy drains for up to 30 s
 LINE_LIMIT = 1 << 20
 
 
-class Keeper:
+class ServiceKeeper:
     """One service: started, watched and restarted until told to stop."""
 
-    def __init__(self, wanted: Wanted, folder: Folder, changed: Callable[[], None]) -> None:
-        self.wanted = wanted
+    def __init__(self, service: OrderedService, folder: SupervisorFolder, changed: Callable[[], None]) -> None:
+        self.service = service
         self.actual = Actual(ServiceState.STARTING)
         self._folder = folder
         self._changed = changed
@@ -57,7 +57,7 @@ class Keeper:
                 os.killpg(self._process.pid, number)
 
     async def _keep(self) -> None:
-        log = LogWriter(self._folder.log(self.wanted.name))
+        log = LogWriter(self._folder.log(self.service.name))
         deaths_in_a_row = 0
         try:
             while not self._stopping.is_set():
@@ -89,9 +89,9 @@ class Keeper:
         kills_before = oom_kills()
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *self.wanted.argv,
-                env=os.environ | self.wanted.env,
-                cwd=self.wanted.working_directory,
+                *self.service.argv,
+                env=os.environ | self.service.env,
+                cwd=self.service.working_directory,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
@@ -174,9 +174,9 @@ def die_with_parent() -> None:
 class Daemon:
     """All keepers, brought in line with services.json whenever it changes."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: SupervisorFolder) -> None:
         self._folder = folder
-        self._keepers: dict[str, Keeper] = {}
+        self._keepers: dict[str, ServiceKeeper] = {}
         self._obeyed = -1
         self._reread = asyncio.Event()
         self._leave = asyncio.Event()
@@ -200,11 +200,11 @@ class Daemon:
 
     async def _obey(self) -> None:
         order = self._folder.read_order()
-        wanted = {service.name: service for service in order.services}
-        await self._stop([name for name, keeper in self._keepers.items() if wanted.get(name) != keeper.wanted])
-        for name, service in wanted.items():
+        services = {service.name: service for service in order.services}
+        await self._stop([name for name, keeper in self._keepers.items() if services.get(name) != keeper.service])
+        for name, service in services.items():
             if name not in self._keepers:
-                self._keepers[name] = Keeper(service, self._folder, self._write)
+                self._keepers[name] = ServiceKeeper(service, self._folder, self._write)
         self._obeyed = order.number
         self._write()
 
@@ -215,11 +215,11 @@ class Daemon:
 
     def _write(self) -> None:
         services = {name: keeper.actual for name, keeper in self._keepers.items()}
-        self._folder.write_report(Report(os.getpid(), self._obeyed, services))
+        self._folder.write_report(SupervisorReport(os.getpid(), self._obeyed, services))
 
 
 def main(argv: list[str]) -> int:
-    folder = Folder(Path(argv[0]), Path(argv[1]))
+    folder = SupervisorFolder(Path(argv[0]), Path(argv[1]))
     folder.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

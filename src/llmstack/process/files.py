@@ -19,7 +19,7 @@ from llmstack.paths import write_private
 from llmstack.supervisor import Service, ServiceState
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class OrderedService(msgspec.Struct, frozen=True):
     """One service as asked for. `run` counts the requests to restart it: another number, another process."""
 
     name: str
@@ -34,7 +34,7 @@ class Order(msgspec.Struct, frozen=True):
     """services.json; `number` grows by one with every change, and comes back in status.json once it is obeyed."""
 
     number: int
-    services: tuple[Wanted, ...] = ()
+    services: tuple[OrderedService, ...] = ()
 
 
 class Actual(msgspec.Struct, frozen=True):
@@ -47,7 +47,7 @@ class Actual(msgspec.Struct, frozen=True):
     last_exit: str | None = None
 
 
-class Report(msgspec.Struct, frozen=True):
+class SupervisorReport(msgspec.Struct, frozen=True):
     """status.json."""
 
     pid: int
@@ -56,7 +56,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class SupervisorFolder:
     """The supervisor's folder and that of its logs."""
 
     state: Path
@@ -82,13 +82,13 @@ class Folder:
     def write_order(self, order: Order) -> None:
         write_private(self.services, msgspec.json.encode(order))
 
-    def read_report(self) -> Report | None:
+    def read_report(self) -> SupervisorReport | None:
         try:
-            return msgspec.json.decode(self.status.read_bytes(), type=Report)
+            return msgspec.json.decode(self.status.read_bytes(), type=SupervisorReport)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 
-    def write_report(self, report: Report) -> None:
+    def write_report(self, report: SupervisorReport) -> None:
         write_private(self.status, msgspec.json.encode(report))
 
     def supervisor_pid(self) -> int | None:
@@ -108,13 +108,13 @@ class Folder:
             os.close(descriptor)
 
 
-def wanted(services: Sequence[Service], before: Order) -> Order:
+def next_order(services: Sequence[Service], before: Order) -> Order:
     """The next order: these services; one that is unchanged keeps its run number, and so its process."""
     runs = {service.name: service.run for service in before.services}
     return Order(
         before.number + 1,
         tuple(
-            Wanted(
+            OrderedService(
                 service.name,
                 service.description,
                 service.argv,

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from llmstack.commands import command_line
 from llmstack.errors import MissingPart, NotSo
 from llmstack.paths import Home
-from llmstack.process.files import Folder, Order, Report, Wanted, restarted, wanted
+from llmstack.process.files import Order, OrderedService, SupervisorFolder, SupervisorReport, next_order, restarted
 from llmstack.process.logfile import Follower, read
 from llmstack.supervisor import LogLine, Service, ServiceState, ServiceStatus
 
@@ -27,11 +28,11 @@ class ProcessSupervisor:
     kind = "process"
 
     def __init__(self, home: Home) -> None:
-        self._folder = Folder(home.state / "process", home.logs)
+        self._folder = SupervisorFolder(home.state / "process", home.logs)
 
     def apply(self, services: Sequence[Service]) -> tuple[str, ...]:
         before = self._folder.read_order()
-        order = wanted(services, before)
+        order = next_order(services, before)
         alive = self._folder.supervisor_pid() is not None
         unchanged = {service.name for service in before.services if service in order.services} if alive else set()
         self._command(order)
@@ -39,10 +40,10 @@ class ProcessSupervisor:
 
     def restart(self, names: Sequence[str]) -> None:
         before = self._folder.read_order()
-        known = [service.name for service in before.services]
-        missing = [name for name in names if name not in known]
-        if missing or not known:
-            raise NotSo(f"there is no service {', '.join(missing) or 'to restart'}", next="llmstack up")
+        deployed = [service.name for service in before.services]
+        missing = [name for name in names if name not in deployed]
+        if missing or not deployed:
+            raise NotSo(f"there is no service {', '.join(missing) or 'to restart'}", next=command_line("up"))
         self._command(restarted(before, names))
 
     def stop(self) -> None:
@@ -59,7 +60,7 @@ class ProcessSupervisor:
         for path in (self._folder.services, self._folder.status, self._folder.lock):
             path.unlink(missing_ok=True)
 
-    def ordered(self) -> tuple[Wanted, ...]:
+    def ordered(self) -> tuple[OrderedService, ...]:
         """The services as they were last asked for."""
         return self._folder.read_order().services
 
@@ -69,13 +70,18 @@ class ProcessSupervisor:
         actual = report.services if report else {}
         result = {}
         for service in order.services:
-            found = actual.get(service.name)
-            if found is None:
+            entry = actual.get(service.name)
+            if entry is None:
                 result[service.name] = ServiceStatus(service.name, ServiceState.STOPPED)
                 continue
-            uptime = max(0.0, time.time() - found.started_at) if found.started_at else None
+            uptime = max(0.0, time.time() - entry.started_at) if entry.started_at else None
             result[service.name] = ServiceStatus(
-                service.name, found.state, found.pid, uptime, found.restarts, found.last_exit
+                service.name,
+                entry.state,
+                entry.pid,
+                uptime,
+                entry.restarts,
+                entry.last_exit,
             )
         return result
 
@@ -117,10 +123,10 @@ class ProcessSupervisor:
             raise MissingPart(
                 "the background supervisor did not answer",
                 why=f"its own log: {self._folder.log('supervisor')}",
-                next="llmstack down && llmstack up",
+                next=f"{command_line('down')} && {command_line('up')}",
             )
 
-    def _is_alive(self, report: Report) -> bool:
+    def _is_alive(self, report: SupervisorReport) -> bool:
         return self._folder.supervisor_pid() == report.pid
 
     def _spawn(self) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 
-from llmstack.catalog.routes import Choice, Routing, Target, parse
+from llmstack.catalog.overlay import load
+from llmstack.catalog.routes import Choice, Routing, Target, read
 from llmstack.errors import BadInput, MissingPart, StackError
-from llmstack.paths import Home, resource
+from llmstack.paths import Home, catalog_texts
 from llmstack.protocol.errors import Cause, Failure, Kind, Refused
 
 _Signature = tuple[int, int, int] | None
@@ -102,14 +103,12 @@ class Live:
         """Reads everything for the first time. Raises StackError when it cannot serve."""
         self.token = read_secret(self.home.token)
         self._seen["token"] = _signature(self.home.token)
-        overlay = self.home.catalog
-        shipped = resource("models.toml").read_text(encoding="utf-8")
-        self._seen["catalog"] = _signature(overlay)
+        self._seen["catalog"] = _signature(self.home.catalog)
         try:
-            self.routing = parse(shipped, _text(overlay))
+            self.routing = read(load(catalog_texts(self.home)))
         except BadInput as error:
             # The stack comes up with what was shipped: the local server works whatever the user's file says.
-            self.routing = parse(shipped)
+            self.routing = read(load(catalog_texts(self.home, with_user=False)))
             self._bad(error)
         self._read_deployed()
         return self
@@ -124,8 +123,7 @@ class Live:
                 self.say("token", {"result": "kept the old one", "why": error.what})
         if self._changed("catalog", self.home.catalog):
             try:
-                shipped = resource("models.toml").read_text(encoding="utf-8")
-                self.routing = parse(shipped, _text(self.home.catalog))
+                self.routing = read(load(catalog_texts(self.home)))
                 self.problem = None
                 self.say("routes", {"result": "reloaded", "routes": len(self.routing.routes)})
                 if self.changed is not None:
@@ -224,12 +222,3 @@ class Live:
         if target.kind == "llama-server" and target.base_url is None:
             return self.deployed is not None and self.deployed.vision
         return True
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} cannot be read", why=str(error)) from error

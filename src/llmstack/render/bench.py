@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from llmstack.bench.calibrate import Calibrated
 from llmstack.bench.record import BenchRun
 from llmstack.bench.session import Step
-from llmstack.judge import Change, Comparison, Metric
+from llmstack.commands import command_line
+from llmstack.judge import Change, Metric, RunComparison
 from llmstack.render.output import show, style
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -67,16 +68,16 @@ def _block(share: float) -> str:
     return "█" * max(1, round(share * 16))
 
 
-def show_calibration(found: Calibrated) -> None:
+def show_calibration(calibrated: Calibrated) -> None:
     show("measured on this machine, for the planner:")
-    for label, value, unit in found.lines:
+    for label, value, unit in calibrated.lines:
         show(f"  {label:<36}{value:>10,.4g} {unit}")
-    show(f"  the speed model meets these {found.timings} timings within {found.error:.0%}")
+    show(f"  the speed model meets these {calibrated.timings} timings within {calibrated.error:.0%}")
 
 
 def show_history(runs: Sequence[BenchRun]) -> None:
     if not runs:
-        show("nothing has been measured yet: llmstack bench")
+        show(f"nothing has been measured yet: {command_line('bench')}")
         return
     show(f"{'run':<14} {'when':<17} {'model':<20} {'prefill':>9} {'decode':>8} {'cold':>8} {'warm':>8}  verdict")
     for run in runs:
@@ -104,18 +105,18 @@ def spark(values: Sequence[float]) -> str:
     return "".join(_BARS[min(int(value / top * len(_BARS)), len(_BARS) - 1)] for value in values[-60:])
 
 
-def show_comparison(before: BenchRun, after: BenchRun, found: Comparison, flags: Sequence[str]) -> None:
+def show_comparison(before: BenchRun, after: BenchRun, comparison: RunComparison, flags: Sequence[str]) -> None:
     show(f"{before.id} ({before.model}) → {after.id} ({after.model})")
     for change in flags:
         show(f"  changed: {change}")
     show(f"  {'':<28}{'before':>11} {'after':>11}")
-    for row in found.rows:
+    for row in comparison.rows:
         unit = _SHORT.get(row.unit, row.unit)
         word = "" if row.change is Change.SAME else style(row.change.value, _COLOURS[row.change])
         word += f", {row.reason}" if row.reason else ""
         gain = f"{row.gain:+.0%}"
         show(f"  {row.name:<28}{_number(row.before):>11} {_number(row.after):>11} {unit:<6} {gain:>6}  {word}".rstrip())
-    if not found.rows:
+    if not comparison.rows:
         show("  nothing was measured in both")
     else:
-        show("  no regression" if not found.slower else f"  {len(found.slower)} slower, outside the spread")
+        show("  no regression" if not comparison.slower else f"  {len(comparison.slower)} slower, outside the spread")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llmstack.doctor.facts import DoctorReport
 from llmstack.findings import Finding, Level
@@ -12,6 +14,24 @@ from llmstack.render.output import show, style
 
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
 _NAME = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What `doctor` says. bundle: the file it wrote for a bug report; names: of what is in it."""
+
+    report: DoctorReport
+    bundle: Path | None = None
+    names: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return self.report.to_json() | ({"bundle": str(self.bundle)} if self.bundle else {})
+
+
+def show_examined(examined: Examined, *, show_all: bool) -> None:
+    show_report(examined.report, show_all=show_all)
+    if examined.bundle is not None:
+        show_bundle(examined.bundle, examined.names)
 
 
 def show_report(report: DoctorReport, *, show_all: bool) -> None:

@@ -5,16 +5,57 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from llmstack.commands import command_line
 from llmstack.engine.find import Engine
 from llmstack.engine.install import BuildStep, Installed
 from llmstack.render.output import overwrite, show, style
 
 
-def show_engines(engines: Sequence[Engine], in_use: str) -> None:
+@dataclass(frozen=True, slots=True)
+class EngineList:
+    """in_use: the name of the one in use, empty when there is none."""
+
+    engines: Sequence[Engine]
+    in_use: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"engines": [_engine_json(engine, self.in_use) for engine in self.engines]}
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledEngine:
+    """A build that has ended. in_use: the name of the engine in use now."""
+
+    build: Installed
+    in_use: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "engine": _engine_json(self.build.engine, self.in_use),
+            "already": self.build.already,
+            "seconds": round(self.build.seconds, 1),
+            "log": str(self.build.log),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class UsedEngine:
+    """The engine that is in use from now on."""
+
+    engine: Engine
+
+    def to_json(self) -> dict[str, Any]:
+        return {"engine": _engine_json(self.engine, self.engine.name)}
+
+
+def show_engines(listed: EngineList) -> None:
+    engines, in_use = listed.engines, listed.in_use
     if not engines:
         show("no engine is here")
-        show("next: llmstack engine install --cpu   (or --cuda, --vulkan)")
+        show(f"next: {command_line('engine', 'install', '--cpu')}   (or --cuda, --vulkan)")
         return
     width = max(len(engine.name) for engine in engines)
     for engine in engines:
@@ -27,8 +68,8 @@ def show_engines(engines: Sequence[Engine], in_use: str) -> None:
             show(f"    {device.name}  {device.free_mib:,} of {device.total_mib:,} MiB free")
 
 
-def show_installed(installed: Installed) -> None:
-    engine = installed.engine
+def show_installed(done: InstalledEngine) -> None:
+    installed, engine = done.build, done.build.engine
     if installed.already:
         show(f"{style(engine.name, 'cyan')} is already built, and in use")
         return
@@ -38,9 +79,29 @@ def show_installed(installed: Installed) -> None:
     show(f"  log: {installed.log}")
 
 
-def show_used(engine: Engine) -> None:
-    show(f"in use: {style(engine.name, 'cyan')}")
-    show("a running stack keeps its engine until: llmstack restart")
+def show_used(used: UsedEngine) -> None:
+    show(f"in use: {style(used.engine.name, 'cyan')}")
+    show(f"a running stack keeps its engine until: {command_line('restart')}")
+
+
+def _engine_json(engine: Engine, in_use: str) -> dict[str, Any]:
+    return {
+        "name": engine.name,
+        "kind": engine.kind.value,
+        "origin": engine.origin.value,
+        "in_use": engine.name == in_use,
+        "build": engine.build,
+        "version": engine.version,
+        "backends": list(engine.backends),
+        "devices": [
+            {"name": device.name, "backend": device.backend, "total_mib": device.total_mib, "free_mib": device.free_mib}
+            for device in engine.devices
+        ],
+        "usable": not engine.refused,
+        "refused": engine.refused,
+        "command": list(engine.command),
+        "folder": str(engine.folder) if engine.folder else None,
+    }
 
 
 class BuildProgress:

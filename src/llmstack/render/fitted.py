@@ -24,6 +24,6 @@ def fitted(text: str, indent: int, *, first: int = 0) -> list[str]:
     return [lines[0][first:], *lines[1:]] if lines else [""]
 
 
-def show_fitted(text: str, indent: int = 2, *, verbatim: bool = False) -> None:
+def show_fitted(text: str, indent: int = 2) -> None:
     for line in fitted(text, indent):
-        show(line, verbatim=verbatim)
+        show(line)

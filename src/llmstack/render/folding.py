@@ -17,7 +17,7 @@ from typing import Any
 from llmstack.supervisor import LogLine
 
 
-class Level(enum.StrEnum):
+class LogLevel(enum.StrEnum):
     ERROR = "error"
     WARN = "warn"
     INFO = "info"
@@ -30,12 +30,12 @@ class Shown:
 
     time_s: float
     service: str
-    level: Level
+    level: LogLevel
     text: str
 
 
 _ENGINE = re.compile(r"^\s*(?P<clock>\d+(?:\.\d+)+)\s+(?P<level>[EWID])\s+(?P<text>.*)$")
-_LEVELS = {"E": Level.ERROR, "W": Level.WARN, "I": Level.INFO, "D": Level.DEBUG}
+_LEVELS = {"E": LogLevel.ERROR, "W": LogLevel.WARN, "I": LogLevel.INFO, "D": LogLevel.DEBUG}
 _TASK = re.compile(r"^slot\s+(?P<what>\S+?):\s+id\s+(?P<slot>-?\d+) \| task (?P<task>-?\d+) \|\s*(?P<rest>.*)$")
 _TIMING = re.compile(r"^(?P<what>prompt eval|eval) time =\s*(?P<ms>[\d.]+) ms /\s*(?P<tokens>\d+) tokens")
 _HELD = re.compile(r"n_tokens = (\d+)")
@@ -47,7 +47,7 @@ _DETAIL = re.compile(
 _SOUNDS_BAD = re.compile(r"\b(?:error|fatal|failed|abort)\b", re.I)
 
 
-class Folder:
+class LineFolder:
     """Takes lines one by one, gives back what is to be shown by then. `flush` gives what it still holds."""
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Folder:
 
     def receive(self, line: LogLine) -> list[Shown]:
         shown = _read(line)
-        if shown.level in (Level.ERROR, Level.WARN):
+        if shown.level in (LogLevel.ERROR, LogLevel.WARN):
             return [*self._end_details(line.service), *self._unless_repeated(shown)]
         task = _TASK.match(shown.text)
         if task is not None:
@@ -93,7 +93,10 @@ class Folder:
             return []
         return [
             Shown(
-                count.last.time_s, service, Level.DEBUG, f"({count.number} lines of loading details; --raw shows them)"
+                count.last.time_s,
+                service,
+                LogLevel.DEBUG,
+                f"({count.number} lines of loading details; --raw shows them)",
             )
         ]
 
@@ -118,7 +121,7 @@ class Folder:
 
 class _Count:
     def __init__(self, line: LogLine) -> None:
-        self.last, self.text, self.number, self.level = line, line.text, 0, Level.INFO
+        self.last, self.text, self.number, self.level = line, line.text, 0, LogLevel.INFO
 
     def add(self, line: LogLine) -> None:
         self.last = line
@@ -132,7 +135,7 @@ class _Task:
         self.answer: tuple[str, str] | None = None
 
     def shown(self, text: str) -> Shown:
-        return Shown(self.last.time_s, self.last.service, Level.INFO, text)
+        return Shown(self.last.time_s, self.last.service, LogLevel.INFO, text)
 
     def told(self, number: str, held: str) -> str:
         parts = [_rate("read", self.prompt), _rate("wrote", self.answer), f"{int(held):,} held" if held else ""]
@@ -164,15 +167,15 @@ def _read(line: LogLine) -> Shown:
     if match is not None:
         return Shown(line.time_s, line.service, _LEVELS[match["level"]], match["text"])
     if line.text.startswith("llmstack: "):
-        return Shown(line.time_s, line.service, Level.WARN, line.text)
-    level = Level.ERROR if _SOUNDS_BAD.search(line.text) else Level.INFO
+        return Shown(line.time_s, line.service, LogLevel.WARN, line.text)
+    level = LogLevel.ERROR if _SOUNDS_BAD.search(line.text) else LogLevel.INFO
     return Shown(line.time_s, line.service, level, line.text)
 
 
-_EVENT_LEVELS = {"error": Level.ERROR, "warning": Level.WARN, "warn": Level.WARN}
+_EVENT_LEVELS = {"error": LogLevel.ERROR, "warning": LogLevel.WARN, "warn": LogLevel.WARN}
 
 
-def _event(text: str) -> tuple[Level, str] | None:
+def _event(text: str) -> tuple[LogLevel, str] | None:
     """A line of the proxy as a sentence; None when it is no event."""
     try:
         record = json.loads(text)
@@ -182,12 +185,10 @@ def _event(text: str) -> tuple[Level, str] | None:
         return None
     if record["event"] != "request":
         rest = " ".join(f"{key}={value}" for key, value in record.items() if key not in ("event", "level"))
-        level = {"error": Level.ERROR, "warning": Level.WARN, "warn": Level.WARN}.get(
-            str(record.get("level")), Level.INFO
-        )
+        level = _EVENT_LEVELS.get(str(record.get("level")), LogLevel.INFO)
         return level, f"{record['event']} {rest}".strip()
     status = int(record.get("status", 0))
-    level = Level.ERROR if status >= 500 else Level.WARN if status >= 400 else Level.INFO
+    level = LogLevel.ERROR if status >= 500 else LogLevel.WARN if status >= 400 else LogLevel.INFO
     return level, _request(record, status)
 
 

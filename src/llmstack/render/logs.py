@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from llmstack.render.fitted import fitted
-from llmstack.render.folding import Folder, Level, Shown, raw
+from llmstack.render.folding import LineFolder, LogLevel, Shown, raw
 from llmstack.render.output import show_json, style
 from llmstack.supervisor import LogLine
 
 _SERVICES = {"server": "blue", "proxy": "green", "supervisor": "yellow"}
 _INDENT = len("00:00:00 server ")
-_LEVELS = {Level.ERROR: "red", Level.WARN: "yellow", Level.DEBUG: "bright_black"}
+_LEVELS = {LogLevel.ERROR: "red", LogLevel.WARN: "yellow", LogLevel.DEBUG: "bright_black"}
 
 
 def show_lines(lines: Iterable[LogLine], *, is_raw: bool) -> None:
@@ -29,7 +29,7 @@ def show_following(stored: Sequence[LogLine], coming: Iterable[LogLine], *, is_r
 
 
 def _show(lines: Iterable[LogLine], *, is_raw: bool, until_end: bool) -> None:
-    folder = Folder()
+    folder = LineFolder()
     fold: Callable[[LogLine], list[Shown]] = (lambda line: [raw(line)]) if is_raw else folder.receive
     for line in lines:
         for shown in fold(line):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmstack.catalog.models import Model
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.fetch.models_dir import FileVerdict, Stored
 from llmstack.fetch.progress import Stage, TransferProgress
@@ -16,15 +17,12 @@ from llmstack.fetch.survey import SurveyRow, recommended
 from llmstack.gguf import printable
 from llmstack.render.fitted import fitted
 from llmstack.render.output import clip, columns, overwrite, show, style
-
-_GIB = 1 << 30
+from llmstack.sizes import bytes_text
 
 
 def size(count: int) -> str:
-    """Bytes as a person reads them, in binary units as the planner uses them."""
-    if count >= _GIB:
-        return f"{count / _GIB:.1f} GiB"
-    return f"{count / (1 << 20):.0f} MiB" if count else ""
+    """A file's size; empty where it is not known."""
+    return bytes_text(count) if count else ""
 
 
 def entry_json(name: str, model: Model, here: Mapping[str, str]) -> dict[str, Any]:
@@ -78,12 +76,12 @@ def show_list(rows: Sequence[SurveyRow], models: Mapping[str, Model], here: Mapp
         rank = str(models[row.name].quality or "")
         colour = "green" if row.decode_tps >= 20 else "yellow" if row.decode_tps >= 8 else "red"
         mark = style("→", "green") if row.name == choice else " "
-        place = f"{row.quant:<11} {size(row.size_bytes):>9}  {row.context // 1024:>6}k"
-        line = f"{row.name:<{width}}  {place}  {style(f'{row.decode_tps:>6,.0f}', colour)}  {row.prefill_tps:>7,.0f}"
-        mine = here.get(row.name, "")
-        if wide and len(head) + 2 + len(mine) > wide:
-            mine = "yes"
-        show(f"{mark} {rank:>4}  {line}  {mine}".rstrip())
+        figures = f"{row.quant:<11} {size(row.size_bytes):>9}  {row.context // 1024:>6}k"
+        line = f"{row.name:<{width}}  {figures}  {style(f'{row.decode_tps:>6,.0f}', colour)}  {row.prefill_tps:>7,.0f}"
+        stored = here.get(row.name, "")
+        if wide and len(head) + 2 + len(stored) > wide:
+            stored = "yes"
+        show(f"{mark} {rank:>4}  {line}  {stored}".rstrip())
     missing = [row for row in rows if not row.fits]
     if missing:
         show("")
@@ -96,9 +94,9 @@ def show_list(rows: Sequence[SurveyRow], models: Mapping[str, Model], here: Mapp
                 show(line)
     show("")
     if choice:
-        show(f"→ the best coder at reading speed here: llmstack up {choice}")
+        show(f"→ the best coder at reading speed here: {command_line('up', choice)}")
     show("decode, prefill: tokens/s, predicted, 30,000 tokens deep")
-    show("how each comes about: llmstack plan MODEL")
+    show(f"how each comes about: {command_line('plan', 'MODEL')}")
 
 
 def show_names(models: Mapping[str, Model], here: Mapping[str, str]) -> None:
@@ -195,7 +193,9 @@ def with_table(page: str, table: str) -> str:
     columns = table.partition("(")[0]
     first = next((number for number, line in enumerate(lines) if line.startswith(columns)), None)
     if first is None:
-        raise BadInput(f"the page has no table that starts with {columns.strip()}", next="llmstack models cards")
+        raise BadInput(
+            f"the page has no table that starts with {columns.strip()}", next=command_line("models", "cards")
+        )
     last = next((number for number in range(first, len(lines)) if not lines[number].startswith("|")), len(lines))
     return "\n".join([*lines[:first], *table.split("\n"), *lines[last:]])
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar, runtime_checkable
 
 import click
 import msgspec
 
-from llmstack.commands import COMMANDS
 from llmstack.errors import StackError
 
 if TYPE_CHECKING:
     from llmstack.fetch.progress import TransferProgress as Download
+
+
+_R = TypeVar("_R")
 
 
 def show_json(result: Any) -> None:
@@ -24,39 +26,39 @@ def show_json(result: Any) -> None:
     sys.stdout.write(data.decode() + "\n")
 
 
-def show(text: str, *, verbatim: bool = False) -> None:
-    """verbatim: somebody else's words, whose commands are not ours to respell."""
-    click.echo(text if verbatim else as_called(text))
+@runtime_checkable
+class HasJson(Protocol):
+    def to_json(self) -> Any: ...
 
 
-_OWN_COMMAND = re.compile(r"(?<![\w/.-])llmstack(?= [a-z-]+)")
+def emit(result: _R, as_json: bool, in_words: Callable[[_R], None]) -> None:
+    """The result of a command: one JSON object, or what `in_words` prints of it.
+
+    As JSON a result is what its `to_json` returns; without one it is data as it stands (a dict, a record).
+    """
+    if as_json:
+        show_json(result.to_json() if isinstance(result, HasJson) else result)
+    else:
+        in_words(result)
 
 
-def as_called(text: str) -> str:
-    """Commands in a sentence, spelled as this one was called: `./stack up` where nobody installed `llmstack`."""
-    called = os.environ.get("LLMSTACK_COMMAND", "")
-    if called in ("", "llmstack"):
-        return text
-    return _OWN_COMMAND.sub(lambda found: called if _names_a_command(text, found.end()) else "llmstack", text)
-
-
-def _names_a_command(text: str, end: int) -> bool:
-    return text[end:].split(maxsplit=1)[0].rstrip(".,;:)`'\"") in COMMANDS
+def show(text: str) -> None:
+    click.echo(text)
 
 
 def show_error(error: StackError, *, as_json: bool) -> None:
     if as_json:
         show_json(error.to_json())
-    click.echo(f"{style('error:', 'red', sys.stderr)} {as_called(error.what)}", err=True)
+    click.echo(f"{style('error:', 'red', sys.stderr)} {error.what}", err=True)
     if error.why:
-        for number, line in enumerate(as_called(error.why).splitlines()):
+        for number, line in enumerate(error.why.splitlines()):
             click.echo(f"{'  why:' if number == 0 else '      '} {line}", err=True)
     if error.next:
-        click.echo(f"{style(' next:', 'cyan', sys.stderr)} {as_called(error.next)}", err=True)
+        click.echo(f"{style(' next:', 'cyan', sys.stderr)} {error.next}", err=True)
 
 
 def warn(text: str) -> None:
-    click.echo(f"{style('warning:', 'yellow', sys.stderr)} {as_called(text)}", err=True)
+    click.echo(f"{style('warning:', 'yellow', sys.stderr)} {text}", err=True)
 
 
 def has_colour(stream: TextIO) -> bool:
@@ -89,7 +91,7 @@ def overwrite(text: str) -> None:
     sys.stderr.write(f"\r\x1b[K{clip(text, max(columns(sys.stderr) - 1, 20))}")
 
 
-class Progress:
+class StepProgress:
     """Steps of a long command on stderr: one line that is overwritten on a terminal, a line each elsewhere."""
 
     def __init__(self) -> None:
@@ -118,7 +120,7 @@ class Progress:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> StepProgress:
         return self
 
     def __exit__(self, *_: object) -> None:

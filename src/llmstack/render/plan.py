@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from llmstack.commands import command_line
 from llmstack.gguf import printable
 from llmstack.hardware import Hardware
 from llmstack.plan import Infeasible, Plan, to_json
@@ -17,6 +18,7 @@ from llmstack.plan.compare import Checked, FitComparison
 from llmstack.plan.explain import Explanation
 from llmstack.plan.memory import Use
 from llmstack.render.output import show, show_json, style
+from llmstack.sizes import mib_text
 
 if TYPE_CHECKING:
     from llmstack.units import UnitDiff
@@ -52,7 +54,7 @@ def show_plan(plan: Plan) -> None:
     facts, predicted = plan.facts, plan.predicted
     experts = f", {facts.n_expert} experts of which {facts.n_expert_used} work" if facts.moe else ""
     show(
-        f"{style(printable(facts.name), 'cyan')}  {_gib(facts.size_bytes / 2**20)}, {printable(facts.arch)}, "
+        f"{style(printable(facts.name), 'cyan')}  {mib_text(facts.size_bytes / 2**20)}, {printable(facts.arch)}, "
         f"{facts.n_layer} blocks{experts}, trained on {facts.n_ctx_train} tokens"
     )
     show(
@@ -64,8 +66,8 @@ def show_plan(plan: Plan) -> None:
         _bar(printable(device.name), use, budget)
     _bar("RAM", plan.memory.host, plan.budget.ram)
     if plan.memory.cache_ram or plan.memory.checkpoints:
-        kept = f"prompt cache {_gib(plan.memory.cache_ram)}, checkpoints {_gib(plan.memory.checkpoints)}"
-        show(f"  {'':{_BAR}}   of RAM, at most: {kept}")
+        reserves = f"prompt cache {mib_text(plan.memory.cache_ram)}, checkpoints {mib_text(plan.memory.checkpoints)}"
+        show(f"  {'':{_BAR}}   of RAM, at most: {reserves}")
     show("")
     for decision in plan.decisions:
         flag = f"{decision.flag} {decision.value}".strip()
@@ -101,20 +103,20 @@ def show_refused(error: Infeasible, *, as_json: bool) -> None:
     show(f"nearest: {error.nearest}")
 
 
-def show_explained(found: Explanation, *, as_json: bool) -> None:
+def show_explained(explanation: Explanation, *, as_json: bool) -> None:
     if as_json:
-        show_json(msgspec.to_builtins(found))
+        show_json(msgspec.to_builtins(explanation))
         return
-    show(f"{style(found.flag, 'cyan')} {found.value}")
-    for line in textwrap.wrap(found.about, _width()):
+    show(f"{style(explanation.flag, 'cyan')} {explanation.value}")
+    for line in textwrap.wrap(explanation.about, _width()):
         show(line)
     show("")
-    _row("here", found.reason + (f" ({found.cost})" if found.cost else ""))
-    if not found.rows:
+    _row("here", explanation.reason + (f" ({explanation.cost})" if explanation.cost else ""))
+    if not explanation.rows:
         return
     show("")
     show(f"  {'value':>10}  {'VRAM MiB':>9}  {'RAM MiB':>9}  {'prefill':>8}  {'decode':>7}  {'same work':>9}")
-    for row in found.rows:
+    for row in explanation.rows:
         end = style("chosen", "green") if row.chosen else "" if row.fits else style("does not fit", "red")
         show(
             f"  {row.value:>10}  {row.vram_mib:>9.0f}  {row.ram_mib:>9.0f}  {row.prefill_tps:>8.0f}  "
@@ -122,12 +124,18 @@ def show_explained(found: Explanation, *, as_json: bool) -> None:
         )
 
 
-def show_comparison(found: FitComparison) -> None:
+def show_comparison(comparison: FitComparison) -> None:
     show("")
-    show(f"{style('--fit', 'cyan')} would choose: {shlex.join(found.flags)[:300]}")
-    _row("prefill", f"{_speed(found.fit.prefill_tps)} tok/s against {_speed(found.ours.prefill_tps)} of this plan")
-    _row("decode", f"{_speed(found.fit.decode_tps)} tok/s against {_speed(found.ours.decode_tps)}")
-    _row("same work", f"{_time(found.fit.session_s)} against {_time(found.ours.session_s)}: {found.verdict}")
+    show(f"{style('--fit', 'cyan')} would choose: {shlex.join(comparison.flags)[:300]}")
+    _row(
+        "prefill",
+        f"{_speed(comparison.fit.prefill_tps)} tok/s against {_speed(comparison.ours.prefill_tps)} of this plan",
+    )
+    _row("decode", f"{_speed(comparison.fit.decode_tps)} tok/s against {_speed(comparison.ours.decode_tps)}")
+    _row(
+        "same work",
+        f"{_time(comparison.fit.session_s)} against {_time(comparison.ours.session_s)}: {comparison.verdict}",
+    )
 
 
 def show_check(rows: Sequence[Checked]) -> None:
@@ -154,7 +162,7 @@ def show_ranked(rows: Sequence[Any], hardware: Hardware, *, as_json: bool) -> No
             f"{_time(row.ttft_cold_s):>10}"
         )
     show("")
-    show("llmstack plan MODEL   says why; llmstack up MODEL   runs it")
+    show(f"{command_line('plan', 'MODEL')}   says why; {command_line('up', 'MODEL')}   runs it")
 
 
 def show_units(units: UnitDiff) -> None:
@@ -182,8 +190,8 @@ def _bar(name: str, use: Use, budget: int) -> None:
     filled = round(part * _BAR)
     bar = "█" * filled + "░" * (_BAR - filled)
     show(
-        f"  {bar}  {name}: {use.total:.0f} of {budget} MiB: weights {_gib(use.weights)}, cache {_gib(use.context)}, "
-        f"compute {_gib(use.compute)}, other {_gib(use.other)}"
+        f"  {bar}  {name}: {use.total:.0f} of {budget} MiB: weights {mib_text(use.weights)}, "
+        f"cache {mib_text(use.context)}, compute {mib_text(use.compute)}, other {mib_text(use.other)}"
     )
 
 
@@ -198,10 +206,6 @@ def _width() -> int:
     return min(max(shutil.get_terminal_size().columns, 60), 130)
 
 
-def _gib(mib: float) -> str:
-    return f"{mib / 1024:.1f} GiB" if mib >= 1000 else f"{mib:.0f} MiB"
-
-
 def _speed(value: float) -> str:
     return f"{value:.0f}" if value >= 20 else f"{value:.1f}"
 
@@ -212,6 +216,6 @@ def _time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 180 else f"{seconds / 60:.0f} min"
 
 
-def _change(other: float, mine: float) -> str:
-    part = other / mine - 1
+def _change(other: float, ours: float) -> str:
+    part = other / ours - 1
     return f"{abs(part):.0%} {'more' if part > 0 else 'less'} time"

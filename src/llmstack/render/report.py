@@ -163,12 +163,12 @@ def _by_depth(run: BenchRun, kind: str, title: str) -> Chart | None:
 
 
 def _first_tokens(run: BenchRun) -> Chart | None:
-    found = [(n.removeprefix("first token "), m) for n, m in run.metrics.items() if n.startswith("first token ")]
-    if not found:
+    points = [(n.removeprefix("first token "), m) for n, m in run.metrics.items() if n.startswith("first token ")]
+    if not points:
         return None
-    chart = pygal.HorizontalBar(**_options(range=(0, max(m.median for _, m in found) * 1.05)))
-    chart.x_labels = [f"{name}, {_short(m.median)} s" for name, m in reversed(found)]
-    chart.add("measured", [m.median for _, m in reversed(found)])
+    chart = pygal.HorizontalBar(**_options(range=(0, max(m.median for _, m in points) * 1.05)))
+    chart.x_labels = [f"{name}, {_short(m.median)} s" for name, m in reversed(points)]
+    chart.add("measured", [m.median for _, m in reversed(points)])
     return Chart("Time to the first token", ("measured",), _svg(chart), "s, through the proxy")
 
 
@@ -193,20 +193,22 @@ def _memory(rows: Sequence[MemoryRow]) -> Chart | None:
 
 
 def _history(runs: Sequence[BenchRun]) -> Chart | None:
-    kept = [run for run in runs if {"prefill at 0", "decode at 0"} <= run.metrics.keys()]
-    if len(kept) < 2:
+    measured = [run for run in runs if {"prefill at 0", "decode at 0"} <= run.metrics.keys()]
+    if len(measured) < 2:
         return None
 
     def against_first(name: str) -> list[float]:
-        first = kept[0].metrics[name].median or 1.0
-        return [100 * run.metrics[name].median / first for run in kept]
+        first = measured[0].metrics[name].median or 1.0
+        return [100 * run.metrics[name].median / first for run in measured]
 
-    first, prefill, decode = kept[0], against_first("prefill at 0"), against_first("decode at 0")
+    first, prefill, decode = measured[0], against_first("prefill at 0"), against_first("decode at 0")
     options = _options(range=(0, max(*prefill, *decode) * 1.05), dots_size=4)
     chart = pygal.Line(**options)
-    chart.x_labels = [str(number) if len(kept) < 12 or number % 5 == 0 else "" for number in range(1, len(kept) + 1)]
+    chart.x_labels = [
+        str(number) if len(measured) < 12 or number % 5 == 0 else "" for number in range(1, len(measured) + 1)
+    ]
     chart.add("prefill", prefill)
     chart.add("decode", decode)
-    runs_said = f"the last {len(kept)} runs of this model on this machine"
-    note = f"% of the first one, {first.id}, with nothing in the cache; {runs_said}"
+    span = f"the last {len(measured)} runs of this model on this machine"
+    note = f"% of the first one, {first.id}, with nothing in the cache; {span}"
     return Chart("History", ("prefill", "decode"), _svg(chart), note)

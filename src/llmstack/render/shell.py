@@ -64,74 +64,74 @@ class Functions:
     removed: tuple[str, ...]
 
 
-def functions(wanted: Functions, shell: str) -> str:
-    return {"bash": _posix, "zsh": _posix, "fish": _fish, "powershell": _powershell}[shell](wanted)
+def functions(pair: Functions, shell: str) -> str:
+    return {"bash": _posix, "zsh": _posix, "fish": _fish, "powershell": _powershell}[shell](pair)
 
 
-def _about(wanted: Functions) -> str:
+def _about(pair: Functions) -> str:
     return (
-        f"# {wanted.official}: the official Claude Code. {wanted.stack}: Claude Code on llmstack.\n"
+        f"# {pair.official}: the official Claude Code. {pair.stack}: Claude Code on llmstack.\n"
         "# Neither changes the environment of this shell."
     )
 
 
-def _posix(wanted: Functions) -> str:
+def _posix(pair: Functions) -> str:
     """bash and zsh. `function NAME {` keeps an alias of that name from being put in its place."""
-    call = [*(("env", f"LLMSTACK_HOME={wanted.home}") if wanted.home else ()), *wanted.program]
+    call = [*(("env", f"LLMSTACK_HOME={pair.home}") if pair.home else ()), *pair.program]
     return f"""\
-{_about(wanted)}
-unalias {wanted.official} {wanted.stack} 2>/dev/null || true
-function {wanted.official} {{
+{_about(pair)}
+unalias {pair.official} {pair.stack} 2>/dev/null || true
+function {pair.official} {{
     if [ -n "${{{MARK}-}}" ]; then
         (
-            unset {" ".join(wanted.removed)}
+            unset {" ".join(pair.removed)}
             command claude "$@"
         )
     else
         command claude "$@"
     fi
 }}
-function {wanted.stack} {{
-    command {shlex.join(call)} claude --profile {shlex.quote(wanted.profile)} -- "$@"
+function {pair.stack} {{
+    command {shlex.join(call)} claude --profile {shlex.quote(pair.profile)} -- "$@"
 }}"""
 
 
-def _fish(wanted: Functions) -> str:
-    call = [*(("env", f"LLMSTACK_HOME={wanted.home}") if wanted.home else ()), *wanted.program]
-    removed = " ".join(f"-u {name}" for name in wanted.removed)
+def _fish(pair: Functions) -> str:
+    call = [*(("env", f"LLMSTACK_HOME={pair.home}") if pair.home else ()), *pair.program]
+    removed = " ".join(f"-u {name}" for name in pair.removed)
     return f"""\
-{_about(wanted)}
-function {wanted.official} --description 'Claude Code, official'
+{_about(pair)}
+function {pair.official} --description 'Claude Code, official'
     if set -q {MARK}
         command env {removed} claude $argv
     else
         command claude $argv
     end
 end
-function {wanted.stack} --description 'Claude Code on llmstack'
-    command {" ".join(quote_fish(part) for part in call)} claude --profile {quote_fish(wanted.profile)} -- $argv
+function {pair.stack} --description 'Claude Code on llmstack'
+    command {" ".join(quote_fish(part) for part in call)} claude --profile {quote_fish(pair.profile)} -- $argv
 end"""
 
 
-def _powershell(wanted: Functions) -> str:
+def _powershell(pair: Functions) -> str:
     """No param block: with one, PowerShell would take -v, -d and their kin for itself."""
-    removed = ", ".join(quote_powershell(name) for name in wanted.removed)
-    program, *first = wanted.program
+    removed = ", ".join(quote_powershell(name) for name in pair.removed)
+    program, *first = pair.program
     call = " ".join(["&", *(quote_powershell(part) for part in (program, *first))])
-    call += f" claude --profile {quote_powershell(wanted.profile)} '--' @args"
-    if wanted.home:
+    call += f" claude --profile {quote_powershell(pair.profile)} '--' @args"
+    if pair.home:
         call = f"""$before = $env:LLMSTACK_HOME
-    $env:LLMSTACK_HOME = {quote_powershell(wanted.home)}
+    $env:LLMSTACK_HOME = {quote_powershell(pair.home)}
     try {{
         {call}
     }} finally {{
         $env:LLMSTACK_HOME = $before
     }}"""
     return f"""\
-{_about(wanted)}
-Remove-Item Alias:{wanted.official} -Force -ErrorAction SilentlyContinue
-Remove-Item Alias:{wanted.stack} -Force -ErrorAction SilentlyContinue
-function global:{wanted.official} {{
+{_about(pair)}
+Remove-Item Alias:{pair.official} -Force -ErrorAction SilentlyContinue
+Remove-Item Alias:{pair.stack} -Force -ErrorAction SilentlyContinue
+function global:{pair.official} {{
     $before = @{{}}
     try {{
         if ($env:{MARK}) {{
@@ -147,6 +147,6 @@ function global:{wanted.official} {{
         }}
     }}
 }}
-function global:{wanted.stack} {{
+function global:{pair.stack} {{
     {call}
 }}"""

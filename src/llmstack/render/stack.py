@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from llmstack.commands import command_line
 from llmstack.deploy.apply import UpResult
 from llmstack.deploy.status import StackState
 from llmstack.render.fitted import fitted, show_fitted
-from llmstack.render.output import as_called, show, style
+from llmstack.render.output import show, style
 from llmstack.stackfile import HealthRecord, StackRecord
+
+_LONGEST = 36  # characters of a command beside its meaning: half of 80 columns stay for that
 
 
 def show_up(outcome: UpResult, *, is_demo: bool) -> None:
@@ -39,6 +43,11 @@ def up_json(outcome: UpResult) -> dict[str, Any]:
     }
 
 
+def show_down(stopped: Mapping[str, Any]) -> None:
+    """stopped: as `down --json` says it."""
+    show("stopped" if stopped["was_running"] else "nothing was running")
+
+
 def show_health(health: HealthRecord) -> None:
     total = round(health.cached_tokens / health.hit_ratio) if health.hit_ratio else health.prompt_tokens
     work = f"{health.prompt_tokens:,} tokens in {health.ttft_cold_s:.2f} s"
@@ -48,7 +57,7 @@ def show_health(health: HealthRecord) -> None:
         f" reused, {health.ttft_warm_s:.2f} s"
     )
     show(f"  decode        {health.decode_tps:>9,.0f} tokens/s")
-    show_fitted(f"  answer        {health.answer!r}", 16, verbatim=True)
+    show_fitted(f"  answer        {health.answer!r}", 16)
     for finding in health.findings:
         for number, line in enumerate(fitted(finding, 4, first=4)):
             show(line if number else f"  {style('!', 'yellow')} {line}")
@@ -58,8 +67,8 @@ def show_demo_note() -> None:
     show_fitted("This is the demo model: it was written on this machine in a second, and its words mean nothing.", 0)
     show("What it proves is the way: engine, proxy, cache, client. For real answers:")
     _show_table(
-        ("llmstack models list", "what fits this machine"),
-        ("llmstack up MODEL", "a name from that list, or a path to a GGUF"),
+        (command_line("models", "list"), "what fits this machine"),
+        (command_line("up", "MODEL"), "a name from that list, or a path to a GGUF"),
     )
     show("")
 
@@ -67,14 +76,22 @@ def show_demo_note() -> None:
 def show_connect(stack: StackRecord) -> None:
     show("Use it:")
     _show_table(
-        ("llmstack claude", "Claude Code on this stack"),
-        ('eval "$(llmstack env)"', "the same environment for your own shell"),
-        (stack.proxy.url, "Anthropic and OpenAI clients; the key: llmstack token"),
+        (command_line("claude"), "Claude Code on this stack"),
+        (f'eval "$({command_line("env")})"', "the same environment for your own shell"),
+        (stack.proxy.url, f"Anthropic and OpenAI clients; the key: {command_line('token')}"),
     )
-    show_fitted("Look at it: llmstack status, llmstack logs -f, llmstack bench. Stop it: llmstack down.", 12)
+    look = ", ".join([command_line("status"), command_line("logs", "-f"), command_line("bench")])
+    show_fitted(f"Look at it: {look}. Stop it: {command_line('down')}.", 12)
 
 
 def _show_table(*rows: tuple[str, str]) -> None:
-    """Commands and what they do; the second column begins at one place, however the program is called."""
+    """Commands and what they do; the second column begins at one place, however the program is called.
+
+    A command too long for that has its meaning on the next line.
+    """
+    width = max(23, *(len(command) for command, _ in rows if len(command) <= _LONGEST))
     for command, meaning in rows:
-        show_fitted(f"  {as_called(command):<25}{meaning}", 27)
+        if len(command) > width:
+            show(f"  {command}")
+            command = ""
+        show_fitted(f"  {command:<{width}}  {meaning}", width + 4)

@@ -8,6 +8,7 @@ import textwrap
 import time
 from collections.abc import Callable
 
+from llmstack.commands import command_line
 from llmstack.deploy.status import StackState, StackStatus, Warm
 from llmstack.deploy.usage import Used
 from llmstack.plan import Plan
@@ -22,13 +23,18 @@ _COLOURS = {
     StackState.STOPPED: "white",
     StackState.FAILED: "red",
 }
-_NEXT = {
-    StackState.READY: "llmstack claude",
-    StackState.STARTING: "llmstack logs -f",
-    StackState.DEGRADED: "llmstack logs -n 50",
-    StackState.STOPPED: "llmstack up",
-    StackState.FAILED: "llmstack logs server -n 50",
-}
+
+
+def _next_of_state() -> dict[StackState, str]:
+    return {
+        StackState.READY: command_line("claude"),
+        StackState.STARTING: command_line("logs", "-f"),
+        StackState.DEGRADED: command_line("logs", "-n", "50"),
+        StackState.STOPPED: command_line("up"),
+        StackState.FAILED: command_line("logs", "server", "-n", "50"),
+    }
+
+
 _SERVICE_COLOURS = {ServiceState.RUNNING: "green", ServiceState.FAILED: "red", ServiceState.BACKOFF: "yellow"}
 _LABEL = 9
 
@@ -90,10 +96,10 @@ def _warm(warm: Warm) -> str:
 
 def _next(status: StackStatus) -> str:
     if status.stack is None:
-        return "llmstack up --demo   or   llmstack up MODEL"
+        return f"{command_line('up', '--demo')}   or   {command_line('up', 'MODEL')}"
     if status.interrupted:
-        return "llmstack up   finishes it"
-    return status.next or _NEXT[status.state]
+        return f"{command_line('up')}   finishes it"
+    return status.next or _next_of_state()[status.state]
 
 
 def _row(label: str, text: str, columns: int, colour: str | None = None) -> list[str]:

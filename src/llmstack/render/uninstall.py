@@ -22,7 +22,7 @@ def show_removed(removed: Removed) -> None:
         show("nothing was installed")
     for path in removed.removed:
         show(f"removed  {path}")
-    for kept in removed.kept:
-        show(f"kept     {kept.path}   ({kept.why})")
+    for entry in removed.kept:
+        show(f"kept     {entry.path}   ({entry.why})")
     if removed.freed_mib:
         show(f"freed {removed.freed_mib:,} MiB")

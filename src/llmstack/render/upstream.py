@@ -1,16 +1,20 @@
-"""Upstreams on the screen: the list, and what a test found."""
+"""Upstreams on the screen: the list, what a test found, and what was written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from llmstack.commands import command_line
 from llmstack.findings import Finding, Level
 from llmstack.render.doctor import show_finding
 from llmstack.render.output import show
 
 
-def show_list(rows: Sequence[dict[str, Any]], offline: bool) -> None:
+def show_list(listed: Mapping[str, Any]) -> None:
+    """listed: as `upstream list --json` says it."""
+    rows: Sequence[Mapping[str, Any]] = listed["upstreams"]
     names = max(len(row["name"]) for row in rows)
     kinds = max(len(row["kind"]) for row in rows)
     for row in rows:
@@ -18,12 +22,43 @@ def show_list(rows: Sequence[dict[str, Any]], offline: bool) -> None:
         show(
             f"{row['name']:<{names}}  {row['kind']:<{kinds}}  {row['key']:<8} {row['base_url'] or 'this stack'}{routes}"
         )
-    if offline:
+    if listed["offline"]:
         show("offline = true: none that is not on this machine is asked")
 
 
-def show_checks(name: str, checks: Sequence[Finding]) -> None:
-    for check in checks:
-        show_finding(check)
-    if all(check.status is not Level.FAIL for check in checks):
-        show(f"{name} can be used: llmstack claude --profile {name}")
+@dataclass(frozen=True, slots=True)
+class UpstreamChecks:
+    """What `upstream test` found of the upstream of that name."""
+
+    name: str
+    findings: Sequence[Finding]
+
+    @property
+    def ok(self) -> bool:
+        return all(finding.status is not Level.FAIL for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"upstream": self.name, "ok": self.ok, "checks": [finding.to_json() for finding in self.findings]}
+
+
+def show_checks(checks: UpstreamChecks) -> None:
+    for finding in checks.findings:
+        show_finding(finding)
+    if checks.ok:
+        show(f"{checks.name} can be used: {command_line('claude', '--profile', checks.name)}")
+
+
+def show_offline(written: Mapping[str, Any]) -> None:
+    """written: as `upstream offline --json` says it."""
+    if written["offline"]:
+        show("requests stay on this machine; an upstream elsewhere is answered with 403")
+    else:
+        show("upstreams elsewhere may be asked")
+
+
+def show_added(added: Mapping[str, Any]) -> None:
+    """added: as `upstream add --json` says it."""
+    show(f"{added['upstream']} is in {added['file']}")
+    if added["key_file"]:
+        show(f"its key is in {added['key_file']}")
+    show(f"next: {command_line('upstream', 'test', added['upstream'])}")

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmstack.errors import NotSo
-from llmstack.units import Origin, origin
+from llmstack.paths import write_atomic
+from llmstack.units import UnitOrigin, origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class UnitFolder:
         found = {}
         for name in self._names():
             text = self.read(name)
-            if text is not None and origin(text) is not Origin.FOREIGN:
+            if text is not None and origin(text) is not UnitOrigin.FOREIGN:
                 found[name] = text
         return found
 
@@ -55,7 +56,7 @@ class UnitFolder:
         """Raises NotSo when one of these names is taken by a unit we did not write."""
         for unit in units:
             text = self.read(unit)
-            if text is not None and origin(text) is Origin.FOREIGN:
+            if text is not None and origin(text) is UnitOrigin.FOREIGN:
                 raise NotSo(
                     f"{self.file(unit)} was not written by llmstack, so it is left alone",
                     why="it lacks the mark that every unit of ours ends with",
@@ -66,13 +67,7 @@ class UnitFolder:
         """Temporary file, fsync, rename, fsync of the folder."""
         self._make()
         path = self.file(unit)
-        temporary = path.with_name(f".{unit}.{os.getpid()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        write_atomic(path, text.encode("utf-8", "surrogateescape"), 0o600)
         _sync_folder(self.path)
 
     def delete(self, unit: str) -> None:

@@ -28,15 +28,15 @@ _PROBE_TIMEOUT_S = 10.0
 
 def environment() -> dict[str, str]:
     """Ours, with XDG_RUNTIME_DIR filled in where `su` or cron left it out."""
-    found = dict(os.environ)
-    if not found.get("XDG_RUNTIME_DIR"):
+    variables = dict(os.environ)
+    if not variables.get("XDG_RUNTIME_DIR"):
         usual = Path(f"/run/user/{os.getuid()}")
         if usual.is_dir():
-            found["XDG_RUNTIME_DIR"] = str(usual)
-    found["SYSTEMD_PAGER"] = ""
-    found["SYSTEMD_COLORS"] = "0"
-    found["LC_ALL"] = "C.UTF-8"
-    return found
+            variables["XDG_RUNTIME_DIR"] = str(usual)
+    variables["SYSTEMD_PAGER"] = ""
+    variables["SYSTEMD_COLORS"] = "0"
+    variables["LC_ALL"] = "C.UTF-8"
+    return variables
 
 
 def systemctl(*arguments: str, timeout_s: float = 60.0, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -74,9 +74,9 @@ def last_exit(properties: Mapping[str, str]) -> str | None:
         return None
     if result in _RESULTS and result != "start-limit-hit":
         return _RESULTS[result]
-    said = exit_text(properties.get("ExecMainCode", "0"), properties.get("ExecMainStatus", "0"), properties)
-    if said is not None and result != "success":
-        return said
+    ending = exit_text(properties.get("ExecMainCode", "0"), properties.get("ExecMainStatus", "0"), properties)
+    if ending is not None and result != "success":
+        return ending
     return _RESULTS.get(result)
 
 

@@ -73,12 +73,13 @@ class SystemdSupervisor:
 
     def apply(self, services: Sequence[Service]) -> tuple[str, ...]:
         changes = self.diff(services)
-        kept = {change.unit for change in changes.of(ChangeKind.KEPT)}
+        edited = {change.unit for change in changes.of(ChangeKind.KEPT)}
         self.notices = [
-            f"{unit} was edited by hand and is kept as it is; llmstack up --force replaces it" for unit in sorted(kept)
+            f"{unit} was edited by hand and is kept as it is; llmstack up --force replaces it"
+            for unit in sorted(edited)
         ]
         desired = self.desired(services)
-        return self._bring({unit: text for unit, text in desired.items() if unit not in kept}, kept, set(desired))
+        return self._bring({unit: text for unit, text in desired.items() if unit not in edited}, edited, set(desired))
 
     def restore(self, units: Mapping[str, str], *, start: bool) -> tuple[str, ...]:
         """Puts back the units that `installed` returned earlier, edited ones too, and runs them if `start`."""
@@ -88,34 +89,34 @@ class SystemdSupervisor:
         self.stop()
         return ()
 
-    def _install(self, desired: Mapping[str, str], kept: set[str]) -> None:
+    def _install(self, desired: Mapping[str, str], edited: set[str]) -> None:
         folder = self._folder()
         folder.sweep()
         installed = folder.installed()
-        self._remove([unit for unit in installed if unit not in desired and unit not in kept])
+        self._remove([unit for unit in installed if unit not in desired and unit not in edited])
         for unit, text in sorted(desired.items()):
             if installed.get(unit) != text:
                 folder.write(unit, text)
         manager.systemctl("daemon-reload")
 
-    def _bring(self, desired: Mapping[str, str], kept: set[str], running: set[str]) -> tuple[str, ...]:
+    def _bring(self, desired: Mapping[str, str], edited: set[str], running: set[str]) -> tuple[str, ...]:
         """Installs these units, restarts of those in `running` what is out of date, and starts what is down."""
         before = self._folder().installed()
-        self._install(desired, kept)
-        wanted = sorted(running)
-        shown = manager.show(wanted, state.PROPERTIES)
+        self._install(desired, edited)
+        units = sorted(running)
+        shown = manager.show(units, state.PROPERTIES)
         for unit, properties in shown.items():
             self._check_loaded(unit, properties)
-        stale = {u for u in wanted if (u in desired and before.get(u) != desired[u]) or self._outdated(u, shown[u])}
-        down = {unit for unit in wanted if not _is_up(shown[unit])}
+        stale = {u for u in units if (u in desired and before.get(u) != desired[u]) or self._outdated(u, shown[u])}
+        down = {unit for unit in units if not _is_up(shown[unit])}
         # One that waits for its automatic restart is stopped too: a start would only join that restart, and the manager
         # counts it as one more death (service_start, service_enter_restart in systemd's service.c).
-        idle = {unit for unit in wanted if shown[unit].get("ActiveState") in ("inactive", "failed")}
+        idle = {unit for unit in units if shown[unit].get("ActiveState") in ("inactive", "failed")}
         busy = sorted((stale | down) - idle)
         if busy:
             manager.systemctl("stop", *busy, timeout_s=_STOP_TIMEOUT_S)
-        if wanted:
-            manager.systemctl("enable", "--quiet", *wanted)
+        if units:
+            manager.systemctl("enable", "--quiet", *units)
         self._start(sorted(stale | down))
         return tuple(self._service(unit) for unit in sorted(stale | down))
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from llmstack.units.diff import Change, ChangeKind, UnitDiff, diff
-from llmstack.units.mark import Origin, mark, origin
+from llmstack.units.diff import ChangeKind, UnitChange, UnitDiff, diff
+from llmstack.units.mark import UnitOrigin, mark, origin
 from llmstack.units.render import Tier, UnitSettings, render, unit_name
 
 __all__ = [
-    "Change",
     "ChangeKind",
-    "Origin",
     "Tier",
+    "UnitChange",
     "UnitDiff",
+    "UnitOrigin",
     "UnitSettings",
     "diff",
     "mark",

@@ -7,7 +7,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llmstack.units.mark import Origin, origin
+from llmstack.units.mark import UnitOrigin, origin
 
 
 class ChangeKind(enum.StrEnum):
@@ -20,7 +20,7 @@ class ChangeKind(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class UnitChange:
     """lines: a unified diff without its two file lines; empty where the text is the same."""
 
     unit: str
@@ -34,13 +34,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class UnitDiff:
-    changes: tuple[Change, ...]
+    changes: tuple[UnitChange, ...]
 
     @property
     def empty(self) -> bool:
         return all(change.kind is ChangeKind.SAME for change in self.changes)
 
-    def of(self, kind: ChangeKind) -> tuple[Change, ...]:
+    def of(self, kind: ChangeKind) -> tuple[UnitChange, ...]:
         return tuple(change for change in self.changes if change.kind is kind)
 
 
@@ -49,7 +49,7 @@ def diff(desired: Mapping[str, str], installed: Mapping[str, str], *, force: boo
     changes = []
     for unit in sorted({*desired, *installed}):
         before, after = installed.get(unit), desired.get(unit)
-        changes.append(Change(unit, _kind(before, after, force), _lines(before or "", after or "")))
+        changes.append(UnitChange(unit, _kind(before, after, force), _lines(before or "", after or "")))
     return UnitDiff(tuple(changes))
 
 
@@ -59,9 +59,9 @@ def _kind(before: str | None, after: str | None, force: bool) -> ChangeKind:
     if before == after:
         return ChangeKind.SAME
     match origin(before):
-        case Origin.FOREIGN:
+        case UnitOrigin.FOREIGN:
             return ChangeKind.FOREIGN
-        case Origin.EDITED if not force:
+        case UnitOrigin.EDITED if not force:
             return ChangeKind.KEPT
     return ChangeKind.REMOVED if after is None else ChangeKind.CHANGED
 

@@ -11,7 +11,7 @@ import hashlib
 _PREFIX = "# llmstack sha256="
 
 
-class Origin(enum.StrEnum):
+class UnitOrigin(enum.StrEnum):
     OURS = "ours"  # written by us, untouched since
     EDITED = "edited"  # written by us, changed by hand
     FOREIGN = "foreign"  # not ours
@@ -22,12 +22,12 @@ def mark(text: str) -> str:
     return f"{body}{_PREFIX}{_digest(body)}\n"
 
 
-def origin(text: str) -> Origin:
+def origin(text: str) -> UnitOrigin:
     """A unit whose mark was removed counts as foreign: it is not overwritten either way."""
-    body, found, rest = text.rpartition(_PREFIX)
-    if not found:
-        return Origin.FOREIGN
-    return Origin.OURS if rest == f"{_digest(body)}\n" else Origin.EDITED
+    body, prefix, rest = text.rpartition(_PREFIX)
+    if not prefix:
+        return UnitOrigin.FOREIGN
+    return UnitOrigin.OURS if rest == f"{_digest(body)}\n" else UnitOrigin.EDITED
 
 
 def _digest(body: str) -> str:

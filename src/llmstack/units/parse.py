@@ -28,8 +28,8 @@ class ParsedUnit:
 
     def value(self, key: str, section: str | None = None) -> str | None:
         """The last one wins, as for all settings that are no lists."""
-        found = self.values(key, section)
-        return found[-1] if found else None
+        values = self.values(key, section)
+        return values[-1] if values else None
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -41,12 +41,12 @@ class ParsedUnit:
 
     @property
     def environment(self) -> dict[str, str]:
-        found: dict[str, str] = {}
+        variables: dict[str, str] = {}
         for line in self.values("Environment", "Service"):
             for word in words(line):
                 name, _, value = unspecify(word).partition("=")
-                found[name] = value
-        return found
+                variables[name] = value
+        return variables
 
 
 def parse(text: str) -> ParsedUnit:
@@ -77,19 +77,19 @@ def parse(text: str) -> ParsedUnit:
 
 def exec_argv(line: str) -> tuple[str, ...]:
     """The argv of one ExecStart= line; with `:` in its prefix, `$` is a plain character. Raises BadInput."""
-    found = [unspecify(word) for word in words(line)]
-    if not found:
+    argv = [unspecify(word) for word in words(line)]
+    if not argv:
         raise BadInput("ExecStart= is empty")
-    program = found[0].lstrip("@-:+!")
-    prefix = found[0][: len(found[0]) - len(program)]
+    program = argv[0].lstrip("@-:+!")
+    prefix = argv[0][: len(argv[0]) - len(program)]
     if ":" not in prefix:
-        found[1:] = [_undollar(word) for word in found[1:]]
-    return (program, *found[1:])
+        argv[1:] = [_undollar(word) for word in argv[1:]]
+    return (program, *argv[1:])
 
 
 def words(line: str) -> list[str]:
     """extract_first_word() with EXTRACT_UNQUOTE and EXTRACT_CUNESCAPE until the end. Raises BadInput."""
-    found: list[str] = []
+    complete: list[str] = []
     word: list[str] | None = None
     quote = ""
     index = 0
@@ -109,15 +109,15 @@ def words(line: str) -> list[str]:
             word = word if word is not None else []
         elif character in _WHITESPACE:
             if word is not None:
-                found.append("".join(word))
+                complete.append("".join(word))
             word = None
         else:
             (word := word if word is not None else []).append(character)
     if quote:
         raise BadInput(f"a quote is never closed: {line!r}")
     if word is not None:
-        found.append("".join(word))
-    return found
+        complete.append("".join(word))
+    return complete
 
 
 def unspecify(word: str) -> str:

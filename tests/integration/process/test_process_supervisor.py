@@ -15,7 +15,7 @@ from llmstack.deploy.ready import wait_ready
 from llmstack.errors import NotSo
 from llmstack.paths import Home
 from llmstack.process import ProcessSupervisor
-from llmstack.process.files import Folder
+from llmstack.process.files import SupervisorFolder
 from llmstack.supervisor import Service, ServiceState
 from support.wait import eventually
 
@@ -39,7 +39,7 @@ def supervisor(home: Home) -> Iterator[ProcessSupervisor]:
 
 
 def keeper_pid(home: Home) -> int:
-    pid = Folder(home.state / "process", home.logs).supervisor_pid()
+    pid = SupervisorFolder(home.state / "process", home.logs).supervisor_pid()
     assert pid
     return pid
 

@@ -9,7 +9,7 @@ from llmstack.bench.depths import _chunk
 from llmstack.bench.modes import SETTINGS, Mode
 from llmstack.bench.record import comparable
 from llmstack.bench.session import cold_size
-from llmstack.judge import compare
+from llmstack.judge import compare_runs
 from support.bench_runs import make_run, rate
 
 QUICK = SETTINGS[Mode.QUICK]
@@ -36,4 +36,4 @@ def test_prompts_of_another_size_are_not_compared() -> None:
         "cache hit ratio",
     }
     longer = {"first token cold": rate("first token cold", 1.0)}
-    assert not compare([comparable(quick, 512, 20_000)], longer).rows
+    assert not compare_runs([comparable(quick, 512, 20_000)], longer).rows

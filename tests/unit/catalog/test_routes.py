@@ -64,10 +64,26 @@ def test_a_fallback_is_opt_in() -> None:
         ('[[routes]]\nmatch = "*"\nupstream = "local"\nfallback_on = ["rain"]\n', "rain"),
         ('[[routes]]\nmatch = "*"\nupstream = "local"\ntimeout_s = "long"\n', "timeout_s"),
         ("routes = 3\n", "routes"),
-        ("[upstreams\n", "TOML"),
+        ("[upstreams\n", "models.toml:1: expected"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, named: str) -> None:
     with pytest.raises(BadInput) as caught:
         parse(SHIPPED, text)
     assert named in f"{caught.value.what} {caught.value.why} {caught.value.next}"
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('[upstreams.x]\n\nkind = "olama"\n', "your models.toml:3: upstreams.x.kind"),
+        ('offline = false\n[upstreams.x]\nbase_url = "http://x"\n', "your models.toml:2: upstreams.x"),
+        ('\n[[routes]]\nmatch = "*"\nupstream = "nowhere"\n', "your models.toml:4: routes[1].upstream"),
+        ('[[routes]]\nmatch = "*"\nupstream = "local"\n\nfalback = []\n', "your models.toml:5: unknown key"),
+        ("offline = 3\n", "your models.toml:1: offline"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_file_and_line(text: str, where: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        parse(SHIPPED, text)
+    assert caught.value.what.startswith(where)

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
 
+from llmstack import commands
 from llmstack.cli import main
 from llmstack.cli.logs import parse_since
 from llmstack.cli.main import group, run
-from llmstack.commands import COMMANDS
+from llmstack.commands import COMMANDS, command_line
 from llmstack.errors import BadInput, Interrupted, MissingPart, NotSo
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LLMSTACK_HOME", str(tmp_path))
+    monkeypatch.setattr(commands, "_called", "")
     return tmp_path
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException | Callable[[], BaseException]) -> None:
     @click.command()
     @click.option("--json", "as_json", is_flag=True)
     def command(as_json: bool) -> None:
-        raise error
+        raise error if isinstance(error, BaseException) else error()
 
     monkeypatch.setattr(group, "get_command", lambda *_: command)
 
@@ -118,13 +124,40 @@ def test_since_is_a_span_or_a_time() -> None:
         parse_since("yesterday", 0.0)
 
 
+@pytest.mark.parametrize("called", ["./stack", str(ROOT / "stack"), "sudo -u me llmstack"])
 def test_hints_name_the_program_as_it_was_called(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], called: str
 ) -> None:
-    failing(monkeypatch, NotSo("llmstack is down", next='llmstack up && llmstack status; or: eval "$(llmstack env)"'))
-    monkeypatch.setenv("LLMSTACK_COMMAND", "./stack")
+    failing(
+        monkeypatch,
+        lambda: NotSo("llmstack is down", next=f'{command_line("up")}; or: eval "$({command_line("env")})"'),
+    )
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("LLMSTACK_COMMAND", called)
     run(["plan"])
     assert capsys.readouterr().err.splitlines() == [
         "error: llmstack is down",
-        ' next: ./stack up && ./stack status; or: eval "$(./stack env)"',
+        f' next: {called} up; or: eval "$({called} env)"',
     ]
+
+
+def test_a_program_whose_path_holds_spaces_is_quoted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    program = tmp_path / "a folder" / "stack"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    failing(monkeypatch, lambda: NotSo("it is down", next=command_line("up")))
+    monkeypatch.setenv("LLMSTACK_COMMAND", str(program))
+    run(["plan", "--json"])
+    assert json.loads(capsys.readouterr().out)["next"] == f"'{program}' up"
+
+
+def test_words_that_are_not_ours_are_shown_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(monkeypatch, NotSo("the engine wrote: run llmstack up"))
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("LLMSTACK_COMMAND", "./stack")
+    run(["plan"])
+    assert "run llmstack up" in capsys.readouterr().err

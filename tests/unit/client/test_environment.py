@@ -8,15 +8,15 @@ import pytest
 
 from llmstack.catalog import overlay
 from llmstack.catalog.profiles import Gateway, Profile, profiles
-from llmstack.client.environment import OURS, Limits, Stack, claude_environment
+from llmstack.client.environment import OURS, ModelLimits, StackAccess, claude_environment
 from llmstack.errors import BadInput
 
-HERE = Stack("http://127.0.0.1:5000", "sk-token", "qwen")
+HERE = StackAccess("http://127.0.0.1:5000", "sk-token", "qwen")
 
 
-def local(profile: Profile | None = None, limits: Limits | None = None, **inherited: str) -> dict[str, str]:
+def local(profile: Profile | None = None, limits: ModelLimits | None = None, **inherited: str) -> dict[str, str]:
     made = claude_environment(
-        "local", profile or Profile(), inherited, stack=HERE, limits=limits or Limits(65536, 8192)
+        "local", profile or Profile(), inherited, stack=HERE, limits=limits or ModelLimits(65536, 8192)
     )
     return dict(made.variables)
 
@@ -31,7 +31,7 @@ def test_every_tier_has_the_deployed_model_and_numbers_come_from_the_server() ->
 
 
 def test_an_unknown_context_is_not_made_up() -> None:
-    made = local(limits=Limits())
+    made = local(limits=ModelLimits())
     assert "CLAUDE_CODE_MAX_CONTEXT_TOKENS" not in made and "CLAUDE_CODE_MAX_OUTPUT_TOKENS" not in made
 
 

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmstack.client.settings import HELPER, TTL, Wanted, apply, undo
+from llmstack.client.settings import HELPER, TTL, StackSettings, apply, undo
 from llmstack.errors import BadInput, NotSo
 from llmstack.paths import Home
 
-WANTED = Wanted({"ANTHROPIC_BASE_URL": "http://127.0.0.1:5000", "ANTHROPIC_MODEL": "m"}, "llmstack token", 300000)
+WANTED = StackSettings(
+    {"ANTHROPIC_BASE_URL": "http://127.0.0.1:5000", "ANTHROPIC_MODEL": "m"}, "llmstack token", 300000
+)
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ def test_twice_is_once_and_undone_to_what_was_before_the_first(home: Home, file:
     assert apply(home, file, WANTED).changed
     once = file.read_bytes()
     assert not apply(home, file, WANTED).changed and file.read_bytes() == once
-    other = Wanted({"ANTHROPIC_BASE_URL": "http://127.0.0.1:6000"}, None, 1)
+    other = StackSettings({"ANTHROPIC_BASE_URL": "http://127.0.0.1:6000"}, None, 1)
     assert apply(home, file, other).changed
     written = json.loads(file.read_text())
     assert written["env"]["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:6000"
@@ -194,3 +196,23 @@ def test_any_object_comes_back_to_the_byte(
     }
     undo(home, file)
     assert file.read_bytes() == data
+
+
+def test_a_backup_of_the_first_form_still_takes_out_what_is_ours(home: Home, file: Path) -> None:
+    """Written by an earlier release: what it put into somebody's file must come out of it."""
+    file.write_text('{"model": "opus"}')
+    record = apply(home, file, WANTED).backup
+    before = json.loads(record.read_text())
+    first_form = {name: before[name] for name in ("path", "original", "mode", "written", "made_folder")} | {
+        "environment": {**WANTED.environment, TTL: "300000"},
+        "before_environment": {},
+        "helper": WANTED.helper,
+        "before_helper": None,
+        "had_helper": False,
+        "had_environment": False,
+    }
+    record.write_text(json.dumps(first_form))
+    changed = json.loads(file.read_text()) | {"theme": "dark"}
+    file.write_text(json.dumps(changed))
+    assert not undo(home, file).whole
+    assert json.loads(file.read_text()) == {"model": "opus", "theme": "dark"}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from llmstack.client.upstream_add import Said, add
-from llmstack.client.upstream_file import Entry, check, set_offline
+from llmstack.client.upstream_add import UpstreamRequest, add
+from llmstack.client.upstream_file import UpstreamEntry, check, set_offline
 from llmstack.client.upstream_file import add as write
 from llmstack.errors import BadInput
 from llmstack.paths import Home
@@ -29,7 +29,10 @@ def never(question: str, *, default: str | None = None, secret: bool = False) ->
 
 def test_a_block_is_added_behind_what_is_there(home: Home) -> None:
     home.catalog.write_text(MINE)
-    write(home, Entry("far", kind="openai", base_url="https://far.example/v1", model="m-1", route="claude-haiku-*"))
+    write(
+        home,
+        UpstreamEntry("far", kind="openai", base_url="https://far.example/v1", model="m-1", route="claude-haiku-*"),
+    )
     text = home.catalog.read_text()
     assert text.startswith(MINE)
     routing = check(home, text)
@@ -41,9 +44,9 @@ def test_a_block_is_added_behind_what_is_there(home: Home) -> None:
 
 def test_adding_again_replaces_the_block_alone(home: Home) -> None:
     home.catalog.write_text(MINE)
-    write(home, Entry("far", kind="openai", base_url="https://far.example/v1"))
+    write(home, UpstreamEntry("far", kind="openai", base_url="https://far.example/v1"))
     home.catalog.write_text(home.catalog.read_text() + "# the end\n")
-    write(home, Entry("far", kind="openai", base_url="https://further.example/v1"))
+    write(home, UpstreamEntry("far", kind="openai", base_url="https://further.example/v1"))
     text = home.catalog.read_text()
     assert text.startswith(MINE) and "# the end\n" in text
     assert text.count("[upstreams.far]") == 1 and "https://far.example" not in text
@@ -52,14 +55,14 @@ def test_adding_again_replaces_the_block_alone(home: Home) -> None:
 @pytest.mark.parametrize(
     "entry",
     [
-        Entry("far", kind="openai", base_url="ftp://far"),
-        Entry("far", kind="openai"),
-        Entry("local", kind="openai", base_url="http://x"),
-        Entry("a b", kind="openai", base_url="http://x"),
-        Entry("../keys", kind="openai", base_url="http://x"),
+        UpstreamEntry("far", kind="openai", base_url="ftp://far"),
+        UpstreamEntry("far", kind="openai"),
+        UpstreamEntry("local", kind="openai", base_url="http://x"),
+        UpstreamEntry("a b", kind="openai", base_url="http://x"),
+        UpstreamEntry("../keys", kind="openai", base_url="http://x"),
     ],
 )
-def test_what_would_not_be_valid_is_refused_and_the_file_untouched(home: Home, entry: Entry) -> None:
+def test_what_would_not_be_valid_is_refused_and_the_file_untouched(home: Home, entry: UpstreamEntry) -> None:
     home.catalog.write_text(MINE)
     with pytest.raises(BadInput):
         write(home, entry)
@@ -69,7 +72,7 @@ def test_what_would_not_be_valid_is_refused_and_the_file_untouched(home: Home, e
 def test_a_file_that_is_broken_already_is_left_alone_and_its_line_named(home: Home) -> None:
     home.catalog.write_text("[upstreams.x\n")
     with pytest.raises(BadInput, match=r"models\.toml:1"):
-        write(home, Entry("far", kind="openai", base_url="https://far.example/v1"))
+        write(home, UpstreamEntry("far", kind="openai", base_url="https://far.example/v1"))
     assert home.catalog.read_text() == "[upstreams.x\n"
 
 
@@ -77,13 +80,13 @@ def test_a_table_of_the_user_s_own_is_not_doubled(home: Home) -> None:
     own = '[upstreams.far]\nkind = "openai"\nbase_url = "http://127.0.0.1:1"\n'
     home.catalog.write_text(own)
     with pytest.raises(BadInput, match=r":1 has a \[upstreams\.far\] of your own"):
-        write(home, Entry("far", kind="openai", base_url="https://far.example/v1"))
+        write(home, UpstreamEntry("far", kind="openai", base_url="https://far.example/v1"))
     assert home.catalog.read_text() == own
 
 
 def test_values_are_quoted(home: Home) -> None:
     odd = 'a"b\\c\u00e9'
-    write(home, Entry("far", kind="openai", base_url="https://far.example/v1", model=odd))
+    write(home, UpstreamEntry("far", kind="openai", base_url="https://far.example/v1", model=odd))
     from llmstack.client.profile import files
 
     assert files(home).table("profiles")["far"]["model"] == f"far/{odd}"
@@ -91,7 +94,7 @@ def test_values_are_quoted(home: Home) -> None:
 
 def test_an_earlier_route_that_takes_its_names_is_told(home: Home) -> None:
     home.catalog.write_text('[[routes]]\nmatch = "*"\nupstream = "local"\n')
-    added = write(home, Entry("far", kind="openai", base_url="https://far.example/v1", route="x-*"))
+    added = write(home, UpstreamEntry("far", kind="openai", base_url="https://far.example/v1", route="x-*"))
     assert added.hidden_by == "*"
 
 
@@ -121,7 +124,7 @@ class TestAdd:
             asked.append((question, secret))
             return " csk-1234 \n"
 
-        outcome = add(home, "cerebras", Said(), ask)
+        outcome = add(home, "cerebras", UpstreamRequest(), ask)
         assert [secret for _, secret in asked] == [True]
         key = home.config / "keys" / "cerebras"
         assert outcome.key_file == str(key) and key.read_text() == "csk-1234\n"
@@ -134,7 +137,7 @@ class TestAdd:
         def ask(question: str, *, default: str | None = None, secret: bool = False) -> str:
             return answers[question.split()[0].rstrip(",")]
 
-        outcome = add(home, None, Said(), ask)
+        outcome = add(home, None, UpstreamRequest(), ask)
         assert (outcome.name, outcome.model) == ("far", "m-1")
         from llmstack.client.profile import routing
 
@@ -145,15 +148,15 @@ class TestAdd:
         key.write_text("sk-1\n")
         key.chmod(0o644)
         with pytest.raises(BadInput, match="can be read by other users"):
-            add(home, "cerebras", Said(key_file=key), never)
+            add(home, "cerebras", UpstreamRequest(key_file=key), never)
         assert not home.catalog.exists()
 
     def test_a_key_comes_from_one_place(self, home: Home) -> None:
         with pytest.raises(BadInput, match="one place"):
-            add(home, "cerebras", Said(key_env="X", no_key=True), never)
+            add(home, "cerebras", UpstreamRequest(key_env="X", no_key=True), never)
 
     @pytest.mark.parametrize("key", ["", "  ", "two words", "a\x00b"])
     def test_what_is_no_key_is_refused_before_anything_is_written(self, home: Home, key: str) -> None:
         with pytest.raises(BadInput):
-            add(home, "cerebras", Said(), lambda question, **_: key)
+            add(home, "cerebras", UpstreamRequest(), lambda question, **_: key)
         assert not home.catalog.exists() and not (home.config / "keys").exists()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmstack.render.folding import Folder, Level, Shown, raw
+from llmstack.render.folding import LineFolder, LogLevel, Shown, raw
 from llmstack.render.logs import printable
 from llmstack.supervisor import LogLine
 
@@ -25,7 +25,7 @@ def line(text: str, service: str = "server", time_s: float = 1.0) -> LogLine:
 
 
 def folded(*texts: str, service: str = "server") -> list[Shown]:
-    folder = Folder()
+    folder = LineFolder()
     return [shown for text in texts for shown in folder.receive(line(text, service))] + folder.flush()
 
 
@@ -48,7 +48,7 @@ def test_a_request_that_has_not_ended_is_said_to_go_on() -> None:
 
 def test_an_error_within_a_request_is_shown_at_once() -> None:
     texts = folded(*REQUEST[:2], "0.00.9 E slot update_slots: id  0 | task 7 | failed to decode", REQUEST[-1])
-    assert texts[0].level is Level.ERROR
+    assert texts[0].level is LogLevel.ERROR
     assert "failed to decode" in texts[0].text
 
 
@@ -76,8 +76,8 @@ def test_a_proxied_request_reads_as_a_sentence() -> None:
     )
 
 
-@pytest.mark.parametrize(("status", "level"), [(200, Level.INFO), (404, Level.WARN), (529, Level.ERROR)])
-def test_a_requests_level_follows_its_status(status: int, level: Level) -> None:
+@pytest.mark.parametrize(("status", "level"), [(200, LogLevel.INFO), (404, LogLevel.WARN), (529, LogLevel.ERROR)])
+def test_a_requests_level_follows_its_status(status: int, level: LogLevel) -> None:
     event = f'{{"event":"request","method":"GET","path":"/x","status":{status}}}'
     assert folded(event, service="proxy")[0].level is level
 
@@ -85,17 +85,17 @@ def test_a_requests_level_follows_its_status(status: int, level: Level) -> None:
 @pytest.mark.parametrize(
     ("text", "level"),
     [
-        ("0.00.1 E srv x: broken", Level.ERROR),
-        ("0.00.1 W srv x: odd", Level.WARN),
-        ("0.00.1 I srv x: fine", Level.INFO),
-        ("0.00.1 D srv x: detail", Level.DEBUG),
-        ("error: Failed to init server", Level.ERROR),
-        ("Traceback (most recent call last):", Level.INFO),
-        ("llmstack: exited with status 1; starting it again in 0.2 s", Level.WARN),
-        ("", Level.INFO),
+        ("0.00.1 E srv x: broken", LogLevel.ERROR),
+        ("0.00.1 W srv x: odd", LogLevel.WARN),
+        ("0.00.1 I srv x: fine", LogLevel.INFO),
+        ("0.00.1 D srv x: detail", LogLevel.DEBUG),
+        ("error: Failed to init server", LogLevel.ERROR),
+        ("Traceback (most recent call last):", LogLevel.INFO),
+        ("llmstack: exited with status 1; starting it again in 0.2 s", LogLevel.WARN),
+        ("", LogLevel.INFO),
     ],
 )
-def test_levels_are_read_from_the_line(text: str, level: Level) -> None:
+def test_levels_are_read_from_the_line(text: str, level: LogLevel) -> None:
     assert raw(line(text)).level is level
     assert raw(line(text)).text == text
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from llmstack.judge import Verdict
+from llmstack.judge import RunVerdict
 from llmstack.render.bench import show_bench, show_history, spark
 from llmstack.render.report import report_html
 from support.bench_runs import make_run
@@ -72,7 +72,7 @@ def test_text_from_outside_is_escaped() -> None:
 
 
 def test_a_finding_is_told_at_the_top() -> None:
-    run = msgspec.structs.replace(make_run(1), verdict=Verdict(False, ("prefill at 0: 10, planned 20",)))
+    run = msgspec.structs.replace(make_run(1), verdict=RunVerdict(False, ("prefill at 0: 10, planned 20",)))
     assert "prefill at 0: 10, planned 20" in report_html(run, [run]).partition("<svg")[0]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from llmstack.supervisor import Service
-from llmstack.units import Origin, Tier, UnitSettings, origin, render
+from llmstack.units import Tier, UnitOrigin, UnitSettings, origin, render
 from llmstack.units.parse import parse
 from support import paths
 
@@ -42,7 +42,7 @@ def test_a_plan_becomes_its_golden_unit(file: Path) -> None:
     case = tomllib.loads(file.read_text())
     text = unit(case)
     assert text == case["golden"]["unit"]
-    assert origin(text) is Origin.OURS
+    assert origin(text) is UnitOrigin.OURS
 
 
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])

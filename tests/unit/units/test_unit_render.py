@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from llmstack.errors import BadInput
 from llmstack.supervisor import Service
-from llmstack.units import ChangeKind, Origin, Tier, UnitSettings, diff, mark, origin, render, unit_name
+from llmstack.units import ChangeKind, Tier, UnitOrigin, UnitSettings, diff, mark, origin, render, unit_name
 from llmstack.units.parse import ParsedUnit, parse
 from llmstack.units.render import sandbox
 from support import paths
@@ -98,14 +98,14 @@ def test_a_unit_says_how_to_change_it() -> None:
 @given(text=st.text())
 def test_a_marked_text_is_ours_until_a_character_changes(text: str) -> None:
     marked = mark(text)
-    assert origin(marked) is Origin.OURS
-    assert origin("# note\n" + marked) is Origin.EDITED
-    assert origin(marked + "\n[Service]\n") is Origin.EDITED
+    assert origin(marked) is UnitOrigin.OURS
+    assert origin("# note\n" + marked) is UnitOrigin.EDITED
+    assert origin(marked + "\n[Service]\n") is UnitOrigin.EDITED
 
 
 def test_a_text_without_a_mark_is_foreign() -> None:
-    assert origin("[Service]\nExecStart=/bin/true\n") is Origin.FOREIGN
-    assert origin("") is Origin.FOREIGN
+    assert origin("[Service]\nExecStart=/bin/true\n") is UnitOrigin.FOREIGN
+    assert origin("") is UnitOrigin.FOREIGN
 
 
 def test_the_difference_names_what_happens_to_each_unit() -> None:
