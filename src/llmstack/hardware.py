@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 
 
@@ -87,7 +88,7 @@ def from_json(data: bytes | str) -> Hardware:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(
             f"this is not a hardware record: {error}",
-            next="llmstack doctor --hardware > hardware.json   makes one on the machine it is about",
+            next=f"{command_line('doctor', '--hardware')} > hardware.json   makes one on the machine it is about",
         ) from None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from llmstack.bench.metrics import Quantity, quantity_of
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.judge import Metric, RunVerdict
 from llmstack.paths import Home
@@ -115,16 +116,16 @@ def comparable(run: BenchRun, chunk: int, prompt_tokens: int) -> dict[str, Metri
 def named(runs: tuple[BenchRun, ...], name: str) -> BenchRun:
     """A run by its id or the start of it, `last`, or `last~1` for the one before it. Raises BadInput."""
     if not runs:
-        raise BadInput("nothing has been measured yet", next="llmstack bench")
+        raise BadInput("nothing has been measured yet", next=command_line("bench"))
     word, _, back = name.partition("~")
     if word == "last" and (back or "0").isdigit():
         if int(back or 0) >= len(runs):
-            raise BadInput(f"there are only {len(runs)} runs", next="llmstack bench history   lists them")
+            raise BadInput(f"there are only {len(runs)} runs", next=f"{command_line('bench', 'history')}   lists them")
         return runs[-1 - int(back or 0)]
     found = [run for run in runs if run.id == name] or [run for run in runs if run.id.startswith(name)]
     if len(found) != 1:
         problem = "no run is called" if not found else "several runs start with"
-        raise BadInput(f"{problem} {name}", next="llmstack bench history   lists them")
+        raise BadInput(f"{problem} {name}", next=f"{command_line('bench', 'history')}   lists them")
     return found[0]
 
 

@@ -18,6 +18,7 @@ from llmstack.bench.record import BenchRun, MemoryRow, comparable, history, like
 from llmstack.bench.sample import Pace, Sampler, beside, unpaced
 from llmstack.bench.session import BenchSession, Measured, OnStep, StepTeller
 from llmstack.bench.stream import Client
+from llmstack.commands import command_line
 from llmstack.deploy import keys
 from llmstack.deploy.expected_speed import ExpectedSpeed, expected_speed
 from llmstack.deploy.supervisors import supervisor_for
@@ -54,7 +55,9 @@ def bench(home: Home, on_step: OnStep, *, mode: Mode = Mode.NORMAL, with_restart
     """
     stack = stackfile.read(home)
     if stack is None:
-        raise NotSo("nothing is deployed yet", next="llmstack up MODEL   or   llmstack up --demo")
+        raise NotSo(
+            "nothing is deployed yet", next=f"{command_line('up', 'MODEL')}   or   {command_line('up', '--demo')}"
+        )
     settings = SETTINGS[mode]
     restarts = mode is Mode.FULL if with_restart is None else with_restart
     measured, complete = Measured(), True

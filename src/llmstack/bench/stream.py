@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmstack.commands import command_line
 from llmstack.errors import NotSo
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ class Client:
             elif kind == "message_delta":
                 usage |= {name: value for name, value in (event.get("usage") or {}).items() if value is not None}
             elif kind == "error":
-                raise NotSo("the proxy broke off a stream", why=str(event.get("error")), next="llmstack logs proxy")
+                raise NotSo(
+                    "the proxy broke off a stream", why=str(event.get("error")), next=command_line("logs", "proxy")
+                )
         cached = usage.get("cache_read_input_tokens") or 0
         return FirstToken(first or time.perf_counter() - began, (usage.get("input_tokens") or 0) + cached, cached)
 
@@ -97,7 +100,7 @@ class Client:
                     raise NotSo(
                         f"{client.base_url}{path.lstrip('/')} answered {response.status_code}",
                         why=response.read()[:300].decode(errors="replace"),
-                        next="llmstack logs",
+                        next=command_line("logs"),
                     )
                 rest = b""
                 for piece in response.iter_bytes():
@@ -106,4 +109,4 @@ class Client:
                         if line.startswith(b"data:") and line.strip() != b"data: [DONE]":
                             yield json.loads(line[5:])
         except httpx.HTTPError as error:
-            raise NotSo(f"{client.base_url} broke off", why=str(error), next="llmstack logs") from None
+            raise NotSo(f"{client.base_url} broke off", why=str(error), next=command_line("logs")) from None

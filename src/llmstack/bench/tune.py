@@ -19,6 +19,7 @@ from llmstack import stackfile
 from llmstack.bench.depths import Effort, measure
 from llmstack.bench.sample import Sampler
 from llmstack.bench.scratch import scratch
+from llmstack.commands import command_line
 from llmstack.deploy import tuned
 from llmstack.deploy.expected_speed import ExpectedSpeed, expected_speed
 from llmstack.deploy.supervisors import supervisor_for
@@ -130,7 +131,7 @@ def search(
 
     best = trial(start)
     if best is None:
-        raise NotSo("the plan that is deployed no longer fits this machine", next="llmstack up")
+        raise NotSo("the plan that is deployed no longer fits this machine", next=command_line("up"))
     improved = True
     while improved:
         improved = False
@@ -157,7 +158,7 @@ def tune(
     stack = stackfile.read(home)
     plan = expected_speed(stack) if stack is not None else None
     if stack is None or plan is None:
-        raise NotSo("there is no deployed plan to tune", next="llmstack up MODEL")
+        raise NotSo("there is no deployed plan to tune", next=command_line("up", "MODEL"))
     engine = find(home)
     pinned = (*pinned, *stack.pins)
     limits = Search(plan.facts, plan.hardware, Goal(draft=plan.drafter), {})
@@ -227,7 +228,7 @@ def keep(home: Home, result: Result) -> None:
     stack = stackfile.read(home)
     plan = expected_speed(stack) if stack is not None else None
     if stack is None or plan is None:
-        raise NotSo("the stack changed meanwhile", next="llmstack tune")
+        raise NotSo("the stack changed meanwhile", next=command_line("tune"))
     tuned.remember(
         home,
         tuned.make(

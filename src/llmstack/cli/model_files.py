@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from llmstack.cli.options import json_option, yes_option
+from llmstack.commands import command_line
 
 offline_option = click.option("--offline", is_flag=True, help="Use what is here; never touch the network.")
 
@@ -85,7 +86,7 @@ def verify_command(names: tuple[str, ...], as_json: bool) -> int:
         if found.path is None:
             from llmstack.errors import NotSo
 
-            raise NotSo(f"{name} is not on this machine", next=f"llmstack models pull {name}")
+            raise NotSo(f"{name} is not on this machine", next=command_line("models", "pull", name))
         digests = [source.sha256 for source in found.sources] or [""] * len(found.paths)
         wanted += list(zip(found.paths, digests, strict=False))
         if found.mmproj:
@@ -127,7 +128,9 @@ def remove_command(names: tuple[str, ...], yes: bool, as_json: bool) -> int:
     for name in names:
         found = stored_files(where, name)
         if not found:
-            raise NotSo(f"{name} has no file in the stack's own store", next="llmstack models disk   lists them")
+            raise NotSo(
+                f"{name} has no file in the stack's own store", next=f"{command_line('models', 'disk')}   lists them"
+            )
         paths += found
     if not yes and not as_json:
         click.confirm("Delete " + ", ".join(path.name for path in paths) + "?", abort=True, err=True)

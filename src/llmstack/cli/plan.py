@@ -9,6 +9,7 @@ import click
 
 from llmstack.cli.goal import goal_options
 from llmstack.cli.options import MemorySize, json_option
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def command(
         warn(sentence)
     if model is None:
         if flag or wants_fit or wants_check:
-            raise BadInput("which model?", next="llmstack plan MODEL --explain FLAG")
+            raise BadInput("which model?", next=command_line("plan", "MODEL", "--explain", "FLAG"))
         return _rank(here, machine, as_json)
     request = UpRequest(model, goal=make_goal(**options))
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from llmstack import stackfile
+from llmstack.commands import command_line
 from llmstack.deploy import keys, ports, transaction, warm
 from llmstack.deploy.demo_model import prune_demo_models
 from llmstack.deploy.health import check
@@ -117,7 +118,9 @@ def restart(home: Home, names: tuple[str, ...], on_progress: OnProgress) -> Stac
     with deploy_lock(home):
         stack = stackfile.read(home)
         if stack is None:
-            raise NotSo("nothing is deployed yet", next="llmstack up MODEL   or   llmstack up --demo")
+            raise NotSo(
+                "nothing is deployed yet", next=f"{command_line('up', 'MODEL')}   or   {command_line('up', '--demo')}"
+            )
         supervisor = supervisor_for(home)
         names = names or tuple(service.name for service in stack.services)
         warm.save(home, stack)

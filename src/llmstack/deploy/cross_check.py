@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from llmstack.commands import command_line
 from llmstack.detect.dry_run import dry_run, fit_params
 from llmstack.engine.find import find
 from llmstack.errors import MissingPart
@@ -29,6 +30,6 @@ def _program(home: Home, name: str) -> Path:
     engine = find(home)
     if engine.folder is None or not (engine.folder / name).exists():
         raise MissingPart(
-            f"this needs {name}, and the engine in use ({engine.name}) has none", next="llmstack engine install"
+            f"this needs {name}, and the engine in use ({engine.name}) has none", next=command_line("engine", "install")
         )
     return engine.folder / name

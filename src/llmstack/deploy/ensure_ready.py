@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llmstack import stackfile
+from llmstack.commands import command_line
 from llmstack.deploy.apply import up
 from llmstack.deploy.planning import UpRequest
 from llmstack.deploy.prepare import prepare
@@ -48,16 +49,17 @@ def ensure_ready(
         return None if status.state is StackState.STARTING else False
 
     if not wait_until(probe, patience_s, every_s=_LOOK_EVERY_S):
-        raise NotSo(f"the stack is {status.state.value}", why=status.last_error, next=_NEXT[status.state])
+        raise NotSo(f"the stack is {status.state.value}", why=status.last_error, next=_next()[status.state])
 
 
-_NEXT = {
-    StackState.STARTING: "llmstack logs -f",
-    StackState.DEGRADED: "llmstack doctor",
-    StackState.FAILED: "llmstack doctor",
-    StackState.STOPPED: "llmstack up",
-    StackState.READY: "",
-}
+def _next() -> dict[StackState, str]:
+    return {
+        StackState.STARTING: command_line("logs", "-f"),
+        StackState.DEGRADED: command_line("doctor"),
+        StackState.FAILED: command_line("doctor"),
+        StackState.STOPPED: command_line("up"),
+        StackState.READY: "",
+    }
 
 
 def _is_enough(status: StackStatus, needs_model: bool) -> bool:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llmstack.commands import command_line
+
 
 @dataclass(frozen=True, slots=True)
 class FailureCause:
@@ -19,58 +21,71 @@ class FailureCause:
 
 # A build for the processor it was made on: other processors, and virtual machines that announce instructions such as
 # AMX and do not run them, end it by SIGILL, some only at the first matrix of a quantised model.
-_REFUSED = FailureCause(
-    "it uses an instruction that this processor does not execute (SIGILL): its build was made for another one",
-    "llmstack engine use embedded   or, to build one for this processor: llmstack engine install",
-)
+def _refused() -> FailureCause:
+    return FailureCause(
+        "it uses an instruction that this processor does not execute (SIGILL): its build was made for another one",
+        (
+            f"{command_line('engine', 'use', 'embedded')}   or, to build "
+            f"one for this processor: {command_line('engine', 'install')}"
+        ),
+    )
+
+
 _SMALLER = "{smaller}"
-_CAUSES: tuple[tuple[str, str, str], ...] = (
-    (
-        r"cudaMalloc failed: out of memory|CUDA error: out of memory|OutOfDeviceMemory"
-        r"|unable to allocate (?:CUDA|Vulkan|ROCm|SYCL)|failed to allocate (?:CUDA|Vulkan|ROCm|SYCL)",
-        "the GPU ran out of memory",
-        _SMALLER,
-    ),
-    (r"bad_alloc|Cannot allocate memory|failed to allocate|unable to allocate", "it ran out of memory", _SMALLER),
-    (
-        r"driver version is insufficient|no CUDA-capable device|driver/library version mismatch"
-        r"|ggml_cuda_init: failed|Failed to initialize NVML",
-        "the GPU driver does not work",
-        "llmstack doctor",
-    ),
-    (
-        r"[Aa]ddress already in use|couldn't bind|EADDRINUSE",
-        "its port is taken by another program",
-        "llmstack doctor",
-    ),
-    (
-        r"failed to open GGUF file|[Nn]o such file or directory.*gguf|model file .*does not exist",
-        "the model file is missing",
-        "llmstack models list   then llmstack up MODEL",
-    ),
-    (
-        r"unknown model architecture|unknown pre-tokenizer",
-        "this engine does not know the model's architecture",
-        "llmstack engine install   builds a newer one",
-    ),
-    (
-        r"tensor '.*' (?:not found|has wrong shape)|missing tensor|wrong number of tensors|invalid magic"
-        r"|not within the file bounds|corrupted or incomplete|failed to load model",
-        "the model file cannot be loaded: damaged, incomplete, or not for this engine",
-        "llmstack models verify",
-    ),
-    (
-        r"unknown argument|invalid argument|error while handling argument|unrecognized arguments",
-        "the engine does not take one of the plan's flags",
-        "llmstack engine list",
-    ),
-    (r"ModuleNotFoundError|ImportError", "a Python package is missing", "./stack status   installs what is missing"),
-)
+
+
+def _causes() -> tuple[tuple[str, str, str], ...]:
+    return (
+        (
+            r"cudaMalloc failed: out of memory|CUDA error: out of memory|OutOfDeviceMemory"
+            r"|unable to allocate (?:CUDA|Vulkan|ROCm|SYCL)|failed to allocate (?:CUDA|Vulkan|ROCm|SYCL)",
+            "the GPU ran out of memory",
+            _SMALLER,
+        ),
+        (r"bad_alloc|Cannot allocate memory|failed to allocate|unable to allocate", "it ran out of memory", _SMALLER),
+        (
+            r"driver version is insufficient|no CUDA-capable device|driver/library version mismatch"
+            r"|ggml_cuda_init: failed|Failed to initialize NVML",
+            "the GPU driver does not work",
+            command_line("doctor"),
+        ),
+        (
+            r"[Aa]ddress already in use|couldn't bind|EADDRINUSE",
+            "its port is taken by another program",
+            command_line("doctor"),
+        ),
+        (
+            r"failed to open GGUF file|[Nn]o such file or directory.*gguf|model file .*does not exist",
+            "the model file is missing",
+            f"{command_line('models', 'list')}   then {command_line('up', 'MODEL')}",
+        ),
+        (
+            r"unknown model architecture|unknown pre-tokenizer",
+            "this engine does not know the model's architecture",
+            f"{command_line('engine', 'install')}   builds a newer one",
+        ),
+        (
+            r"tensor '.*' (?:not found|has wrong shape)|missing tensor|wrong number of tensors|invalid magic"
+            r"|not within the file bounds|corrupted or incomplete|failed to load model",
+            "the model file cannot be loaded: damaged, incomplete, or not for this engine",
+            command_line("models", "verify"),
+        ),
+        (
+            r"unknown argument|invalid argument|error while handling argument|unrecognized arguments",
+            "the engine does not take one of the plan's flags",
+            command_line("engine", "list"),
+        ),
+        (
+            r"ModuleNotFoundError|ImportError",
+            "a Python package is missing",
+            "./stack status   installs what is missing",
+        ),
+    )
 
 
 def of_exit(last_exit: str | None) -> FailureCause | None:
     """What the exit alone proves, whatever the log says; both supervisors name signals as signal(7) does."""
-    return _REFUSED if last_exit and re.search(r"\bSIGILL\b", last_exit) else None
+    return _refused() if last_exit and re.search(r"\bSIGILL\b", last_exit) else None
 
 
 def explain(lines: Sequence[str], last_exit: str | None, *, smaller: str) -> FailureCause | None:
@@ -82,7 +97,7 @@ def explain(lines: Sequence[str], last_exit: str | None, *, smaller: str) -> Fai
         return FailureCause("it ran out of memory and was killed", smaller)
     if (proven := of_exit(last_exit)) is not None:
         return proven
-    for pattern, what, remedy in _CAUSES:
+    for pattern, what, remedy in _causes():
         line = next((line for line in lines if re.search(pattern, line)), None)
         if line is not None:
             return FailureCause(what, smaller if remedy is _SMALLER else remedy, line)

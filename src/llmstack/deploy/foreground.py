@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
+from llmstack.commands import command_line
 from llmstack.deploy.apply import down
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.errors import NotSo
@@ -35,7 +36,7 @@ def hold(home: Home, show: Callable[[Iterator[LogLine]], None]) -> None:
                     raise NotSo(
                         f"the {status.name} was given up",
                         why=status.last_exit or "",
-                        next=f"llmstack logs {status.name}",
+                        next=command_line("logs", status.name),
                     )
     finally:
         down(home)

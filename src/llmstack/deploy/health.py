@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 
+from llmstack.commands import command_line
 from llmstack.deploy import keys
 from llmstack.deploy.expected_speed import expected_speed
 from llmstack.deploy.supervisors import supervisor_for
@@ -45,7 +46,7 @@ def check(home: Home, stack: StackRecord) -> HealthRecord:
         raise NotSo(
             f"the prompt cache does not hold: {warm.cached_n} of {warm.cached_n + warm.prompt_n} tokens were reused",
             why="the same prompt was sent twice, so nearly all of it should have come from the cache",
-            next="llmstack logs server",
+            next=command_line("logs", "server"),
         )
     planned, findings = _against_plan(stack, cold, warm, watch, load, pids)
     answer = ask(stack.proxy.url, keys.token(home), stack.model.name)
@@ -117,6 +118,8 @@ def ask(url: str, token: str, model: str, *, text: str = "Say hello.", max_token
         content = response.json()["content"]
     except (httpx.HTTPError, KeyError, ValueError) as error:
         detail = error.response.text[:300] if isinstance(error, httpx.HTTPStatusError) else str(error)
-        raise NotSo(f"the proxy at {url} did not answer a message", why=detail, next="llmstack logs proxy") from None
+        raise NotSo(
+            f"the proxy at {url} did not answer a message", why=detail, next=command_line("logs", "proxy")
+        ) from None
     said = "".join(block.get("text", "") for block in content if block.get("type") == "text")
     return said if len(said) <= 120 else said[:117] + "…"

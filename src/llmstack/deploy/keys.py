@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.paths import Home, write_private
 
@@ -26,11 +27,11 @@ def _read(path: Path) -> str:
     try:
         mode = path.stat().st_mode & 0o777
     except FileNotFoundError:
-        raise BadInput("there is no token yet", why="it is made at the first `up`", next="llmstack up") from None
+        raise BadInput("there is no token yet", why="it is made at the first `up`", next=command_line("up")) from None
     if mode & 0o077:
         raise BadInput(
             f"{path} can be read by others (mode {mode:o})",
             why="whoever reads it can use your stack",
-            next=f"rm '{path}' && llmstack up   makes a new one",
+            next=f"rm '{path}' && {command_line('up')}   makes a new one",
         )
     return path.read_text().strip()

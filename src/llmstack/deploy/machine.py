@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmstack import stackfile
+from llmstack.commands import command_line
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect import calibration, nvml
 from llmstack.detect.hardware import Detected, detect
@@ -72,7 +73,8 @@ def for_engine(detected: Detected, engine: Engine) -> Detected:
         return detected
     unused = ", ".join(dict.fromkeys(d.name for index, d in enumerate(devices) if index not in usable))
     warning = (
-        f"{unused} will not be used: the engine {engine.name} is built without it; llmstack engine install builds one"
+        f"{unused} will not be used: the engine {engine.name} is built "
+        f"without it; {command_line('engine', 'install')} builds one"
     )
     return Detected(
         replace(detected.hardware, devices=tuple(devices[index] for index in usable)),

@@ -12,6 +12,7 @@ import msgspec
 
 from llmstack import __version__, stackfile
 from llmstack.catalog.models import Model
+from llmstack.commands import command_line
 from llmstack.deploy import tuned
 from llmstack.deploy.demo_model import DEMO_NAME, ensure_demo_model, is_demo_model
 from llmstack.deploy.machine import Machine, this_machine
@@ -98,7 +99,10 @@ def subject_of(
         raise BadInput(
             "which model?",
             why="nothing is deployed yet, so there is none to start again",
-            next="llmstack up --demo   tries the stack; llmstack models list   shows what fits this machine",
+            next=(
+                f"{command_line('up', '--demo')}   tries the stack; "
+                f"{command_line('models', 'list')}   shows what fits this machine"
+            ),
         )
     path = Path(deployed.model.path)
     listed = entry_of_file(home, path)

@@ -6,6 +6,7 @@ import errno
 import socket
 from collections.abc import Collection
 
+from llmstack.commands import command_line
 from llmstack.errors import MissingPart
 
 
@@ -21,13 +22,13 @@ def check_free(host: str, port: int, *, what: str, flag: str, ours: Collection[i
         who = f"{name} (pid {pid})" if pid is not None else "a process of another user"
         raise MissingPart(
             f"port {port}, which the {what} needs, is in use by {who}",
-            next=f"stop it, or choose another port: llmstack up {flag} {port + 1}",
+            next=f"stop it, or choose another port: {command_line('up', flag, port + 1)}",
         )
     why = {errno.EACCES: "ports below 1024 need root", errno.EADDRNOTAVAIL: f"{host} is no address of this machine"}
     raise MissingPart(
         f"the {what} cannot listen on {host}:{port}",
         why=why.get(problem, errno.errorcode.get(problem, str(problem))),
-        next=f"llmstack up {flag} PORT",
+        next=command_line("up", flag, "PORT"),
     )
 
 

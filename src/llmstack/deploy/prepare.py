@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmstack import stackfile
+from llmstack.commands import command_line
 from llmstack.deploy.apply import Deployment
 from llmstack.deploy.machine import this_machine
 from llmstack.deploy.planning import Planned, Subject, UpRequest, plan_subject, served_name, subject_of
@@ -85,7 +86,7 @@ def _pulled(home: Home, request: UpRequest, subject: Subject, on_download: OnTra
     files = pull(home, subject.files, offline=request.offline, on_progress=on_download, projector=False)
     if files.path is None:
         raise NotSo(f"{files.name} runs on an engine elsewhere, so there is nothing to start here",
-                    next=f"llmstack models show {files.name}")  # fmt: skip
+                    next=command_line("models", "show", files.name))  # fmt: skip
     return subject if files is subject.files else Subject(served_name(files.name), files)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 
+from llmstack.commands import command_line
 from llmstack.deploy.failure_causes import of_exit
 from llmstack.deploy.waiting import wait_until
 from llmstack.engine.control import EngineClient, Readiness
@@ -14,10 +15,13 @@ from llmstack.supervisor import ServiceState, Supervisor
 _TELLING = re.compile(
     r"error|fail|unable|cannot|can't|invalid|unknown argument|out of memory|not found|abort|refus", re.I
 )
-_NEXT = {
-    "server": "llmstack logs server   shows all of it; llmstack plan   checks what fits",
-    "proxy": "llmstack logs proxy   shows all of it",
-}
+
+
+def _next() -> dict[str, str]:
+    return {
+        "server": f"{command_line('logs', 'server')}   shows all of it; {command_line('plan')}   checks what fits",
+        "proxy": f"{command_line('logs', 'proxy')}   shows all of it",
+    }
 
 
 def wait_ready(supervisor: Supervisor, service: str, url: str, *, deadline_s: float, deaths_before: int = 0) -> float:
@@ -43,7 +47,7 @@ def wait_ready(supervisor: Supervisor, service: str, url: str, *, deadline_s: fl
             raise NotSo(
                 f"the {service} was not ready after {deadline_s:.0f} s",
                 why=excerpt(supervisor, service, began_at),
-                next=_NEXT[service],
+                next=_next()[service],
             )
     return time.monotonic() - began
 
@@ -54,7 +58,7 @@ def _died(supervisor: Supervisor, service: str, last_exit: str | None, began_at:
     return NotSo(
         f"the {service} died while it was starting: {how}",
         why=cause.what if cause is not None else excerpt(supervisor, service, began_at),
-        next=cause.next if cause is not None else _NEXT[service],
+        next=cause.next if cause is not None else _next()[service],
     )
 
 

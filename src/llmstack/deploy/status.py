@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmstack import stackfile
+from llmstack.commands import command_line
 from llmstack.deploy import transaction, usage
 from llmstack.deploy import warm as deploy_warm
 from llmstack.deploy.failure_causes import explain
@@ -131,11 +132,11 @@ def _tell(supervisor: Supervisor, stack: StackRecord, services: Mapping[str, Ser
     if worst.last_exit is None:
         return _Told()
     lines = _since_last_start(last_words(supervisor, worst.name, 0.0))
-    smaller = f"llmstack up {stack.model.name} --ctx {max(stack.n_ctx_slot // 2, 4096)}"
+    smaller = command_line("up", stack.model.name, "--ctx", max(stack.n_ctx_slot // 2, 4096))
     cause = explain(lines, worst.last_exit, smaller=smaller)
     line = cause.line if cause is not None and cause.line else excerpt(supervisor, worst.name, 0.0, most=1)
     if cause is None:
-        return _Told(line, worst.last_exit, f"llmstack logs {worst.name} -n 50")
+        return _Told(line, worst.last_exit, command_line("logs", worst.name, "-n", "50"))
     return _Told(line, f"{worst.name}: {cause.what}", cause.next)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import msgspec
 
+from llmstack.commands import command_line
 from llmstack.detect.calibration import machine_of
 from llmstack.detect.model_file import Identity
 from llmstack.hardware import Hardware
@@ -86,7 +87,9 @@ def explained(home: Home, plan: Plan, identity: Sequence[Identity], engine: str)
     found = next((old for old in read(home) if (old.model, old.engine) == wanted), None)
     if found is None:
         return plan
-    reason = f"measured by `llmstack tune` as best here: {found.gain:.0%} faster, {found.trials} candidates tried"
+    reason = (
+        f"measured by `{command_line('tune')}` as best here: {found.gain:.0%} faster, {found.trials} candidates tried"
+    )
     decisions = tuple(
         replace(decision, reason=reason, pinned=False)
         if decision.pinned and found.flags.get(decision.flag) == decision.value

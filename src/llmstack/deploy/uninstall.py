@@ -8,6 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmstack.commands import command_line
 from llmstack.deploy.apply import deploy_lock
 from llmstack.errors import NotSo
 from llmstack.paths import Home
@@ -65,7 +66,7 @@ def _refuse_broad_home(home: Home) -> None:
         raise NotSo(
             f"LLMSTACK_HOME is {root}, which holds more than this stack",
             why=f"{', '.join(str(f) for f in home.folders())} may hold files of others",
-            next="llmstack down   then remove by hand what is llmstack's",
+            next=f"{command_line('down')}   then remove by hand what is llmstack's",
         )
 
 
@@ -85,7 +86,7 @@ def _remove_services(home: Home, kept: list[LeftBehind]) -> list[str]:
         raise NotSo(
             f"the units {', '.join(names)} are installed, but no systemd user manager answers",
             why="without it the services cannot be stopped",
-            next="log in as this user (not through su or sudo), then run llmstack uninstall again",
+            next=f"log in as this user (not through su or sudo), then run {command_line('uninstall')} again",
         )
     kept += [LeftBehind(path, "a drop-in of yours") for path in units.drop_ins()]
     units.remove()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmstack.commands import command_line
 from llmstack.errors import NotSo
 from llmstack.paths import Home
 from llmstack.stackfile import StackRecord
@@ -37,7 +38,10 @@ def warm(home: Home, stack: StackRecord, request: bytes | None) -> dict[str, Any
     """
     status = _ask(home, stack, "prefill", PREFILL_S, request or b"")
     if "prefix_tokens" not in status:
-        raise NotSo("the proxy could not warm the prompt cache", next="llmstack status   and   llmstack logs proxy")
+        raise NotSo(
+            "the proxy could not warm the prompt cache",
+            next=f"{command_line('status')}   and   {command_line('logs', 'proxy')}",
+        )
     return status
 
 

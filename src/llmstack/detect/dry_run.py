@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmstack.commands import command_line
 from llmstack.errors import MissingPart, NotSo
 
 DEADLINE_S = 120.0
@@ -45,7 +46,7 @@ def dry_run(binary: Path, argv: Sequence[str]) -> Breakdown:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True
         )
     except OSError as error:
-        raise MissingPart(f"{binary} does not run: {error}", next="llmstack engine list") from None
+        raise MissingPart(f"{binary} does not run: {error}", next=command_line("engine", "list")) from None
     with process:
         try:
             return _read(process, argv)
@@ -66,7 +67,7 @@ def fit_params(binary: Path, argv: Sequence[str]) -> tuple[str, ...]:
             stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise MissingPart(f"{binary} does not run: {error}", next="llmstack engine list") from None
+        raise MissingPart(f"{binary} does not run: {error}", next=command_line("engine", "list")) from None
     lines = [line for line in done.stdout.splitlines() if line.startswith("-")]
     if done.returncode or not lines:
         raise NotSo("llama-fit-params chose nothing", why=(done.stdout + done.stderr).strip()[-1500:])

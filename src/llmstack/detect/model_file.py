@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.gguf import GgufError, GgufHeader, merge, printable, read_header
 from llmstack.paths import write_private
@@ -56,7 +57,7 @@ class ModelFile:
                 raise BadInput(
                     f"{printable(then.path)} changed after it was planned",
                     why="the plan's memory figures are about the file as it was",
-                    next=f"llmstack plan {printable(str(self.path))}",
+                    next=command_line("plan", printable(str(self.path))),
                 )
 
 
@@ -114,7 +115,7 @@ def _shards(path: Path, header: GgufHeader) -> list[Path]:
     if missing:
         raise GgufError(
             f"of {count} shards these are missing: {printable(', '.join(missing), 1000)}",
-            next="resume the download: llmstack models pull NAME",
+            next=f"resume the download: {command_line('models', 'pull', 'NAME')}",
         )
     return paths
 
@@ -125,7 +126,9 @@ def _open_one(path: Path, cache: Path | None) -> tuple[GgufHeader, Identity]:
         _refuse_special(path.stat().st_mode, shown)  # before open: opening some devices has effects
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise BadInput(f"there is no file {shown}", next="llmstack models list   shows known names") from None
+        raise BadInput(
+            f"there is no file {shown}", next=f"{command_line('models', 'list')}   shows known names"
+        ) from None
     except (OSError, ValueError) as error:
         raise BadInput(f"{shown} cannot be opened: {error}") from None
     try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmstack.commands import command_line
 from llmstack.hardware import Device
 
 MIB = 1 << 20
@@ -58,7 +59,7 @@ def read() -> NvidiaCards:
         is_absent = isinstance(error, pynvml.NVMLError_LibraryNotFound)
         if is_absent and not Path("/proc/driver/nvidia").exists():
             return NvidiaCards()  # no NVIDIA driver at all: an ordinary machine without such a card
-        warning = f"the NVIDIA driver does not answer ({error}): planned without a GPU; see llmstack doctor"
+        warning = f"the NVIDIA driver does not answer ({error}): planned without a GPU; see {command_line('doctor')}"
         return NvidiaCards(problem="" if is_absent else str(error), warnings=(warning,))
     try:
         return _cards(pynvml)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from llmstack.commands import command_line
 from llmstack.doctor.facts import DoctorFacts
 from llmstack.findings import Finding, Level
 
@@ -52,12 +53,12 @@ def environment(facts: DoctorFacts) -> Iterator[Finding]:
     for name, why in (here.environment or {}).items():
         yield Finding(
             "client environment", Level.WARN, f"{name} is set in this shell: {why}", "",
-            f"unset {name}   (`llmstack claude` leaves it out by itself)",
+            f"unset {name}   (`{command_line('claude')}` leaves it out by itself)",
         )  # fmt: skip
     if here.token_matches is False:
         yield Finding(
             "client environment", Level.FAIL, "ANTHROPIC_AUTH_TOKEN in this shell is not this stack's token",
-            "the proxy will answer 401", 'eval "$(llmstack env)"',
+            "the proxy will answer 401", f'eval "$({command_line("env")})"',
         )  # fmt: skip
     if here.proxy_variables and not here.no_proxy_covers:
         yield Finding(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llmstack.commands import command_line
 from llmstack.deploy import ports as port_owners
 from llmstack.deploy.status import StackStatus
 from llmstack.doctor.facts import PortFacts, ProxyFacts, SecretFacts, ServiceFacts, StackFacts, SupervisorFacts
@@ -36,7 +37,7 @@ def stack(status: StackStatus) -> StackFacts | None:
         n_parallel=record.n_parallel,
         services=tuple(ServiceFacts(s.name, s.state.value, s.last_exit, s.restarts) for s in status.services.values()),
         planned_host_mib=round(record.plan.memory.host.total) if record.plan is not None else None,
-        smaller_plan=f"llmstack up {record.model.name} --ctx {max(record.n_ctx // 2, 4096)}",
+        smaller_plan=command_line("up", record.model.name, "--ctx", max(record.n_ctx // 2, 4096)),
     )
 
 

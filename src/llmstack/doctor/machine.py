@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from llmstack.commands import command_line
 from llmstack.doctor.facts import DoctorFacts
 from llmstack.findings import Finding, Level
 
@@ -14,20 +15,24 @@ _REBOOT = "sudo reboot   (or: sudo modprobe -r nvidia_uvm nvidia && sudo modprob
 def engine(facts: DoctorFacts) -> Iterator[Finding]:
     here = facts.engine
     if here.problem:
-        yield Finding("engine", Level.FAIL, here.problem, "", here.remedy or "llmstack engine install")
+        yield Finding("engine", Level.FAIL, here.problem, "", here.remedy or command_line("engine", "install"))
         return
     build = f"build {here.build}" if here.build else "build not known"
     backends = ", ".join(here.backends) or "unknown backends"
     yield Finding("engine", Level.OK, f"{here.name}, {build} (needed: {here.minimum}), {backends}")
     for name, reason in (here.refused or {}).items():
         yield Finding(
-            "engine", Level.WARN, f"{name} is here but not used: {reason}", "", "llmstack engine install   builds one"
+            "engine",
+            Level.WARN,
+            f"{name} is here but not used: {reason}",
+            "",
+            f"{command_line('engine', 'install')}   builds one",
         )
     if facts.hardware.devices and set(here.backends) <= {"cpu"}:
         cards = ", ".join(device.name for device in facts.hardware.devices)
         yield Finding(
             "engine", Level.WARN, f"this engine computes on the CPU only, but there is {cards}",
-            "a build for the card is many times faster", "llmstack engine install --cuda",
+            "a build for the card is many times faster", command_line("engine", "install", "--cuda"),
         )  # fmt: skip
 
 
@@ -74,7 +79,8 @@ def vram_holders(facts: DoctorFacts) -> Iterator[Finding]:
     shown = ", ".join(f"{h.program} (pid {h.pid}{f', {h.mib:,} MiB' if h.mib is not None else ''})" for h in others)
     yield Finding(
         "vram", Level.WARN, f"GPU memory is held by others: {shown}",
-        "plans count on free memory only", f"kill {others[0].pid}   if it is no longer needed, then llmstack plan",
+        "plans count on free memory only", (f"kill {others[0].pid}   if it is no "
+                                           f"longer needed, then {command_line('plan')}"),
     )  # fmt: skip
 
 
@@ -87,7 +93,7 @@ def memory(facts: DoctorFacts) -> Iterator[Finding]:
     if needed is not None and needed > whole:
         yield Finding(
             "memory", Level.FAIL, f"{text}; the deployed plan needs {needed:,} MiB of host memory",
-            "the kernel will kill the server", "llmstack up MODEL   plans again for what is there",
+            "the kernel will kill the server", f"{command_line('up', 'MODEL')}   plans again for what is there",
         )  # fmt: skip
     elif ram.available_mib < whole * 0.05:
         yield Finding("memory", Level.WARN, text, "nearly nothing is left", "ps aux --sort=-rss | head")
@@ -100,7 +106,11 @@ def disk(facts: DoctorFacts) -> Iterator[Finding]:
         text = f"{place.free_mib:,} MiB free at {place.path}"
         if place.free_mib < LOW_DISK_MIB:
             yield Finding(
-                "disk", Level.WARN, text, "a model needs several GiB", "llmstack models list   then models remove NAME"
+                "disk",
+                Level.WARN,
+                text,
+                "a model needs several GiB",
+                f"{command_line('models', 'list')}   then models remove NAME",
             )
         else:
             yield Finding("disk", Level.OK, text)
@@ -112,7 +122,8 @@ def supervisor(facts: DoctorFacts) -> Iterator[Finding]:
         yield Finding(
             "systemd", Level.WARN,
             f"no systemd user manager ({here.systemd_problem}); llmstack's own supervisor is used",
-            "the stack does not start by itself after a reboot", "llmstack up   after each start of the machine",
+            "the stack does not start by itself after a reboot", (f"{command_line('up')}   after "
+                                                                 "each start of the machine"),
         )  # fmt: skip
         return
     sandbox = "full sandbox" if here.tier == "full" else "basic sandbox: user namespaces are restricted here"

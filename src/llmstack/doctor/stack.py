@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from llmstack.commands import command_line
 from llmstack.deploy.failure_causes import of_exit
 from llmstack.doctor.facts import DoctorFacts
 from llmstack.findings import Finding, Level
@@ -12,11 +13,17 @@ from llmstack.findings import Finding, Level
 def services(facts: DoctorFacts) -> Iterator[Finding]:
     stack = facts.stack
     if stack is None:
-        yield Finding("stack", Level.OK, "nothing is deployed yet", "", "llmstack up MODEL   or   llmstack up --demo")
+        yield Finding(
+            "stack",
+            Level.OK,
+            "nothing is deployed yet",
+            "",
+            f"{command_line('up', 'MODEL')}   or   {command_line('up', '--demo')}",
+        )
         return
     level = {"ready": Level.OK, "failed": Level.FAIL}.get(stack.state, Level.WARN)
-    remedy = {"ready": "", "stopped": "llmstack up", "starting": "llmstack status --watch"}.get(
-        stack.state, "llmstack logs -n 50"
+    remedy = {"ready": "", "stopped": command_line("up"), "starting": command_line("status", "--watch")}.get(
+        stack.state, command_line("logs", "-n", "50")
     )
     yield Finding("stack", level, f"{stack.state}: {stack.model} at {stack.url}", "", remedy)
     for service in stack.services:
@@ -24,7 +31,7 @@ def services(facts: DoctorFacts) -> Iterator[Finding]:
             continue
         dead = service.state == "failed"
         died = f"{service.name} died {service.restarts} time(s), last: {service.last_exit}"
-        why, remedy = "", f"llmstack logs {service.name} -n 50"
+        why, remedy = "", command_line("logs", service.name, "-n", "50")
         if (proven := of_exit(service.last_exit)) is not None:
             why, remedy = proven.what, proven.next
         elif "out of memory" in service.last_exit:
@@ -36,7 +43,7 @@ def services(facts: DoctorFacts) -> Iterator[Finding]:
             Level.FAIL,
             f"the model file is gone: {stack.model_path}",
             "",
-            "llmstack models list   then llmstack up",
+            f"{command_line('models', 'list')}   then {command_line('up')}",
         )
 
 
@@ -48,7 +55,7 @@ def ports(facts: DoctorFacts) -> Iterator[Finding]:
             who = f"{port.owner} (pid {port.owner_pid})" if port.owner_pid else "a process of another user"
             yield Finding(
                 "ports", Level.FAIL, f"{where}, which the {port.service} needs, is in use by {who}", "",
-                f"stop it, or: llmstack up {flag} {port.port + 1}",
+                f"stop it, or: {command_line('up', flag, port.port + 1)}",
             )  # fmt: skip
         else:
             yield Finding("ports", Level.OK, f"{where} is {'ours' if port.taken else 'free'} ({port.service})")
@@ -58,7 +65,9 @@ def secrets(facts: DoctorFacts) -> Iterator[Finding]:
     for secret in facts.secrets:
         if not secret.exists:
             if facts.stack is not None:
-                yield Finding("secrets", Level.FAIL, f"{secret.path} is missing", "", "llmstack up   makes a new one")
+                yield Finding(
+                    "secrets", Level.FAIL, f"{secret.path} is missing", "", f"{command_line('up')}   makes a new one"
+                )
         elif not secret.owner_is_us:
             yield Finding(
                 "secrets",
@@ -70,7 +79,7 @@ def secrets(facts: DoctorFacts) -> Iterator[Finding]:
         elif secret.mode & 0o077:
             yield Finding(
                 "secrets", Level.FAIL, f"{secret.path} can be read by others (mode {secret.mode:o})",
-                "whoever reads it can use your stack", f"rm '{secret.path}' && llmstack up   makes a new one",
+                "whoever reads it can use your stack", f"rm '{secret.path}' && {command_line('up')}   makes a new one",
             )  # fmt: skip
         else:
             yield Finding("secrets", Level.OK, f"{secret.path} is readable by you alone")
@@ -88,15 +97,16 @@ def catalog(facts: DoctorFacts) -> Iterator[Finding]:
 def units(facts: DoctorFacts) -> Iterator[Finding]:
     here = facts.supervisor
     if here.unit_problem:
-        yield Finding("units", Level.FAIL, here.unit_problem, "", "llmstack up   writes them anew")
+        yield Finding("units", Level.FAIL, here.unit_problem, "", f"{command_line('up')}   writes them anew")
     for unit, kind in here.drifted.items():
         if kind == "kept":
             yield Finding(
                 "units", Level.WARN, f"{unit} was edited by hand", "`up` keeps it as it is",
-                f"systemctl --user edit {unit}   makes a drop-in of it; llmstack up --force   replaces the unit",
+                (f"systemctl --user edit {unit}   makes a drop-in of it; "
+                f"{command_line('up', '--force')}   replaces the unit"),
             )  # fmt: skip
         else:
-            yield Finding("units", Level.WARN, f"{unit} differs from what is deployed ({kind})", "", "llmstack up")
+            yield Finding("units", Level.WARN, f"{unit} differs from what is deployed ({kind})", "", command_line("up"))
     for path in here.drop_ins:
         yield Finding("units", Level.OK, f"a drop-in of yours is in effect: {path}")
     if facts.stack is not None and here.kind == "systemd" and not here.drifted and not here.unit_problem:
@@ -111,21 +121,21 @@ def proxy(facts: DoctorFacts) -> Iterator[Finding]:
         yield Finding(
             "connection", Level.FAIL if stack.state != "stopped" else Level.WARN,
             f"nothing answers at {stack.url}: {here.problem}", f"the stack is {stack.state}",
-            "llmstack up" if stack.state == "stopped" else "llmstack logs proxy -n 50",
+            command_line("up") if stack.state == "stopped" else command_line("logs", "proxy", "-n", "50"),
         )  # fmt: skip
         return
     yield Finding("connection", Level.OK, f"the proxy answers at {stack.url}")
     if here.token_status in (401, 403):
         yield Finding(
             "token", Level.FAIL, "the proxy refuses the token of this home (401)",
-            "it was started with another token file", "llmstack restart proxy",
+            "it was started with another token file", command_line("restart", "proxy"),
         )  # fmt: skip
     elif here.token_status is not None:
         yield Finding("token", Level.OK, "the proxy takes this home's token")
     if here.open_status is not None and here.open_status not in (401, 403):
         yield Finding(
             "token", Level.FAIL, f"the proxy answers without a token (HTTP {here.open_status})",
-            "anybody on this machine could use it", "llmstack restart proxy",
+            "anybody on this machine could use it", command_line("restart", "proxy"),
         )  # fmt: skip
     for name, status in (here.routes or {}).items():
         if status == 404:
@@ -138,7 +148,11 @@ def proxy(facts: DoctorFacts) -> Iterator[Finding]:
             yield Finding("routes", Level.OK, f"{name} has a route")
         elif status not in (401, 403):
             yield Finding(
-                "routes", Level.WARN, f"{name} is answered with HTTP {status}", "", "llmstack logs proxy -n 50"
+                "routes",
+                Level.WARN,
+                f"{name} is answered with HTTP {status}",
+                "",
+                command_line("logs", "proxy", "-n", "50"),
             )
 
 
@@ -150,7 +164,7 @@ def sub_agents(facts: DoctorFacts) -> Iterator[Finding]:
         yield Finding(
             "sub-agents", Level.FAIL, f"a request with a tool came back without a tool call: {here.tools}",
             "the model or its chat template cannot call tools, so sub-agents end in silence",
-            "llmstack models list   choose one that calls tools",
+            f"{command_line('models', 'list')}   choose one that calls tools",
         )  # fmt: skip
     elif stack.n_parallel < 2:
         yield Finding(
@@ -158,7 +172,7 @@ def sub_agents(facts: DoctorFacts) -> Iterator[Finding]:
             Level.OK,
             "one slot: parallel sub-agents wait for each other",
             "",
-            "llmstack up MODEL --parallel 2",
+            command_line("up", "MODEL", "--parallel", "2"),
         )
     else:
         yield Finding("sub-agents", Level.OK, f"{stack.n_parallel} slots")

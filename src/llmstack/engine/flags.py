@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from llmstack.commands import command_line
 from llmstack.errors import MissingPart
 from llmstack.llama_server.flags import EXPERT_TENSORS, flag_named
 
@@ -108,7 +109,10 @@ def fit(argv: Sequence[str], flags: Flags, *, engine: str = "this engine") -> Fi
             raise MissingPart(
                 f"{engine} has no flag {name}",
                 why="its own --help does not list it, and nothing else in that build does the same",
-                next="llmstack engine install   builds one that has it; llmstack engine list   shows what is here",
+                next=(
+                    f"{command_line('engine', 'install')}   builds one that has "
+                    f"it; {command_line('engine', 'list')}   shows what is here"
+                ),
             )
         result.extend(replaced)
         wished, given = " ".join(span), " ".join(replaced)

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import msgspec
 
+from llmstack.commands import command_line
 from llmstack.engine import toolchain
 from llmstack.engine.choose import use
 from llmstack.engine.explain import explain
@@ -137,7 +138,9 @@ def install(
 def remove(home: Home, name: str) -> int:
     """Deletes a built engine and returns the bytes it took. Raises MissingPart when there is none of that name."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name) or not (engines_folder(home) / name / "engine.json").is_file():
-        raise MissingPart(f"there is no built engine named {name}", next="llmstack engine list   shows what is here")
+        raise MissingPart(
+            f"there is no built engine named {name}", next=f"{command_line('engine', 'list')}   shows what is here"
+        )
     folder = engines_folder(home) / name
     size = sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
     doomed = folder.with_name(f".{name}.removed")
@@ -325,7 +328,9 @@ def _run(argv: list[str], environment: Mapping[str, str], log: _Log, stage: str,
             os.killpg(process.pid, signal.SIGTERM)
         process.wait()
         if isinstance(error, KeyboardInterrupt):
-            raise Interrupted("the build was stopped", next=f"llmstack engine install --{spec.backend}") from None
+            raise Interrupted(
+                "the build was stopped", next=command_line("engine", "install", f"--{spec.backend}")
+            ) from None
         raise
     if status != 0:
         raise explain("".join(tail), log.path, spec.backend)

@@ -5,28 +5,32 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from llmstack.commands import command_line
 from llmstack.engine.find import BuildRecord, EngineOrigin, of_binary, usable
 from llmstack.engine.probe import backends_beside, probe
 from llmstack.errors import MissingPart
 from llmstack.paths import Home
 
 COMPUTE_SECONDS = 180.0  # a CUDA build may compile kernels for a card at its first use
-_NEXT = "llmstack engine list   shows what else is here; the engine in use stays as it is"
+
+
+def _next() -> str:
+    return f"{command_line('engine', 'list')}   shows what else is here; the engine in use stays as it is"
 
 
 def smoke_test(folder: Path, record: BuildRecord, home: Home, work: Path) -> None:
     """Raises MissingPart that says what the build in `folder` fails at."""
     binary = folder / "llama-server"
     if not binary.is_file():
-        raise MissingPart("the build made no llama-server", next=_NEXT)
+        raise MissingPart("the build made no llama-server", next=_next())
     usable(of_binary(binary, home, EngineOrigin.BUILT, record))
     answers, libraries = probe(binary, home.cache), backends_beside(binary)
     if answers.build is not None and answers.build != record.build:
-        raise MissingPart(f"the build calls itself {answers.build}, and {record.build} was asked for", next=_NEXT)
+        raise MissingPart(f"the build calls itself {answers.build}, and {record.build} was asked for", next=_next())
     missing = [name for name in record.backends if name not in libraries]
     if missing:
         raise MissingPart(
-            f"the build has no {', '.join(missing)} backend", why=f"it has {', '.join(libraries)}", next=_NEXT
+            f"the build has no {', '.join(missing)} backend", why=f"it has {', '.join(libraries)}", next=_next()
         )
     _compute(folder / "llama-bench", work)
 
@@ -36,7 +40,7 @@ def _compute(bench: Path, work: Path) -> None:
     from llmstack.demo import build_model
 
     if not bench.is_file():
-        raise MissingPart("the build made no llama-bench", next=_NEXT)
+        raise MissingPart("the build made no llama-bench", next=_next())
     model = work / "smoke.gguf"
     with model.open("wb") as stream:
         for piece in build_model("the quick brown fox jumps over the lazy dog\n" * 40):
@@ -47,11 +51,11 @@ def _compute(bench: Path, work: Path) -> None:
             argv, capture_output=True, text=True, errors="replace", timeout=COMPUTE_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise MissingPart("the build starts but does not compute", why=str(error), next=_NEXT) from None
+        raise MissingPart("the build starts but does not compute", why=str(error), next=_next()) from None
     if done.returncode != 0:
         lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         raise MissingPart(
             "the build starts but does not compute",
             why=lines[-1][:300] if lines else f"llama-bench ended with status {done.returncode}",
-            next=_NEXT,
+            next=_next(),
         )

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmstack.commands import command_line
 from llmstack.errors import MissingPart
 
 GIB = 1 << 30
@@ -133,7 +134,10 @@ def _check_cuda() -> tuple[str, ...]:
         raise MissingPart(
             "there is no CUDA compiler (nvcc)",
             why="a CUDA build needs the toolkit, not only the driver",
-            next="install the CUDA toolkit (developer.nvidia.com/cuda-downloads), or: llmstack engine install --vulkan",
+            next=(
+                "install the CUDA toolkit (developer.nvidia.com/cuda-downloads), "
+                f"or: {command_line('engine', 'install', '--vulkan')}"
+            ),
         )
     match = re.search(r"release (\d+)\.(\d+)", _run([nvcc, "--version"])[1])
     if match is None:
@@ -145,7 +149,10 @@ def _check_cuda() -> tuple[str, ...]:
         if problem:
             raise MissingPart(
                 problem,
-                next="install that CUDA toolkit and put its nvcc first on PATH, or: llmstack engine install --vulkan",
+                next=(
+                    "install that CUDA toolkit and put its nvcc first on "
+                    f"PATH, or: {command_line('engine', 'install', '--vulkan')}"
+                ),
             )
     _check_cuda_toolkit(nvcc)
     named = tuple(part for part in os.environ.get("CUDAARCHS", "").split(";") if part)
@@ -153,7 +160,10 @@ def _check_cuda() -> tuple[str, ...]:
         raise MissingPart(
             "no NVIDIA card can be seen here, so there is nothing to compile for",
             why="nvidia-smi names none: its driver is missing, or this container was not given the card",
-            next="install the driver; or name the architecture: CUDAARCHS=86-real llmstack engine install --cuda",
+            next=(
+                "install the driver; or name the architecture: "
+                f"CUDAARCHS=86-real {command_line('engine', 'install', '--cuda')}"
+            ),
         )
     return named or tuple(sorted({f"{major}{minor}-real" for major, minor in cards}))
 
@@ -174,14 +184,17 @@ def _check_cuda_toolkit(nvcc: str) -> None:
         raise MissingPart(
             "the CUDA toolkit is not complete: cuBLAS is missing",
             why=why,
-            next="install all of it (developer.nvidia.com/cuda-downloads), or: llmstack engine install --vulkan",
+            next=(
+                "install all of it (developer.nvidia.com/cuda-downloads), "
+                f"or: {command_line('engine', 'install', '--vulkan')}"
+            ),
         )
     if "unsupported GNU version" in output or "host compiler" in output:
         why = next((line for line in lines if "unsupported" in line), why)
         raise MissingPart(
             "nvcc does not accept this C++ compiler",
             why=why,
-            next="name an older one: CUDAHOSTCXX=g++-13 llmstack engine install --cuda",
+            next=f"name an older one: CUDAHOSTCXX=g++-13 {command_line('engine', 'install', '--cuda')}",
         )
     raise MissingPart(f"the CUDA compiler {nvcc} does not work", why=why, next="reinstall the CUDA toolkit")
 

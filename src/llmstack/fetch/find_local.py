@@ -6,6 +6,7 @@ from pathlib import Path
 
 from llmstack.catalog.models import Catalog, Model, Quant, quant_of, read_models, shards, stem_of
 from llmstack.catalog.overlay import load
+from llmstack.commands import command_line
 from llmstack.errors import BadInput, MissingPart, NotSo
 from llmstack.fetch import foreign_caches, models_dir
 from llmstack.fetch.model import ResolvedModel, Source
@@ -38,7 +39,7 @@ def locate(
             raise BadInput(
                 f"there is no model named {what}",
                 why=f"did you mean {' or '.join(near)}?" if near else "",
-                next="llmstack models list   shows the names; hf:OWNER/REPO, a URL or a path do as well",
+                next=f"{command_line('models', 'list')}   shows the names; hf:OWNER/REPO, a URL or a path do as well",
             )
         return _entry(home, *found, caches)
     if reference.kind is ReferenceKind.URL:
@@ -62,7 +63,9 @@ def entry_of_file(
 def _path(reference: Reference) -> ResolvedModel:
     path = Path(reference.text).expanduser().absolute()
     if not path.exists():
-        raise BadInput(f"there is no file {path}", next="llmstack models list   shows names that can be downloaded")
+        raise BadInput(
+            f"there is no file {path}", next=f"{command_line('models', 'list')}   shows names that can be downloaded"
+        )
     names = shards(path.name)
     paths = tuple(path.with_name(name) for name in names)
     return ResolvedModel(stem_of(path.name), paths[0], paths=paths, quant=quant_of(path.name), store="path")
@@ -86,7 +89,7 @@ def _entry(home: Home, name: str, model: Model, quant: str, caches: foreign_cach
             return found
         first = first or found
     if first is None:
-        raise BadInput(f"{name} names no file", next=f"llmstack models show {name}")
+        raise BadInput(f"{name} names no file", next=command_line("models", "show", name))
     return first
 
 
@@ -223,5 +226,8 @@ def not_here(found: ResolvedModel) -> MissingPart:
     return MissingPart(
         f"{found.name} is not on this machine, and this is offline mode",
         why=f"{len(found.missing)} of {max(len(found.sources), 1)} files are missing",
-        next=f"llmstack models pull {found.name}   with a network, or: llmstack models list   shows what is here",
+        next=(
+            f"{command_line('models', 'pull', found.name)}   with a network, "
+            f"or: {command_line('models', 'list')}   shows what is here"
+        ),
     )

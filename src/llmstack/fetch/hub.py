@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 
 from llmstack.catalog.models import is_file, quant_of, shards
+from llmstack.commands import command_line
 from llmstack.errors import MissingPart, NotSo, StackError
 from llmstack.fetch.transfer import Remote
 from llmstack.gguf import printable
@@ -89,7 +90,7 @@ def choose(repo: str, files: Sequence[str], quant: str) -> tuple[str, ...]:
     raise NotSo(
         f"{repo} has no {quant or '.gguf file'}",
         why=f"it has {printable(listed, 1000)}",
-        next=f"llmstack models pull hf:{repo}:QUANT, or hf:{repo}/FILE.gguf",
+        next=f"{command_line('models', 'pull', f'hf:{repo}:QUANT')}, or hf:{repo}/FILE.gguf",
     )
 
 
@@ -117,7 +118,7 @@ def _explain(error: Exception, repo: str, file: str) -> StackError:
     if isinstance(error, errors.RepositoryNotFoundError):
         return NotSo(
             f"there is no repository {repo} on {endpoint()}, or it is private",
-            next="llmstack models list   shows known names; a private one needs HF_TOKEN",
+            next=f"{command_line('models', 'list')}   shows known names; a private one needs HF_TOKEN",
         )
     if isinstance(error, errors.RevisionNotFoundError | errors.EntryNotFoundError):
         return NotSo(f"{repo} has no {file or 'such revision'}", next=f"see {endpoint()}/{repo}/tree/main")

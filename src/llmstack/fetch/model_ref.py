@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from llmstack.catalog.models import is_file, is_repo
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 
-_NEXT = "llmstack models pull NAME, or hf:OWNER/REPO/FILE.gguf, or https://…/FILE.gguf, or a path"
+
+def _next() -> str:
+    return f"{command_line('models', 'pull', 'NAME')}, or hf:OWNER/REPO/FILE.gguf, or https://…/FILE.gguf, or a path"
 
 
 class ReferenceKind(enum.StrEnum):
@@ -38,13 +41,13 @@ class Reference:
 def parse(text: str) -> Reference:
     """Decides what was meant, by form alone. Raises BadInput for what can be none of them."""
     if not text or "\0" in text or "\n" in text:
-        raise BadInput("this is no model's name", next=_NEXT)
+        raise BadInput("this is no model's name", next=_next())
     if text.startswith(("http://", "https://")):
         return _url(text)
     if text.startswith("hf:"):
         return _hub(text)
     if "://" in text:
-        raise BadInput(f"{text.split('://')[0]}:// is not a way to fetch a model", next=_NEXT)
+        raise BadInput(f"{text.split('://')[0]}:// is not a way to fetch a model", next=_next())
     if text.startswith(("/", "./", "../", "~")) or text.endswith(".gguf"):
         return Reference(ReferenceKind.PATH, text)
     repo, _, quant = text.partition(":")
@@ -58,15 +61,15 @@ def parse(text: str) -> Reference:
 def _hub(text: str) -> Reference:
     body, _, revision = text.removeprefix("hf:").partition("@")
     if revision and not re.fullmatch(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)*", revision):
-        raise BadInput(f"{revision!r} is not a revision", next=_NEXT)
+        raise BadInput(f"{revision!r} is not a revision", next=_next())
     parts = body.split("/")
     repo = "/".join(parts[:2])
     repo, _, quant = repo.partition(":")
     file = "/".join(parts[2:])
     if not is_repo(repo):
-        raise BadInput(f"{text} does not name a repository: {repo!r} is not OWNER/NAME", next=_NEXT)
+        raise BadInput(f"{text} does not name a repository: {repo!r} is not OWNER/NAME", next=_next())
     if file and not is_file(file):
-        raise BadInput(f"{file!r} is not a .gguf file inside a repository", next=_NEXT)
+        raise BadInput(f"{file!r} is not a .gguf file inside a repository", next=_next())
     return Reference(ReferenceKind.HUB, text, repo=repo, file=file, quant=quant, revision=revision or "main")
 
 
@@ -74,7 +77,7 @@ def _url(text: str) -> Reference:
     parts = urlsplit(text)
     host = (parts.hostname or "").lower()
     if not host:
-        raise BadInput(f"{text} names no host", next=_NEXT)
+        raise BadInput(f"{text} names no host", next=_next())
     if parts.username or parts.password:
         raise BadInput(
             "a URL with a user name or a password in it is refused", why="it would end up in logs and records"
@@ -83,5 +86,5 @@ def _url(text: str) -> Reference:
     if host in ("huggingface.co", "hf.co") and len(path) >= 5 and path[2] in ("resolve", "blob"):
         return _hub(f"hf:{path[0]}/{path[1]}/{'/'.join(path[4:])}@{path[3]}")
     if not path or not is_file(path[-1]):
-        raise BadInput(f"{text} does not end in the name of a .gguf file", next=_NEXT)
+        raise BadInput(f"{text} does not end in the name of a .gguf file", next=_next())
     return Reference(ReferenceKind.URL, text, file=path[-1])

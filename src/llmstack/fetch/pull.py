@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmstack.catalog.models import stem_of
+from llmstack.commands import command_line
 from llmstack.errors import MissingPart
 from llmstack.fetch import hub, models_dir
 from llmstack.fetch.find_local import locate, not_here, own_path
@@ -163,5 +164,5 @@ def _check_room(home: Home, name: str, wanted: Sequence[Source], remotes: Sequen
         raise MissingPart(
             f"{name} needs {needed / GIB:.1f} GiB on this disk, and {free / GIB:.1f} GiB are free",
             why=f"in {home.models}; {RESERVE >> 20} MiB stay free",
-            next="llmstack models remove NAME, or set LLMSTACK_HOME to a folder on a larger disk",
+            next=f"{command_line('models', 'remove', 'NAME')}, or set LLMSTACK_HOME to a folder on a larger disk",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmstack.commands import command_line
 from llmstack.errors import MissingPart, NotSo
 from llmstack.fetch import hub, trust
 from llmstack.fetch.find_local import not_here
@@ -53,7 +54,7 @@ class Ranges:
             return response.content[:length]
         raise MissingPart(
             f"{self._remote.name} cannot be read in parts from its server (it answered {response.status_code})",
-            next=f"pull it first: llmstack models pull {self._remote.url}",
+            next=f"pull it first: {command_line('models', 'pull', self._remote.url)}",
         )
 
     def size(self) -> int:
@@ -62,7 +63,7 @@ class Ranges:
         if not total.isdigit():
             raise MissingPart(
                 f"the server does not say how large {self._remote.name} is",
-                next=f"pull it first: llmstack models pull {self._remote.url}",
+                next=f"pull it first: {command_line('models', 'pull', self._remote.url)}",
             )
         return int(total)
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from llmstack.commands import command_line
 from llmstack.errors import Interrupted, MissingPart, NotSo
 from llmstack.fetch import trust
 from llmstack.fetch.progress import OnTransfer, Stage, TransferProgress, quiet
@@ -202,7 +203,7 @@ class _Job:
             raise MissingPart(
                 f"{self.remote.name} needs {bytes_text(missing)} more on this disk, and {bytes_text(free)} are free",
                 why=f"in {self.target.parent}; {bytes_text(RESERVE)} stay free",
-                next="llmstack models remove NAME, or set LLMSTACK_HOME to a folder on a larger disk",
+                next=f"{command_line('models', 'remove', 'NAME')}, or set LLMSTACK_HOME to a folder on a larger disk",
             )
 
     def _complete(self) -> bool:
@@ -267,7 +268,7 @@ class _Job:
                 raise NotSo(
                     f"the server has {told} bytes for {self.remote.name}, {self.size} were expected",
                     why="the file was replaced, or a proxy answers in its place",
-                    next="llmstack models show NAME   says what is expected",
+                    next=f"{command_line('models', 'show', 'NAME')}   says what is expected",
                 )
             self.size = self.size or told
             self.etag = self.etag or response.headers.get("etag", "")
@@ -325,7 +326,9 @@ def _status_error(response: Any, remote: Remote) -> Exception:
             next="accept it on the model's page, then set HF_TOKEN or run: hf auth login",
         )
     if status == 404:
-        return NotSo(f"{shown} is not at {printable(remote.url)}", next="llmstack models list   shows known names")
+        return NotSo(
+            f"{shown} is not at {printable(remote.url)}", next=f"{command_line('models', 'list')}   shows known names"
+        )
     return NotSo(f"the server answered {status} for {shown}", next="try again later")
 
 
@@ -381,7 +384,10 @@ def _disk_error(error: OSError, job: _Job) -> MissingPart:
         return MissingPart(
             f"the disk is full: {bytes_text(max(job.size - job.have, 0))} of {job.remote.name} are still to come",
             why=f"{bytes_text(job.have)} are kept in {job.target.parent}",
-            next="free some space (llmstack models remove NAME), then run the same command again: it goes on",
+            next=(
+                f"free some space ({command_line('models', 'remove', 'NAME')}), "
+                "then run the same command again: it goes on"
+            ),
         )
     return MissingPart(
         f"{job.target.parent} cannot be written: {error.strerror}", next="check the folder's permissions"

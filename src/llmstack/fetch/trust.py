@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
+from llmstack.commands import command_line
 from llmstack.errors import NotSo
 
 MAX_REDIRECTS = 5
@@ -74,7 +75,7 @@ def check(source: str, target: str, *, hub: bool, extra: Iterable[str] = ()) -> 
         host = urlsplit(target).hostname or "another address"
         raise NotSo(
             f"the download was redirected to {host}, which is refused: {reason}",
-            next=f"if you trust that host: llmstack models pull … --allow-host {host}",
+            next=f"if you trust that host: {command_line('models', 'pull', '…', '--allow-host', host)}",
         )
 
 

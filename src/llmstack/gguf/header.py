@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.gguf.types import GgmlType
 
@@ -102,7 +103,7 @@ def merge(shards: Sequence[GgufHeader]) -> GgufHeader:
             raise GgufError(
                 f"shard {number + 1} of {len(shards)} says it is shard "
                 f"{_number(shard, 'split.no') + 1} of {shard.split_count}: the shards are mixed up",
-                next="download the model again: llmstack models pull NAME",
+                next=f"download the model again: {command_line('models', 'pull', 'NAME')}",
             )
         for tensor in shard.tensors:
             if tensor.name in seen:

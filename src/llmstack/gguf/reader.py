@@ -10,6 +10,7 @@ import hashlib
 import struct
 from typing import Protocol
 
+from llmstack.commands import command_line
 from llmstack.gguf.header import GgufError, GgufHeader, Incomplete, Kept, Scalar, TensorInfo, printable
 from llmstack.gguf.types import BLOCKS, GgmlType
 
@@ -28,7 +29,10 @@ _SCALARS: dict[int, struct.Struct] = {
     }.items()
 }  # fmt: skip
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
-_AGAIN = "download it again: llmstack models pull NAME"
+
+
+def _again() -> str:
+    return f"download it again: {command_line('models', 'pull', 'NAME')}"
 
 
 class RangedSource(Protocol):
@@ -66,7 +70,7 @@ class _Cursor:
                 f"the file ends inside its header: {what} at byte {self.offset} needs {need} bytes, "
                 f"the file has {self._size}",
                 why="the download was interrupted, or the file is damaged",
-                next=_AGAIN,
+                next=_again(),
                 offset=self.offset,
             )
         return GgufError(
@@ -121,7 +125,7 @@ class _Cursor:
         try:
             return self.take(length, what).decode()
         except UnicodeDecodeError:
-            raise GgufError(f"{what} at byte {start} is not UTF-8", next=_AGAIN, offset=start) from None
+            raise GgufError(f"{what} at byte {start} is not UTF-8", next=_again(), offset=start) from None
 
     def skip_strings(self, count: int, what: str) -> None:
         """Steps over `count` strings; the loop reads lengths straight from the chunk, for speed."""
@@ -170,14 +174,14 @@ def _preamble(cursor: _Cursor) -> tuple[int, int, int]:
     if magic != b"GGUF":
         raise GgufError(
             f"this is not a GGUF file: it starts with {magic!r}",
-            next="give the path of a .gguf file, or a name from: llmstack models list",
+            next=f"give the path of a .gguf file, or a name from: {command_line('models', 'list')}",
             offset=0,
         )
     version = cursor.u32("the version")
     if version & 0xFFFF == 0 and version:
         raise GgufError("this GGUF was written for big-endian machines", offset=4)
     if version not in (2, 3):
-        raise GgufError(f"GGUF version {version} is not supported (2 and 3 are)", next=_AGAIN, offset=4)
+        raise GgufError(f"GGUF version {version} is not supported (2 and 3 are)", next=_again(), offset=4)
     n_tensors = cursor.u64("the number of tensors")
     n_values = cursor.u64("the number of values")
     # The smallest value has a key of one byte and one byte of content; the smallest tensor has one dimension.
@@ -185,7 +189,7 @@ def _preamble(cursor: _Cursor) -> tuple[int, int, int]:
         raise Incomplete(
             f"the header claims {n_values} values and {n_tensors} tensors, more than the file can hold",
             why="the download was interrupted, or the file is damaged",
-            next=_AGAIN,
+            next=_again(),
             offset=8,
         )
     return version, n_tensors, n_values
@@ -197,7 +201,7 @@ def _read_value(cursor: _Cursor, values: dict[str, Kept], lengths: dict[str, int
     if not key:
         raise GgufError(f"a key at byte {start} is empty or longer than {MAX_KEY} bytes", offset=start)
     if key in values or key in lengths:
-        raise GgufError(f"the key {printable(key)} appears twice", next=_AGAIN, offset=start)
+        raise GgufError(f"the key {printable(key)} appears twice", next=_again(), offset=start)
     kind = cursor.u32(f"the type of {printable(key)}")
     if kind == _STRING:
         text = cursor.text(f"the text of {printable(key)}", MAX_TEXT)
@@ -212,7 +216,7 @@ def _read_value(cursor: _Cursor, values: dict[str, Kept], lengths: dict[str, int
 def _scalar(cursor: _Cursor, kind: int, key: str) -> Scalar:
     form = _SCALARS.get(kind)
     if form is None:
-        raise GgufError(f"{printable(key)} has the unknown type {kind}", next=_AGAIN, offset=cursor.offset)
+        raise GgufError(f"{printable(key)} has the unknown type {kind}", next=_again(), offset=cursor.offset)
     value = form.unpack(cursor.take(form.size, printable(key)))[0]
     if kind == _BOOL:
         return bool(value)
@@ -231,7 +235,7 @@ def _read_array(cursor: _Cursor, key: str, values: dict[str, Kept], lengths: dic
         return
     form = _SCALARS.get(kind)
     if form is None:
-        raise GgufError(f"{what} has the unknown type {kind}", next=_AGAIN, offset=cursor.offset)
+        raise GgufError(f"{what} has the unknown type {kind}", next=_again(), offset=cursor.offset)
     if count > MAX_ARRAY:
         cursor.skip(count * form.size, what)
         return
@@ -242,7 +246,7 @@ def _read_array(cursor: _Cursor, key: str, values: dict[str, Kept], lengths: dic
 def _alignment(values: dict[str, Kept]) -> int:
     value = values.get("general.alignment", 32)
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0 or value & (value - 1):
-        raise GgufError(f"general.alignment is {printable(repr(value))}, not a power of two", next=_AGAIN)
+        raise GgufError(f"general.alignment is {printable(repr(value))}, not a power of two", next=_again())
     return value
 
 
@@ -254,13 +258,13 @@ def _read_tensor(cursor: _Cursor) -> tuple[str, tuple[int, ...], GgmlType, int, 
     what = f"tensor {printable(name)}"
     n_dims = cursor.u32(what)
     if not 0 < n_dims <= 4:
-        raise GgufError(f"{what} has {n_dims} dimensions (1 to 4 are possible)", next=_AGAIN, offset=start)
+        raise GgufError(f"{what} has {n_dims} dimensions (1 to 4 are possible)", next=_again(), offset=start)
     shape = tuple(struct.unpack(f"<{n_dims}Q", cursor.take(8 * n_dims, what)))
     total = 1
     for extent in shape:
         total *= extent
         if not 0 < total <= MAX_ELEMENTS:
-            raise GgufError(f"{what} has an impossible shape {shape}", next=_AGAIN, offset=start)
+            raise GgufError(f"{what} has an impossible shape {shape}", next=_again(), offset=start)
     number = cursor.u32(what)
     offset = cursor.u64(what)
     try:
@@ -286,15 +290,15 @@ def _place(
     tensors = []
     for name, shape, kind, offset, nbytes in raw:
         if name in seen:
-            raise GgufError(f"tensor {printable(name)} appears twice", next=_AGAIN)
+            raise GgufError(f"tensor {printable(name)} appears twice", next=_again())
         seen.add(name)
         if offset != expected:
-            raise GgufError(f"tensor {printable(name)} is at offset {offset}, {expected} was expected", next=_AGAIN)
+            raise GgufError(f"tensor {printable(name)} is at offset {offset}, {expected} was expected", next=_again())
         if data_offset + offset + nbytes > size:
             raise Incomplete(
                 f"tensor {printable(name)} ends at byte {data_offset + offset + nbytes}, "
                 f"the file has {size}: an incomplete download",
-                next="resume it: llmstack models pull NAME",
+                next=f"resume it: {command_line('models', 'pull', 'NAME')}",
                 offset=data_offset + offset,
             )
         expected += -(-nbytes // alignment) * alignment

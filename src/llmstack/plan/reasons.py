@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from llmstack.commands import command_line
 from llmstack.llama_server.flags import FLAGS, flag_of
 from llmstack.plan.argv import flags
 from llmstack.plan.assignment import DRAFT_KV, Assignment, draft_assignment
@@ -303,7 +304,7 @@ def notes(search: Search, chosen: Candidate, n_ctx: int) -> tuple[str, ...]:
         if not card.known:
             rows.append(
                 f"unknown card {device.name}: assumed {card.bandwidth_gbps:.0f} GB/s and "
-                f"{card.compute_tflops:.0f} TFLOP/s; `llmstack bench` measures the real ones"
+                f"{card.compute_tflops:.0f} TFLOP/s; `{command_line('bench')}` measures the real ones"
             )
     measured = search.hardware.measured
     if measured is not None and measured.error is not None:
@@ -312,7 +313,8 @@ def notes(search: Search, chosen: Candidate, n_ctx: int) -> tuple[str, ...]:
         )
     elif search.hardware.ram.bandwidth_gbps is not None:
         rows.append(
-            f"RAM reads {search.speed.ram_gbps:.0f} GB/s, measured; compute is assumed: llmstack bench measures it"
+            f"RAM reads {search.speed.ram_gbps:.0f} GB/s, measured; "
+            f"compute is assumed: {command_line('bench')} measures it"
         )
     else:
         rows.append(f"RAM bandwidth unknown: assumed {search.speed.ram_gbps:.0f} GB/s")

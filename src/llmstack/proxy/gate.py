@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from llmstack.commands import command_line
 from llmstack.protocol.errors import Cause, Failure, Kind, Refused, invalid, unavailable
 from llmstack.proxy.live import Live
 from llmstack.proxy.report import Exchange, Reporter
@@ -141,7 +142,7 @@ class Gate:
         if any(good):
             return None
         what = "the token is wrong" if offered else "no token was sent"
-        return Failure(Kind.AUTHENTICATION, f"{what}; `llmstack token` prints the one this proxy takes")
+        return Failure(Kind.AUTHENTICATION, f"{what}; `{command_line('token')}` prints the one this proxy takes")
 
 
 def error_headers(exchange: Exchange, failure: Failure) -> list[tuple[bytes, bytes]]:

@@ -16,6 +16,7 @@ import msgspec
 
 from llmstack.catalog.overlay import load
 from llmstack.catalog.routes import Choice, Routing, Target, read
+from llmstack.commands import command_line
 from llmstack.errors import BadInput, MissingPart, StackError
 from llmstack.paths import Home, catalog_texts
 from llmstack.protocol.errors import Cause, Failure, Kind, Refused
@@ -58,7 +59,7 @@ def read_secret(path: Path) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise MissingPart(f"there is no {path}", next="llmstack up") from None
+        raise MissingPart(f"there is no {path}", next=command_line("up")) from None
     except OSError as error:
         raise BadInput(f"{path} cannot be read", why=error.strerror or str(error)) from None
     try:
@@ -66,14 +67,14 @@ def read_secret(path: Path) -> bytes:
         if not stat.S_ISREG(found.st_mode):
             raise BadInput(f"{path} is no plain file")
         if found.st_uid != os.geteuid():
-            raise BadInput(f"{path} belongs to another user", next=f"remove {path}, then: llmstack up")
+            raise BadInput(f"{path} belongs to another user", next=f"remove {path}, then: {command_line('up')}")
         if found.st_mode & 0o077:
             raise BadInput(f"{path} can be read by other users", next=f"chmod 600 {path}")
         value = os.read(descriptor, 65536).strip()
     finally:
         os.close(descriptor)
     if not value or b"\n" in value:
-        raise BadInput(f"{path} must hold one line", next=f"remove {path}, then: llmstack up")
+        raise BadInput(f"{path} must hold one line", next=f"remove {path}, then: {command_line('up')}")
     return value
 
 
@@ -162,7 +163,11 @@ class Live:
         choice = self.routing.choose(model)
         if choice is not None and not choice.targets:
             why = f"{', '.join(choice.refused)} is not on this machine, and models.toml says offline = true"
-            raise Refused(Failure(Kind.PERMISSION, f"{why}; `llmstack upstream offline off` allows it", Cause.UPSTREAM))
+            raise Refused(
+                Failure(
+                    Kind.PERMISSION, f"{why}; `{command_line('upstream', 'offline', 'off')}` allows it", Cause.UPSTREAM
+                )
+            )
         return choice
 
     def base_url(self, target: Target) -> str | None:
@@ -180,14 +185,14 @@ class Live:
         if target.api_key_file is not None:
             path = self.home.config / Path(target.api_key_file).expanduser()
             if not path.exists():
-                raise MissingPart(f"there is no {path}", next=f"llmstack upstream add {target.name}")
+                raise MissingPart(f"there is no {path}", next=command_line("upstream", "add", target.name))
             return self._secret(path).decode("latin-1")
         if target.api_key_env is not None:
             value = os.environ.get(target.api_key_env)
             if not value:
                 raise MissingPart(
                     f"the environment variable {target.api_key_env} is not set where the proxy runs",
-                    next=f"llmstack upstream add {target.name}",
+                    next=command_line("upstream", "add", target.name),
                 )
             return value.strip()
         if target.kind == "llama-server" and target.base_url is None and _signature(self.home.server_key):

@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 
 from llmstack.catalog.routes import Target
+from llmstack.commands import command_line
 from llmstack.errors import StackError
 from llmstack.protocol.errors import Cause, Failure, Kind, Refused, from_upstream, unavailable, with_retry_after
 from llmstack.proxy.live import Live
@@ -63,7 +64,9 @@ class Upstreams:
         """Raises Refused (529) when the local server is not deployed."""
         base = self.live.base_url(target)
         if base is None:
-            raise Refused(unavailable("no model is running: start the stack with `llmstack up`", Cause.UNREACHABLE, 10))
+            raise Refused(
+                unavailable(f"no model is running: start the stack with `{command_line('up')}`", Cause.UNREACHABLE, 10)
+            )
         return base
 
     def headers(self, target: Target) -> dict[str, str]:
@@ -150,7 +153,7 @@ class Upstreams:
         if isinstance(error, TimeoutError):
             return Failure(Kind.TIMEOUT, f"{target.name} said nothing for {target.timeout_s:.0f} s", Cause.TIMEOUT)
         if isinstance(error, aiohttp.ClientConnectorError):
-            hint = "; `llmstack status` says why" if target.base_url is None else ""
+            hint = f"; `{command_line('status')}` says why" if target.base_url is None else ""
             return unavailable(f"{target.name} cannot be reached{hint}", Cause.UNREACHABLE, 2)
         if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, ConnectionError)):
             return unavailable(f"{target.name} closed the connection", Cause.UNREACHABLE, 2)

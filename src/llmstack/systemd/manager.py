@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from llmstack.commands import command_line
 from llmstack.errors import MissingPart, NotSo
 from llmstack.units import Tier
 
@@ -48,23 +49,25 @@ def systemctl(*arguments: str, timeout_s: float = 60.0, check: bool = True) -> s
             encoding="utf-8", errors="surrogateescape", timeout=timeout_s, check=False,
         )  # fmt: skip
     except FileNotFoundError:
-        raise MissingPart("systemd is not installed here", next="LLMSTACK_SUPERVISOR=process llmstack up") from None
+        raise MissingPart(
+            "systemd is not installed here", next=f"LLMSTACK_SUPERVISOR=process {command_line('up')}"
+        ) from None
     except subprocess.TimeoutExpired:
         raise MissingPart(
             f"the systemd user manager did not answer `{' '.join(arguments[:2])}` within {timeout_s:g} s",
-            next="systemctl --user status   then  llmstack doctor",
+            next=f"systemctl --user status   then  {command_line('doctor')}",
         ) from None
     if check and done.returncode != 0:
         if "Failed to connect to bus" in done.stderr:
             raise MissingPart(
                 "the systemd user manager that runs this stack does not answer",
                 why=done.stderr.strip(),
-                next="log in as this user (not through su or sudo) and try again; then llmstack doctor",
+                next=f"log in as this user (not through su or sudo) and try again; then {command_line('doctor')}",
             )
         raise NotSo(
             f"systemctl --user {' '.join(arguments)} failed",
             why=done.stderr.strip() or f"exit status {done.returncode}",
-            next="llmstack doctor",
+            next=command_line("doctor"),
         )
     return done
 

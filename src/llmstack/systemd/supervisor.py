@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmstack import paths
+from llmstack.commands import command_line
 from llmstack.errors import NotSo
 from llmstack.supervisor import LogLine, Service, ServiceState, ServiceStatus
 from llmstack.systemd import filelog, journal, manager, state
@@ -75,7 +76,7 @@ class SystemdSupervisor:
         changes = self.diff(services)
         edited = {change.unit for change in changes.of(ChangeKind.KEPT)}
         self.notices = [
-            f"{unit} was edited by hand and is kept as it is; llmstack up --force replaces it"
+            f"{unit} was edited by hand and is kept as it is; {command_line('up', '--force')} replaces it"
             for unit in sorted(edited)
         ]
         desired = self.desired(services)
@@ -125,7 +126,7 @@ class SystemdSupervisor:
         units = [unit_name(name, self.suffix) for name in names]
         missing = [unit for unit in units if unit not in installed]
         if missing or not units:
-            raise NotSo(f"{', '.join(missing) or 'no service'} is not installed", next="llmstack up")
+            raise NotSo(f"{', '.join(missing) or 'no service'} is not installed", next=command_line("up"))
         manager.systemctl("daemon-reload")
         manager.systemctl("stop", *units, timeout_s=_STOP_TIMEOUT_S)
         manager.systemctl("enable", "--quiet", *units)
