@@ -491,11 +491,20 @@ def nemotron_h_9b() -> Shape:
     return b.done()
 
 
+# The matrix of docs/planner.md, and the models of the random draws.
 ALL: tuple[Callable[[], Shape], ...] = (
     llama_8b, qwen2_14b, qwen3_8b, devstral_24b, qwen2moe_57b, qwen3moe_30b, qwen3next_80b, qwen35_27b,
     qwen35moe_35b, gpt_oss_20b, gemma3_12b, gemma4_31b, gemma4_26b_a4b, glm4moe_106b, deepseek2_30b,
     granite_hybrid_32b, nemotron_h_9b, nemotron_h_moe_30b,
 )  # fmt: skip
+# Shapes of architectures that got a record since: one cell each in tests/e2e/test_planner_oracle.py. The random draws
+# and the matrix of docs/planner.md stay as they are.
+ADDED: tuple[Callable[[], Shape], ...] = ()
+
+
+def shape_of(name: str) -> Shape:
+    """Raises KeyError for a name that none has."""
+    return {shape.name: shape for shape in (make() for make in (*ALL, *ADDED))}[name]
 
 
 def renamed(shape: Shape, name: str) -> Shape:

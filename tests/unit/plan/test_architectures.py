@@ -11,7 +11,7 @@ import pytest
 from llmstack.catalog.shape import architectures
 from llmstack.plan import architectures as records
 from llmstack.plan.architectures import ARCHITECTURES, UNCHECKED, RecurrentBlocks, architecture_of
-from planning.draws import NAMES, facts
+from planning import shapes
 
 SOURCE = Path(records.__file__).parents[1]
 READERS = sorted(
@@ -50,7 +50,7 @@ def test_an_architecture_without_a_record_gets_the_default_one() -> None:
 
 
 def test_every_record_has_a_shape_for_the_oracle() -> None:
-    assert {facts(name).arch for name in NAMES} == ARCHITECTURES.keys()
+    assert {make().arch for make in (*shapes.ALL, *shapes.ADDED)} == ARCHITECTURES.keys()
 
 
 def test_the_catalog_describes_the_architectures_whose_tensors_are_recorded() -> None:
