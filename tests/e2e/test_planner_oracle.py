@@ -35,7 +35,7 @@ HOLES = [
     Cell("qwen35moe-35b-a3b", "f16", 8192, 2, 2048, "experts"),
     Cell("qwen3moe-30b-a3b", "f16", 131072, 1, 2048, "experts"),
 ]
-ADDED: list[Cell] = []  # one for each architecture of shapes.ADDED
+ADDED = [Cell("seed-oss-36b", "q8_0", 65536, 2, 2048, "experts")]  # one for each architecture of shapes.ADDED
 
 
 @pytest.fixture(scope="module")

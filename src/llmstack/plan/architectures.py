@@ -146,6 +146,13 @@ GEMMA_NORMS = ("attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm")
 _RECORDS = (
     Architecture(name="llama", source="src/models/llama.cpp", tensors=TensorLayout.PLAIN),
     Architecture(name="mistral3", source="src/models/mistral3.cpp", tensors=TensorLayout.PLAIN),
+    Architecture(
+        name="seed_oss",
+        source="src/models/seed-oss.cpp",
+        qkv_bias=True,
+        tensors=TensorLayout.PLAIN,
+        block_norms=POST_ATTENTION,
+    ),
     Architecture(name="qwen2", source="src/models/qwen2.cpp", qkv_bias=True, tensors=TensorLayout.PLAIN),
     Architecture(
         name="qwen2moe",
