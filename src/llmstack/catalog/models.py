@@ -12,6 +12,7 @@ import msgspec
 from llmstack.catalog.overlay import Overlay
 from llmstack.commands import command_line
 from llmstack.errors import BadInput
+from llmstack.gguf.header import VOCAB_APART
 
 
 class Reasoning(enum.StrEnum):
@@ -180,7 +181,6 @@ class Catalog(msgspec.Struct, frozen=True):
         return tuple(difflib.get_close_matches(name.partition(":")[0].lower(), list(self.models), n=3, cutoff=0.4))
 
 
-VOCAB_APART = 128  # SPEC_VOCAB_MAX_SIZE_DIFFERENCE, common/speculative.cpp: padding may differ, tokens may not
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _QUANT = re.compile(r"(?:^|[-_.])((?:UD-)?(?:I?Q\d(?:_\w+)*|MXFP4(?:_MOE)?|NVFP4|BF16|F16|F32))(?=[-.]|$)", re.I)
 

@@ -8,7 +8,7 @@ quants chose himself (the "UD" ones): feed-forward tensors move one type up or d
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,8 @@ from llmstack.catalog.models import Drafter, Model, quant_of, stem_of
 from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.gguf import GgufHeader, TensorInfo, tensor_bytes
-from llmstack.gguf.header import Kept
+from llmstack.gguf.header import HeaderValue
+from llmstack.plan.architectures import ARCHITECTURES, Architecture, SharedGate, TensorLayout
 
 ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT
 OVERHEAD = 11 << 20  # bytes of a header with a vocabulary of 150,000 to 250,000 tokens; published files: 6 to 20 MB
@@ -29,7 +30,7 @@ REQUIRED = ("block_count", "embedding_length", "vocab_size", "context_length")
 class Builder:
     """Collects (name, shape) in file order; `get` reads the shape's values."""
 
-    arch: str
+    architecture: Architecture
     values: Mapping[str, Any]
     tensors: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
 
@@ -64,17 +65,21 @@ class Builder:
         for name in names:
             self.block(layer, f"{name}.weight", self.width)
 
-    def attention(self, layer: int, *, gate: int = 1, norms: bool = False, bias: bool = False) -> None:
+    def block_norms(self, layer: int) -> None:
+        self.norms(layer, *self.architecture.block_norms)
+
+    def attention(self, layer: int) -> None:
+        """build_qkv's matrices, with the norms and biases that the architecture has."""
         heads, kv = self.at("attention.head_count", layer), self.at("attention.head_count_kv", layer)
         size = self.head_size(layer)
-        self.block(layer, "attn_q.weight", self.width, heads * size * gate)
+        self.block(layer, "attn_q.weight", self.width, heads * size * (2 if self.architecture.query_gate else 1))
         self.block(layer, "attn_k.weight", self.width, kv * size)
         self.block(layer, "attn_v.weight", self.width, kv * size)
         self.block(layer, "attn_output.weight", heads * size, self.width)
-        if norms:
+        if self.architecture.qk_norms:
             self.block(layer, "attn_q_norm.weight", size)
             self.block(layer, "attn_k_norm.weight", size)
-        if bias:
+        if self.architecture.qkv_bias:
             for part, count in (("q", heads), ("k", kv), ("v", kv)):
                 self.block(layer, f"attn_{part}.bias", count * size)
 
@@ -89,7 +94,8 @@ class Builder:
         self.block(layer, "ffn_up.weight", self.width, inner)
         self.block(layer, "ffn_down.weight", inner, self.width)
 
-    def experts(self, layer: int, *, gated: bool = True, shared_gate: bool = False) -> None:
+    def experts(self, layer: int) -> None:
+        gated, shared_gate = self.architecture.gated, self.architecture.shared_gate is not SharedGate.NONE
         count, inner = self.get("expert_count"), self.get("expert_feed_forward_length", 0)
         inner = inner or self.at("feed_forward_length", layer)
         shared = self.get("expert_shared_feed_forward_length", 0)
@@ -116,7 +122,7 @@ class Builder:
         self.block(layer, "ssm_conv1d.weight", self.get("ssm.conv_kernel"), mixed)
         self.block(layer, "ssm_dt.bias", rank)
         self.block(layer, "ssm_a", rank)
-        if self.arch == "qwen3next":
+        if self.architecture.beta_alpha_fused:
             self.block(layer, "ssm_ba.weight", self.width, 2 * rank)
         else:
             self.block(layer, "ssm_beta.weight", self.width, rank)
@@ -141,9 +147,9 @@ class Builder:
 
 def _plain(b: Builder) -> None:
     for layer in range(b.layers):
-        b.norms(layer, "attn_norm", "ffn_norm")
-        b.attention(layer, norms=b.arch.startswith("qwen3"), bias=b.arch == "qwen2")
-        if b.arch == "qwen3moe":
+        b.block_norms(layer)
+        b.attention(layer)
+        if "expert_count" in b.values:
             b.experts(layer)
         else:
             b.dense(layer, b.at("feed_forward_length", layer))
@@ -152,13 +158,13 @@ def _plain(b: Builder) -> None:
 def _qwen_hybrid(b: Builder) -> None:
     trunk = b.layers - b.get("nextn_predict_layers", 0)
     for layer in range(b.layers):
-        b.norms(layer, "attn_norm", "post_attention_norm")
+        b.block_norms(layer)
         if (layer + 1) % b.get("full_attention_interval", 4) and layer < trunk:
             b.delta_net(layer)
         else:
-            b.attention(layer, gate=2, norms=True)
+            b.attention(layer)
         if "expert_count" in b.values:
-            b.experts(layer, shared_gate=True)
+            b.experts(layer)
         else:
             b.dense(layer, b.at("feed_forward_length", layer))
         if layer >= trunk:
@@ -174,8 +180,8 @@ def _gpt_oss(b: Builder) -> None:
     heads = b.get("attention.head_count")
     count, inner = b.get("expert_count"), b.get("expert_feed_forward_length")
     for layer in range(b.layers):
-        b.norms(layer, "attn_norm", "post_attention_norm")
-        b.attention(layer, bias=True)
+        b.block_norms(layer)
+        b.attention(layer)
         b.block(layer, "attn_output.bias", b.width)
         b.block(layer, "attn_sinks.weight", heads)
         b.experts(layer)
@@ -186,8 +192,8 @@ def _gpt_oss(b: Builder) -> None:
 
 def _glm4moe(b: Builder) -> None:
     for layer in range(b.layers):
-        b.norms(layer, "attn_norm", "post_attention_norm")
-        b.attention(layer, bias=True)
+        b.block_norms(layer)
+        b.attention(layer)
         if layer < b.get("leading_dense_block_count", 0):
             b.dense(layer, b.at("feed_forward_length", layer))
         else:
@@ -204,7 +210,7 @@ def _deepseek2(b: Builder) -> None:
     low, rope = b.get("attention.q_lora_rank"), b.get("rope.dimension_count")
     key, value = b.get("attention.key_length_mla"), b.get("attention.value_length_mla")
     for layer in range(b.layers):
-        b.norms(layer, "attn_norm", "ffn_norm")
+        b.block_norms(layer)
         b.block(layer, "attn_q_a_norm.weight", low)
         b.block(layer, "attn_kv_a_norm.weight", rank)
         b.block(layer, "attn_q_a.weight", b.width, low)
@@ -224,8 +230,8 @@ def _gemma4(b: Builder) -> None:
     b.add("rope_freqs.weight", b.get("attention.key_length") // 2)
     pattern = b.values["attention.sliding_window_pattern"]
     for layer in range(b.layers):
-        b.norms(layer, "attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm")
-        b.attention(layer, norms=True)
+        b.block_norms(layer)
+        b.attention(layer)
         if not pattern[layer]:  # full attention: V is K (attention_k_eq_v of the makers' config)
             b.tensors = [item for item in b.tensors if item[0] != f"blk.{layer}.attn_v.weight"]
         b.dense(layer, b.at("feed_forward_length", layer))
@@ -241,7 +247,7 @@ def _gemma4(b: Builder) -> None:
 
 def _granite_hybrid(b: Builder) -> None:
     for layer in range(b.layers):
-        b.norms(layer, "attn_norm", "ffn_norm")
+        b.block_norms(layer)
         if b.at("attention.head_count_kv", layer):
             b.attention(layer)
         else:
@@ -251,36 +257,31 @@ def _granite_hybrid(b: Builder) -> None:
 
 def _nemotron_h_moe(b: Builder) -> None:
     for layer in range(b.layers):
-        b.norms(layer, "attn_norm")
+        b.block_norms(layer)
         if b.at("attention.head_count_kv", layer):
             b.attention(layer)
         elif b.at("feed_forward_length", layer):
             b.block(layer, "exp_probs_b.bias", b.get("expert_count"))
-            b.experts(layer, gated=False)
+            b.experts(layer)
         else:
             b.mamba2(layer)
 
 
-_ARCHITECTURES = {
-    "llama": _plain,
-    "mistral3": _plain,
-    "qwen2": _plain,
-    "qwen3": _plain,
-    "qwen3moe": _plain,
-    "qwen3next": _qwen_hybrid,
-    "qwen35": _qwen_hybrid,
-    "qwen35moe": _qwen_hybrid,
-    "gpt-oss": _gpt_oss,
-    "glm4moe": _glm4moe,
-    "deepseek2": _deepseek2,
-    "gemma4": _gemma4,
-    "granitehybrid": _granite_hybrid,
-    "nemotron_h_moe": _nemotron_h_moe,
+_BUILDERS: Mapping[TensorLayout, Callable[[Builder], None]] = {
+    TensorLayout.PLAIN: _plain,
+    TensorLayout.QWEN_HYBRID: _qwen_hybrid,
+    TensorLayout.GPT_OSS: _gpt_oss,
+    TensorLayout.GLM4_MOE: _glm4moe,
+    TensorLayout.LATENT: _deepseek2,
+    TensorLayout.GEMMA4: _gemma4,
+    TensorLayout.GRANITE_HYBRID: _granite_hybrid,
+    TensorLayout.NEMOTRON_H_MOE: _nemotron_h_moe,
 }
 
 
 def architectures() -> tuple[str, ...]:
-    return tuple(_ARCHITECTURES)
+    """Names of the architectures whose files the catalog can describe."""
+    return tuple(name for name, architecture in ARCHITECTURES.items() if architecture.tensors is not None)
 
 
 def parameters(arch: str, shape: Mapping[str, Any]) -> int:
@@ -300,8 +301,9 @@ def synthesize(name: str, arch: str, shape: Mapping[str, Any], quant: str, size:
     Raises BadInput when the dimensions are not enough, or the architecture is none that is known here.
     """
     layout = _layout(arch, shape)
-    if arch == "gpt-oss" and quant not in ("F16", "BF16"):
-        quant = "MXFP4"  # every published size keeps the experts as they were trained
+    trained = ARCHITECTURES[arch].expert_type
+    if trained and quant not in ("F16", "BF16"):
+        quant = trained  # every published size keeps the experts as they were trained
     experts = shape.get("expert_count", 0)
     tied = bool(shape.get("tied", False))
     if quants.base_name(quant) not in quants.names():
@@ -317,7 +319,7 @@ def synthesize(name: str, arch: str, shape: Mapping[str, Any], quant: str, size:
         count = tensor_bytes(kind, extents)
         tensors.append(TensorInfo(tensor, extents, kind, offset, count))
         offset += -(-count // ALIGNMENT) * ALIGNMENT
-    values: dict[str, Kept] = {"general.architecture": arch, "general.name": name}
+    values: dict[str, HeaderValue] = {"general.architecture": arch, "general.name": name}
     for key, value in shape.items():
         if key not in ("tied", "vocab_size"):
             values[f"{arch}.{key}"] = tuple(value) if isinstance(value, list | tuple) else value
@@ -356,17 +358,17 @@ def describe_drafter(drafter: Drafter) -> GgufHeader:
 
 
 def _layout(arch: str, shape: Mapping[str, Any]) -> list[tuple[str, tuple[int, ...]]]:
-    build = _ARCHITECTURES.get(arch)
-    if build is None:
+    architecture = ARCHITECTURES.get(arch)
+    if architecture is None or architecture.tensors is None:
         raise BadInput(
-            f"the catalog cannot describe the architecture {arch}", why=f"it knows {', '.join(_ARCHITECTURES)}"
+            f"the catalog cannot describe the architecture {arch}", why=f"it knows {', '.join(architectures())}"
         )
     missing = [key for key in REQUIRED if key not in shape]
     if missing:
         raise BadInput(f"the shape lacks {', '.join(missing)}")
-    builder = Builder(arch, shape)
+    builder = Builder(architecture, shape)
     builder.add("token_embd.weight", builder.width, builder.get("vocab_size"))
-    build(builder)
+    _BUILDERS[architecture.tensors](builder)
     builder.add("output_norm.weight", builder.width)
     if not shape.get("tied", False):
         builder.add("output.weight", builder.width, builder.get("vocab_size"))

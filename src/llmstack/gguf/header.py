@@ -9,8 +9,10 @@ from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.gguf.types import GgmlType
 
+VOCAB_APART = 128  # SPEC_VOCAB_MAX_SIZE_DIFFERENCE, common/speculative.cpp: padding may differ, tokens may not
+
 Scalar = str | bool | int | float
-Kept = Scalar | tuple[Scalar, ...]
+HeaderValue = Scalar | tuple[Scalar, ...]
 
 
 class GgufError(BadInput):
@@ -44,7 +46,7 @@ class GgufHeader:
     """
 
     version: int
-    values: Mapping[str, Kept]
+    values: Mapping[str, HeaderValue]
     lengths: Mapping[str, int]
     tensors: tuple[TensorInfo, ...]
     alignment: int

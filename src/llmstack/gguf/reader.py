@@ -11,7 +11,7 @@ import struct
 from typing import Protocol
 
 from llmstack.commands import command_line
-from llmstack.gguf.header import GgufError, GgufHeader, Incomplete, Kept, Scalar, TensorInfo, printable
+from llmstack.gguf.header import GgufError, GgufHeader, HeaderValue, Incomplete, Scalar, TensorInfo, printable
 from llmstack.gguf.types import BLOCKS, GgmlType
 
 CHUNK = 1 << 20
@@ -149,7 +149,7 @@ def read_header(source: RangedSource, size: int) -> GgufHeader:
     """Reads the header of a file of `size` bytes. Raises GgufError, and nothing else of its own."""
     cursor = _Cursor(source, size)
     version, n_tensors, n_values = _preamble(cursor)
-    values: dict[str, Kept] = {}
+    values: dict[str, HeaderValue] = {}
     lengths: dict[str, int] = {}
     for _ in range(n_values):
         _read_value(cursor, values, lengths)
@@ -195,7 +195,7 @@ def _preamble(cursor: _Cursor) -> tuple[int, int, int]:
     return version, n_tensors, n_values
 
 
-def _read_value(cursor: _Cursor, values: dict[str, Kept], lengths: dict[str, int]) -> None:
+def _read_value(cursor: _Cursor, values: dict[str, HeaderValue], lengths: dict[str, int]) -> None:
     start = cursor.offset
     key = cursor.text("a key", MAX_KEY)
     if not key:
@@ -223,7 +223,7 @@ def _scalar(cursor: _Cursor, kind: int, key: str) -> Scalar:
     return float(value) if isinstance(value, float) else int(value)
 
 
-def _read_array(cursor: _Cursor, key: str, values: dict[str, Kept], lengths: dict[str, int]) -> None:
+def _read_array(cursor: _Cursor, key: str, values: dict[str, HeaderValue], lengths: dict[str, int]) -> None:
     what = f"the array {printable(key)}"
     kind = cursor.u32(what)
     count = cursor.u64(what)
@@ -243,7 +243,7 @@ def _read_array(cursor: _Cursor, key: str, values: dict[str, Kept], lengths: dic
     values[key] = tuple(bool(item) for item in items) if kind == _BOOL else items
 
 
-def _alignment(values: dict[str, Kept]) -> int:
+def _alignment(values: dict[str, HeaderValue]) -> int:
     value = values.get("general.alignment", 32)
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0 or value & (value - 1):
         raise GgufError(f"general.alignment is {printable(repr(value))}, not a power of two", next=_again())

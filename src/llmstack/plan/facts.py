@@ -10,21 +10,10 @@ import enum
 from dataclasses import dataclass, field
 
 from llmstack.gguf import GgmlType, GgufError, GgufHeader
-from llmstack.plan.tensors import elements, group
+from llmstack.plan.architectures import WINDOW_FLAGS_ONLY, Architecture, RecurrentBlocks, architecture_of
+from llmstack.plan.tensors import Group, elements, group
 
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS, src/llama-hparams.h
-
-# Architectures whose formulas were checked against llama.cpp's own report; see docs/planner.md.
-KNOWN = frozenset(
-    {
-        "llama", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "qwen3next", "qwen35", "qwen35moe", "gpt-oss",
-        "gemma3", "gemma4", "glm4moe", "deepseek2", "mistral3", "granitehybrid", "nemotron_h", "nemotron_h_moe",
-    }
-)  # fmt: skip
-DELTA_NET = frozenset({"qwen3next", "qwen35", "qwen35moe"})
-MAMBA = frozenset({"granitehybrid", "nemotron_h", "nemotron_h_moe"})
-UNGATED = frozenset({"nemotron_h", "nemotron_h_moe"})  # relu squared, no gate
-_SWA_PATTERN = {"gpt-oss": 2, "gemma3": 6}  # load_swa_pattern(ml, N) of each model
 
 
 class Kind(enum.Enum):
@@ -38,11 +27,15 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Bytes: rest + experts + dense are the block's weights. Widths are elements per cell.
+    """One block. rest, experts and dense are bytes that add up to its weights; widths are elements per cache cell.
 
-    cached: this block owns a cache (gemma4's last blocks reuse another's). draft: a multi-token-prediction
-    block, loaded only for `--spec-type draft-mtp`. scan_bytes: expert tensors' largest one (what op-offload
-    stages). params: active weight elements (experts counted as used / all).
+    experts: what -ncmoe moves to RAM. dense: what -ncffn moves. rest: the others, shared experts included.
+    k_width, v_width: of one cell of this block's cache, 0 when it has none or V is a view of K (latent attention).
+    heads, head_dim: query heads, and values of a key's head.
+    cached: this block owns a cache (gemma4's last blocks reuse another's). draft: a multi-token-prediction block,
+    loaded only for `--spec-type draft-mtp`.
+    largest_expert: bytes of the largest expert tensor, which op-offload copies to the GPU whole.
+    ff, ffe, shared_ff: inner width of the dense part, of one expert, of the shared expert.
     """
 
     kind: Kind
@@ -66,7 +59,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """state_r, state_s: F32 elements of one recurrent block's convolution and scan state per sequence."""
+    """A model: figures of its file, of its output, of its kind of attention and recurrence, and its blocks.
+
+    size_bytes, n_params: of the whole file. n_expert, n_expert_used: in a block, and chosen for a token.
+    input_bytes: embeddings, which stay in RAM. output_bytes: the output matrix and its norm; of a tied model the
+    embedding matrix once more. window: tokens of the sliding window, 0 without one.
+    state_r, state_s: F32 elements of one recurrent block's convolution and scan state per sequence.
+    ssm_*: its inner width, state size, groups and heads (time_step_rank).
+    """
 
     name: str
     arch: str
@@ -93,11 +93,11 @@ class Facts:
     ssm_state: int
     ssm_groups: int
     ssm_rank: int
-    known: bool
     has_template: bool
     template_ignores_switch: bool  # it makes the model think and never reads enable_thinking
     latent: tuple[int, int, int, int] = (0, 0, 0, 0)  # MLA per head: latent, rotated, key and value widths
     path: str = ""
+    architecture: Architecture = field(init=False, repr=False, compare=False)
     moe: bool = field(init=False)
     recurrent: bool = field(init=False)
     has_window: bool = field(init=False)
@@ -106,11 +106,17 @@ class Facts:
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__  # the record is frozen; these follow from its blocks
+        set_(self, "architecture", architecture_of(self.arch))
         set_(self, "moe", any(block.experts for block in self.blocks))
         set_(self, "recurrent", any(block.kind is Kind.RECURRENT for block in self.blocks))
         set_(self, "has_window", any(block.kind is Kind.WINDOW for block in self.blocks))
         set_(self, "n_draft", sum(block.draft for block in self.blocks))
         set_(self, "n_layer", len(self.blocks) - self.n_draft)
+
+    @property
+    def known(self) -> bool:
+        """Whether figures of this architecture were checked against llama-server's own report."""
+        return self.architecture.checked
 
     @property
     def n_layer_all(self) -> int:
@@ -164,46 +170,108 @@ class _Keys:
 
 
 def read_facts(header: GgufHeader, *, path: str = "") -> Facts:
-    """Raises GgufError when the header lacks what a plan needs."""
-    arch = header.arch
+    """A header's facts. Raises GgufError when it lacks what a plan needs."""
     keys = _Keys(header)
+    architecture = architecture_of(header.arch)
     n_all = keys.get("block_count")
     if not 0 < n_all <= MAX_LAYERS:
         raise GgufError(f"the file claims {n_all} blocks")
-    n_draft = min(keys.get("nextn_predict_layers", 0), n_all)
-    n_trunk = n_all - n_draft
-    n_embd = keys.get("embedding_length")
-    heads = keys.each("attention.head_count", n_all, 0)
-    kv_heads = keys.each("attention.head_count_kv", n_all) if keys.has("attention.head_count_kv") else heads
-    per_head = n_embd // heads[0] if heads and heads[0] else 0
-    k_full = keys.get("attention.key_length", per_head)
-    v_full = keys.get("attention.value_length", per_head)
-    k_swa, v_swa = keys.get("attention.key_length_swa", k_full), keys.get("attention.value_length_swa", v_full)
-    mla = keys.get("attention.key_length_mla", 0) > 0 and arch == "deepseek2"
+    groups = group(header.tensors, n_all)
+    latent = _latent(keys, architecture)
+    blocks = _blocks(keys, architecture, groups, n_all, mla=latent is not None)
+    inner, state = keys.get("ssm.inner_size", 0), keys.get("ssm.state_size", 0)
+    ssm_groups, conv = keys.get("ssm.group_count", 0), keys.get("ssm.conv_kernel", 0)
+    top = groups[n_all]
+    template = header.chat_template or ""
+    return Facts(
+        name=header.name or header.arch,
+        arch=header.arch,
+        size_bytes=header.file_bytes,
+        n_params=sum(elements(tensor) for tensor in header.tensors),
+        n_embd=keys.get("embedding_length"),
+        n_vocab=keys.get("vocab_size", 0) or header.n_tokens or top.vocab,
+        n_ctx_train=keys.get("context_length", 0),
+        n_expert=keys.get("expert_count", 0),
+        n_expert_used=max(keys.each("expert_used_count", n_all, 0)),
+        blocks=blocks,
+        input_bytes=top.input_bytes,
+        output_bytes=top.output_bytes or top.embedding_bytes + top.norm_bytes,
+        output_pad=top.pad,
+        output_amx=top.amx,
+        output_types=(top.output_type, top.output_rows),
+        norm_bytes=top.norm_bytes,
+        tied=not top.output_bytes,
+        window=keys.get("attention.sliding_window", 0),
+        mla=latent is not None,
+        state_r=max(conv - 1, 0) * (inner + 2 * ssm_groups * state),  # llama_hparams::n_embd_r
+        state_s=state * inner,  # llama_hparams::n_embd_s
+        ssm_inner=inner,
+        ssm_state=state,
+        ssm_groups=ssm_groups,
+        ssm_rank=keys.get("ssm.time_step_rank", 0),
+        has_template=bool(template),
+        template_ignores_switch="<think>" in template and "enable_thinking" not in template,
+        latent=latent or (0, 0, 0, 0),
+        path=path,
+    )
+
+
+def _latent(keys: _Keys, architecture: Architecture) -> tuple[int, int, int, int] | None:
+    """Latent, rotated, key and value widths per head of multi-head latent attention; None without it."""
+    if not architecture.latent_attention or not keys.get("attention.key_length_mla", 0):
+        return None
+    return (
+        keys.get("attention.kv_lora_rank", 0),
+        keys.get("rope.dimension_count", 64),
+        keys.get("attention.key_length_mla", 0),
+        keys.get("attention.value_length_mla", 0),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Heads:
+    """Query and K/V heads by block, and values of a head of K and of V: of full attention, and of the window's."""
+
+    query: list[int]
+    kv: list[int]
+    full: tuple[int, int]
+    window: tuple[int, int]
+
+
+def _heads(keys: _Keys, n_all: int) -> _Heads:
+    query = keys.each("attention.head_count", n_all, 0)
+    kv = keys.each("attention.head_count_kv", n_all) if keys.has("attention.head_count_kv") else query
+    per_head = keys.get("embedding_length") // query[0] if query and query[0] else 0
+    k, v = keys.get("attention.key_length", per_head), keys.get("attention.value_length", per_head)
+    return _Heads(
+        query, kv, (k, v), (keys.get("attention.key_length_swa", k), keys.get("attention.value_length_swa", v))
+    )
+
+
+def _blocks(
+    keys: _Keys, architecture: Architecture, groups: list[Group], n_all: int, *, mla: bool
+) -> tuple[Block, ...]:
+    n_trunk = n_all - min(keys.get("nextn_predict_layers", 0), n_all)
+    heads = _heads(keys, n_all)
     ff = keys.each("feed_forward_length", n_all, 0)
     ffe = keys.each("expert_feed_forward_length", n_all, 0)
-    used = max(keys.each("expert_used_count", n_all, 0))
-    window = keys.get("attention.sliding_window", 0)
-    kinds = _kinds(arch, keys, n_all, n_trunk, kv_heads, ff, window)
+    kinds = _kinds(architecture, keys, n_all, n_trunk, heads.kv, ff)
     kv_from_start = n_all - keys.get("attention.shared_kv_layers", 0)
-    groups = group(header.tensors, n_all)
-    shared_ff = keys.get("expert_shared_feed_forward_length", 0)
-    n_shared = keys.get("expert_shared_count", 0)
+    shared_ff, n_shared = keys.get("expert_shared_feed_forward_length", 0), keys.get("expert_shared_count", 0)
     blocks = []
     for il in range(n_all):
-        kind = kinds[il]
+        kind, parts = kinds[il], groups[il]
         attends = kind in (Kind.FULL, Kind.WINDOW)
-        k_dim, v_dim = (k_swa, v_swa) if kind is Kind.WINDOW else (k_full, v_full)
-        parts = groups[il]
+        k_dim, v_dim = heads.window if kind is Kind.WINDOW else heads.full
         blocks.append(
             Block(
                 kind=kind,
                 rest=parts.rest,
                 experts=parts.experts,
                 dense=parts.dense,
-                k_width=kv_heads[il] * k_dim if attends else 0,
-                v_width=0 if mla or not attends else kv_heads[il] * v_dim,
-                heads=heads[il],
+                k_width=heads.kv[il] * k_dim if attends else 0,
+                v_width=0 if mla or not attends else heads.kv[il] * v_dim,
+                heads=heads.query[il],
                 head_dim=k_dim,
                 cached=attends and il < kv_from_start,
                 draft=il >= n_trunk,
@@ -216,91 +284,52 @@ def read_facts(header: GgufHeader, *, path: str = "") -> Facts:
                 amx_dense=parts.amx_dense,
             )
         )
-    inner, state = keys.get("ssm.inner_size", 0), keys.get("ssm.state_size", 0)
-    ssm_groups, conv = keys.get("ssm.group_count", 0), keys.get("ssm.conv_kernel", 0)
-    top = groups[n_all]
-    template = header.chat_template or ""
-    vocab = keys.get("vocab_size", 0) or header.n_tokens or top.vocab
-    return Facts(
-        name=header.name or arch,
-        arch=arch,
-        size_bytes=header.file_bytes,
-        n_params=sum(elements(tensor) for tensor in header.tensors),
-        n_embd=n_embd,
-        n_vocab=vocab,
-        n_ctx_train=keys.get("context_length", 0),
-        n_expert=keys.get("expert_count", 0),
-        n_expert_used=used,
-        blocks=tuple(blocks),
-        input_bytes=top.input_bytes,
-        output_bytes=top.output_bytes or top.embedding_bytes + top.norm_bytes,
-        output_pad=top.pad,
-        output_amx=top.amx,
-        output_types=(top.output_type, top.output_rows),
-        norm_bytes=top.norm_bytes,
-        tied=not top.output_bytes,
-        window=window,
-        mla=mla,
-        state_r=max(conv - 1, 0) * (inner + 2 * ssm_groups * state),  # llama_hparams::n_embd_r
-        state_s=state * inner,  # llama_hparams::n_embd_s
-        ssm_inner=inner,
-        ssm_state=state,
-        ssm_groups=ssm_groups,
-        ssm_rank=keys.get("ssm.time_step_rank", 0),
-        known=arch in KNOWN,
-        has_template=bool(template),
-        template_ignores_switch="<think>" in template and "enable_thinking" not in template,
-        latent=_latent(keys) if mla else (0, 0, 0, 0),
-        path=path,
-    )
-
-
-def _latent(keys: _Keys) -> tuple[int, int, int, int]:
-    return (
-        keys.get("attention.kv_lora_rank", 0),
-        keys.get("rope.dimension_count", 64),
-        keys.get("attention.key_length_mla", 0),
-        keys.get("attention.value_length_mla", 0),
-    )
+    return tuple(blocks)
 
 
 def _kinds(
-    arch: str, keys: _Keys, n_all: int, n_trunk: int, kv_heads: list[int], ff: list[int], window: int
+    architecture: Architecture, keys: _Keys, n_all: int, n_trunk: int, kv_heads: list[int], ff: list[int]
 ) -> list[Kind]:
-    recurrent = [False] * n_all
-    if arch in DELTA_NET:
-        flags = keys.array("attention.recurrent_layers")
-        every = keys.get("full_attention_interval", 4) or 4
-        recurrent = [
-            il < n_trunk and (bool(flags[il]) if flags and il < len(flags) else (il + 1) % every != 0)
-            for il in range(n_all)
-        ]
-    elif arch == "granitehybrid":
-        recurrent = [kv == 0 for kv in kv_heads]
-    elif arch in MAMBA:
-        recurrent = [il < n_trunk and kv_heads[il] == 0 and ff[il] == 0 for il in range(n_all)]
-    elif keys.has("ssm.state_size") and not keys.has("attention.head_count"):
-        recurrent = [True] * n_all
-    windowed = _windows(arch, keys, n_all, n_trunk, window)
+    recurrent = _recurrent(architecture.recurrent_blocks, keys, n_all, n_trunk, kv_heads, ff)
+    windowed = _windows(architecture, keys, n_all, n_trunk)
     kinds = []
     for il in range(n_all):
         if recurrent[il]:
             kinds.append(Kind.RECURRENT)
-        elif kv_heads[il] == 0 or (arch in ("nemotron_h", "nemotron_h_moe") and ff[il] > 0):
+        elif kv_heads[il] == 0 or (architecture.single_part_blocks and ff[il] > 0):
             kinds.append(Kind.NONE)
         else:
             kinds.append(Kind.WINDOW if windowed[il] else Kind.FULL)
     return kinds
 
 
-def _windows(arch: str, keys: _Keys, n_all: int, n_trunk: int, window: int) -> list[bool]:
-    """Which blocks use the sliding window. An architecture we don't know keeps full caches: an upper bound."""
-    if not window:
+def _recurrent(
+    which: RecurrentBlocks, keys: _Keys, n_all: int, n_trunk: int, kv_heads: list[int], ff: list[int]
+) -> list[bool]:
+    """hparams.is_recr_impl: prediction blocks behind the trunk are never recurrent."""
+    if which is RecurrentBlocks.BY_INTERVAL:
+        flags = keys.array("attention.recurrent_layers")
+        every = keys.get("full_attention_interval", 4) or 4
+        return [
+            il < n_trunk and (bool(flags[il]) if flags and il < len(flags) else (il + 1) % every != 0)
+            for il in range(n_all)
+        ]
+    if which is RecurrentBlocks.WITHOUT_KV_HEADS:
+        return [kv == 0 for kv in kv_heads]
+    if which is RecurrentBlocks.WITHOUT_KV_HEADS_AND_FF:
+        return [il < n_trunk and kv_heads[il] == 0 and ff[il] == 0 for il in range(n_all)]
+    return [keys.has("ssm.state_size") and not keys.has("attention.head_count")] * n_all
+
+
+def _windows(architecture: Architecture, keys: _Keys, n_all: int, n_trunk: int) -> list[bool]:
+    """Which blocks use the sliding window (hparams.is_swa_impl)."""
+    period = architecture.window_period
+    if period is None or not keys.get("attention.sliding_window", 0):
         return [False] * n_all
     flags = keys.array("attention.sliding_window_pattern")
-    if flags is not None and (arch in _SWA_PATTERN or arch == "gemma4"):
+    if flags is not None:
         return [il < len(flags) and bool(flags[il]) for il in range(n_all)]
-    if arch not in _SWA_PATTERN:
+    if period == WINDOW_FLAGS_ONLY:
         return [False] * n_all
-    every = keys.get("attention.sliding_window_pattern", _SWA_PATTERN[arch])
+    every = keys.get("attention.sliding_window_pattern", period)
     return [il < n_trunk and (every == 0 or il % every < every - 1) for il in range(n_all)]

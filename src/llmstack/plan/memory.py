@@ -15,8 +15,9 @@ from itertools import accumulate
 from llmstack.gguf import GgmlType, row_bytes
 from llmstack.hardware import Device
 from llmstack.plan.assignment import KV_TYPES, Assignment, draft_assignment
-from llmstack.plan.compute import Layout, Shape, compute_of
+from llmstack.plan.compute import Compute, Layout
 from llmstack.plan.facts import Facts, Kind
+from llmstack.plan.graph import ContextShape
 from llmstack.plan.tensors import AMX_TYPES
 
 MIB = 1 << 20
@@ -89,24 +90,20 @@ def pad(value: int, to: int) -> int:
     return -(-value // to) * to
 
 
-@dataclass(frozen=True, slots=True)
-class Cells:
-    """Cache cells per stream; streams multiplies them."""
-
-    full: int
-    window: int
-    streams: int
-    ubatch: int
-
-
-def cells(facts: Facts, a: Assignment) -> Cells:
-    """llama_context's n_ctx_seq and llama_kv_cache_iswa's size_swa."""
+def context_shape(facts: Facts, a: Assignment) -> ContextShape:
+    """Cache cells and streams: llama_context's n_ctx_seq and llama_kv_cache_iswa's size_swa."""
     n_ctx = pad(a.ctx, 256)
     ubatch = min(a.ubatch, a.batch, n_ctx)
     streams = 1 if a.kv_unified else a.parallel
     per_stream = pad(n_ctx // streams, 256)
     window = pad(min(per_stream, facts.window * (a.parallel if a.kv_unified else 1) + ubatch), 256)
-    return Cells(per_stream, per_stream if a.swa_full else window, streams, ubatch)
+    return ContextShape(
+        full=per_stream,
+        window=per_stream if a.swa_full else window,
+        streams=streams,
+        ubatch=ubatch,
+        sequences=a.parallel,
+    )
 
 
 def sharing(a: Assignment) -> int:
@@ -164,7 +161,7 @@ class Estimator:
         )
         self._recurrent = _sums(int(b.kind is Kind.RECURRENT) for b in facts.blocks)
         self._caches = {(b.kind, b.k_width, b.v_width) for b in facts.blocks if b.k_width}
-        self.compute = compute_of(facts)
+        self.compute = Compute(facts)
 
     def ranges(self, a: Assignment) -> tuple[int, list[tuple[int, int]]]:
         """The first block on a GPU, and [start, end) of the layers of each device; the output is layer n."""
@@ -221,16 +218,15 @@ class Estimator:
         facts, n = self.facts, self.facts.n_layer_all
         weights = self._all if a.block_guesses else self._trunk
         start, ranges = self.ranges(a)
-        size = cells(facts, a)
+        shape = context_shape(facts, a)
         host_weights = facts.input_bytes + _between(weights, 0, min(start, n))
-        host_context = self._context(a, size, 0, min(start, n))
+        host_context = self._context(a, shape, 0, min(start, n))
         if not a.no_repack:
             host_weights += _between(self._amx, 0, min(start, n))
         if start > n:
             host_weights += self._plain_output if a.no_repack else self._host_output
         devices = []
         used_devices = sum(low < high for low, high in ranges)
-        shape = Shape(size.full, size.window, size.streams, size.ubatch, a.parallel)
         for number, (low, high) in enumerate(ranges):
             backend = self.backends[number]
             used = _between(weights, low, min(high, n))
@@ -245,12 +241,18 @@ class Estimator:
                 used += facts.output_bytes
             if backend.pads_rows and low < high:
                 used += _between(self._pad, low, min(high, n)) + facts.output_pad * (high == n + 1)
-            context = self._context(a, size, low, min(high, n))
+            context = self._context(a, shape, low, min(high, n))
             if a.nkvo:
                 host_context += context
                 context = 0
-            layout = Layout(low, min(high, n), low < high == n + 1, start, number, used_devices)
-            other = self._other(a, size, backend) if low < high else 0
+            layout = Layout(
+                low=low,
+                high=min(high, n),
+                has_output=low < high == n + 1,
+                start=start,
+                devices=used_devices,
+            )
+            other = self._other(a, shape, backend) if low < high else 0
             if number == 0 and self.mmproj_bytes:
                 other += int(self.mmproj_bytes * 1.15) + 256 * MIB
             room = None if limits is None else limits[number] * MIB - used - context - other
@@ -279,23 +281,23 @@ class Estimator:
         packed = packed or (repacks and rows % 8 == 0 and bool(REPACKS.get(kind, frozenset()) & set(cpu_flags)))
         return size if packed else facts.norm_bytes
 
-    def _context(self, a: Assignment, size: Cells, low: int, high: int) -> int:
+    def _context(self, a: Assignment, shape: ContextShape, low: int, high: int) -> int:
         """Bytes of cache and recurrent state of the blocks [low, high)."""
         if high <= low:
             return 0
         kind_k, kind_v = KV_TYPES[a.type_k], KV_TYPES[a.type_v]
         total = 0
-        for kind, count in ((Kind.FULL, size.full), (Kind.WINDOW, size.window)):
+        for kind, count in ((Kind.FULL, shape.full), (Kind.WINDOW, shape.window)):
             k, v = (_between(sums, low, high) for sums in self._widths[kind])
-            total += count * size.streams * (_row(kind_k, k) + _row(kind_v, v))
+            total += count * shape.streams * (_row(kind_k, k) + _row(kind_v, v))
         if a.block_guesses:
             k, v = (_between(sums, low, high) for sums in self._draft_widths)
-            total += size.full * size.streams * 2 * (k + v)
+            total += shape.full * shape.streams * 2 * (k + v)
         recurrent = _between(self._recurrent, low, high)
         per_sequence = 4 * (self.facts.state_r + self.facts.state_s)
         return total + recurrent * per_sequence * a.parallel * (1 + a.draft_max)
 
-    def _other(self, a: Assignment, size: Cells, backend: Backend) -> int:
+    def _other(self, a: Assignment, shape: ContextShape, backend: Backend) -> int:
         """Driver context, run-time growth, and CUDA's f16 copy of one layer's quantised cache.
 
         fattn-common.cuh (launch_fattn): K and V of the layer at hand are converted whole for the f16 kernels.
@@ -305,26 +307,26 @@ class Estimator:
             return total
         worst = 0
         for kind, k_width, v_width in self._caches:
-            count = size.window if kind is Kind.WINDOW else size.full
-            worst = max(worst, count * size.streams * 2 * (k_width + v_width))
+            count = shape.window if kind is Kind.WINDOW else shape.full
+            worst = max(worst, count * shape.streams * 2 * (k_width + v_width))
         return total + worst
 
     def checkpoint_bytes(self, a: Assignment) -> int:
         """One context checkpoint of one slot: the recurrent state, or the window's cache (server-context.cpp)."""
-        facts, size = self.facts, cells(self.facts, a)
+        facts, shape = self.facts, context_shape(self.facts, a)
         n = facts.n_layer_all
         total = _between(self._recurrent, 0, n) * 4 * (facts.state_r + facts.state_s)
         if facts.has_window and not a.swa_full:
             k, v = (_between(sums, 0, n) for sums in self._widths[Kind.WINDOW])
-            total += size.window * (_row(KV_TYPES[a.type_k], k) + _row(KV_TYPES[a.type_v], v))
+            total += shape.window * (_row(KV_TYPES[a.type_k], k) + _row(KV_TYPES[a.type_v], v))
         return total
 
     def live_cache_bytes(self, a: Assignment, depth: int) -> int:
         """Bytes of cache that attention reads for one token at `depth`, all blocks."""
-        facts, n, size = self.facts, self.facts.n_layer_all, cells(self.facts, a)
+        facts, n, shape = self.facts, self.facts.n_layer_all, context_shape(self.facts, a)
         total, shared = 0, sharing(a)
-        window = min(size.window, facts.window * shared or size.window)
-        for kind, limit in ((Kind.FULL, size.full), (Kind.WINDOW, window)):
+        window = min(shape.window, facts.window * shared or shape.window)
+        for kind, limit in ((Kind.FULL, shape.full), (Kind.WINDOW, window)):
             k, v = (_between(sums, 0, n) for sums in self._widths[kind])
             total += min(depth * shared, limit) * (_row(KV_TYPES[a.type_k], k) + _row(KV_TYPES[a.type_v], v))
         return total

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmstack.catalog.models import VOCAB_APART
+from llmstack.gguf.header import VOCAB_APART
 from llmstack.hardware import Hardware
 from llmstack.plan.assignment import Assignment, on_cpu
 from llmstack.plan.budget import budgets

@@ -16,7 +16,7 @@ from llmstack.plan.facts import Facts, read_facts
 from llmstack.plan.goal import Goal
 from llmstack.plan.memory import Estimator
 from support.planner.oracle import Oracle
-from support.planner.shapes import ALL
+from support.planner.shapes import shape_of
 
 KV = ("f16", "q8_0", "q4_0")
 CONTEXTS = (8192, 65536, 131072)
@@ -72,13 +72,12 @@ class Bench:
         self._folder = folder
         self._oracle = oracle
         self._cpu_flags = cpu_flags
-        self._shapes = {shape.name: shape for shape in (make() for make in ALL)}
         self._facts: dict[str, Facts] = {}
         self._paths: dict[str, Path] = {}
 
     def facts(self, name: str) -> Facts:
         if name not in self._facts:
-            shape = self._shapes[name]
+            shape = shape_of(name)
             self._paths[name] = shape.write(self._folder)
             self._facts[name] = read_facts(shape.header(), path=str(self._paths[name]))
         return self._facts[name]

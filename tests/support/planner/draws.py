@@ -24,8 +24,7 @@ class Draw:
 
 @cache
 def facts(name: str) -> Facts:
-    make = next(make for make in shapes.ALL if make().name == name)
-    return read_facts(make().header(), path=f"/models/{name}.gguf")
+    return read_facts(shapes.shape_of(name).header(), path=f"/models/{name}.gguf")
 
 
 NAMES = tuple(make().name for make in shapes.ALL)

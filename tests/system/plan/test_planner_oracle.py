@@ -35,6 +35,7 @@ HOLES = [
     Cell("qwen35moe-35b-a3b", "f16", 8192, 2, 2048, "experts"),
     Cell("qwen3moe-30b-a3b", "f16", 131072, 1, 2048, "experts"),
 ]
+ADDED = [Cell("seed-oss-36b", "q8_0", 65536, 2, 2048, "experts")]  # one for each architecture of shapes.ADDED
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def misses(rows: tuple[Checked, ...]) -> list[str]:
     return [f"{r.device} {r.part}: planned {r.planned:.1f}, reported {r.reported} MiB" for r in rows if not r.ok]
 
 
-@pytest.mark.parametrize("cell", CELLS + HOLES, ids=str)
+@pytest.mark.parametrize("cell", CELLS + HOLES + ADDED, ids=str)
 def test_planned_memory_is_what_llama_server_reports(bench: Bench, cell: Cell) -> None:
     assert misses(bench.run(cell)) == []
 
@@ -64,6 +65,7 @@ def test_the_cells_cover_every_shape_and_every_value_of_each_axis() -> None:
         values = [getattr(cell, axis) for cell in CELLS]
         assert all(values.count(value) >= 5 for value in set(values)), axis
     assert {cell.placement for cell in CELLS} == {"gpu", "partial", "experts", "nkvo", "cpu"}
+    assert {cell.shape for cell in ADDED} == {make().name for make in shapes.ADDED}
 
 
 @pytest.mark.parametrize(

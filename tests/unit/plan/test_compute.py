@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from llmstack.hardware import Device
+from llmstack.plan import Goal, Infeasible, Plan, make_plan
 from llmstack.plan.assignment import Assignment
-from llmstack.plan.compute import MAMBA_SPREAD, SPREAD
-from llmstack.plan.facts import MAMBA
+from llmstack.plan.compute import MAMBA_SPREAD, SPREAD, memo_of
 from llmstack.plan.memory import Estimator
 from support.planner.cells import Cell, assignment
-from support.planner.draws import NAMES, facts
+from support.planner.draws import NAMES, draws, facts
 
 RPC = (Device("RPC0", "RPC", 24000, 24000),)
 REPORTED = [
@@ -64,5 +64,30 @@ def test_placements_of_one_kind_differ_by_less_than_the_factors_that_the_search_
             kinds = {False: (("f16", 512), ("q4_0", 512), ("q4_0", 4096)), True: (("q4_0", 2048),)}
             for nkvo in (False, True):
                 found = [per_token(*place, u, kind, nkvo=nkvo) for place in placed for kind, u in kinds[nkvo]]
-                limit = (MAMBA_SPREAD if model.arch in MAMBA else SPREAD)[nkvo]
+                limit = (MAMBA_SPREAD if model.architecture.mamba2 else SPREAD)[nkvo]
                 assert max(found) / min(found) < limit, (starts, in_ram, nkvo)
+
+
+def test_a_planner_that_was_used_before_plans_as_a_fresh_one() -> None:
+    sample = list(draws(12, seed=3))
+
+    def plans() -> list[Plan | str]:
+        made: list[Plan | str] = []
+        for draw in sample:
+            try:
+                made.append(make_plan(draw.facts, draw.hardware, Goal(ctx=draw.ctx)))
+            except Infeasible as error:
+                made.append(str(error))
+        return made
+
+    warmed = plans()
+    sample.reverse()
+    memo_of.cache_clear()
+    reversed_order = plans()
+    for number, draw in enumerate(sample):
+        memo_of.cache_clear()
+        try:
+            fresh: Plan | str = make_plan(draw.facts, draw.hardware, Goal(ctx=draw.ctx))
+        except Infeasible as error:
+            fresh = str(error)
+        assert fresh == reversed_order[number] == warmed[len(sample) - 1 - number]

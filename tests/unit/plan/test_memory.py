@@ -17,7 +17,7 @@ from llmstack.hardware import Device
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.compare import read_fit
 from llmstack.plan.facts import Kind, read_facts
-from llmstack.plan.memory import Estimator, cells
+from llmstack.plan.memory import Estimator, context_shape
 from support.planner import shapes
 from support.planner.draws import NAMES, facts, machine
 
@@ -66,12 +66,12 @@ def test_ngl_counts_the_output_first_and_then_the_last_blocks() -> None:
 
 
 def test_a_context_is_padded_and_divided_between_slots() -> None:
-    assert cells(facts("llama-8b"), Assignment(ctx=1000, ngl=0)).full == 1024
-    two = cells(facts("llama-8b"), Assignment(ctx=65536, ngl=0, parallel=2))
+    assert context_shape(facts("llama-8b"), Assignment(ctx=1000, ngl=0)).full == 1024
+    two = context_shape(facts("llama-8b"), Assignment(ctx=65536, ngl=0, parallel=2))
     assert (two.full, two.streams) == (32768, 2)
-    window = cells(facts("gemma3-12b"), Assignment(ctx=65536, ngl=0))
+    window = context_shape(facts("gemma3-12b"), Assignment(ctx=65536, ngl=0))
     assert (window.full, window.window) == (65536, 1536)
-    assert cells(facts("gemma3-12b"), Assignment(ctx=65536, ngl=0, swa_full=True)).window == 65536
+    assert context_shape(facts("gemma3-12b"), Assignment(ctx=65536, ngl=0, swa_full=True)).window == 65536
 
 
 def test_cuda_adds_what_llama_cpps_report_leaves_out() -> None:
@@ -117,7 +117,7 @@ def test_an_unknown_architecture_is_planned_from_its_tensors_and_says_so() -> No
 @pytest.mark.parametrize("name", NAMES)
 def test_an_unknown_architecture_of_any_kind_is_planned_with_its_cache_in_ram(name: str) -> None:
     known = facts(name)
-    model = replace(known, arch="other", known=False)
+    model = replace(known, arch="other")
     hardware = machine(24, 64)
     for ngl in (known.n_layer_all // 2, known.n_layer_all + 1):
         a = Assignment(ctx=65536, ngl=ngl, nkvo=True)
