@@ -25,7 +25,7 @@ from llmstack.findings import Finding, Level
 from llmstack.paths import Home
 from llmstack.proxy.app import Proxy
 from llmstack.proxy.gate import Policy
-from llmstack.proxy.live import Live
+from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.report import Reporter
 
 _TIMEOUT_S = 120.0
@@ -48,7 +48,7 @@ def check_upstream(home: Home, name: str, model: str | None, say: Say) -> tuple[
         raise BadInput(f"there is no upstream called {name}", why=f"known are {known}", next="llmstack upstream add")
     keys.ensure(home.make())
     target = resolve(name, found.upstreams[name], None)
-    live = Live(home, lambda event, fields: None).start()
+    live = LiveConfig(home, lambda event, fields: None).start()
     examiner = _Examiner(home, live, target, model, say)
     if found.offline and not target.stays_here:
         return (
@@ -58,7 +58,7 @@ def check_upstream(home: Home, name: str, model: str | None, say: Say) -> tuple[
 
 
 class _Examiner:
-    def __init__(self, home: Home, live: Live, target: Target, model: str | None, say: Say) -> None:
+    def __init__(self, home: Home, live: LiveConfig, target: Target, model: str | None, say: Say) -> None:
         self._home = home
         self._live = live
         self._target = target
@@ -127,8 +127,8 @@ class _Examiner:
     def _choose_model(self) -> bool:
         target = self._target
         model = self._model or target.model or self._model_of_profile() or (self._listed[0] if self._listed else None)
-        if target.name == "local" and self._live.deployed is not None:
-            model = self._live.deployed.model.name
+        if target.name == "local" and self._live.server is not None:
+            model = self._live.server.model
         if model is None:
             self._add(
                 "model",
@@ -261,7 +261,7 @@ _REMEDY = {401: "llmstack upstream add NAME   with a key that is valid", 429: "w
 
 
 @asynccontextmanager
-async def _proxy(live: Live) -> AsyncIterator[httpx.AsyncClient]:
+async def _proxy(live: LiveConfig) -> AsyncIterator[httpx.AsyncClient]:
     """The proxy's application without a socket."""
     proxy = Proxy(live, Policy(port=0), Reporter(io.StringIO()))
     transport = httpx.ASGITransport(app=proxy.asgi)

@@ -26,7 +26,7 @@ class Assembler:
 
     def __init__(self) -> None:
         self.error: ErrorEvent | None = None
-        self._message: dict[str, Any] = {}
+        self._message: dict[str, Any] = {"content": []}
         self._pieces: list[str] = []
         self._signature = ""
 

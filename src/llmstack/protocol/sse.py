@@ -19,7 +19,6 @@ from llmstack.protocol.anthropic import (
     MessageDelta,
     MessageStart,
     MessageStop,
-    event_name,
 )
 
 _encoder = msgspec.json.Encoder()
@@ -109,13 +108,6 @@ def _data_of(event: bytes) -> bytes | None:
     return b"\n".join(lines) if lines else None
 
 
-def encode(event: Event) -> bytes:
-    """One event as it goes to the client."""
-    return _PREFIX[type(event)] + _encode(event) + b"\n\n"
-
-
 def encode_all(events: list[Event]) -> bytes:
+    """Events as they go to the client."""
     return b"".join([_PREFIX[type(event)] + _encode(event) + b"\n\n" for event in events])
-
-
-__all__ = ["SSEDecoder", "TooLong", "encode", "encode_all", "event_name"]

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmstack.catalog.routes import Target, resolve
-from llmstack.proxy.live import Live
+from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.slots import SlotCalls, SlotError
 from llmstack.proxy.states import States
 from llmstack.proxy.upstreams import Upstreams
@@ -63,7 +63,7 @@ class Warmth:
 
 
 class Keeper:
-    def __init__(self, live: Live, upstreams: Upstreams, say: Callable[[str, dict[str, Any]], None]) -> None:
+    def __init__(self, live: LiveConfig, upstreams: Upstreams, say: Callable[[str, dict[str, Any]], None]) -> None:
         self._live = live
         self._upstreams = upstreams
         self._say = say
@@ -125,8 +125,8 @@ class Keeper:
             self._say("warm", {"result": "off", "why": f"{error.filename}: {error.strerror}"})
             return
         self._leave()
-        deployed = self._live.deployed
-        places = asyncio.Semaphore(deployed.n_parallel if deployed is not None else 1)
+        running = self._live.server
+        places = asyncio.Semaphore(running.n_parallel if running is not None else 1)
         self._states = States(marker, found, template, sealed, calls, self.store, self._say, places)
         await self._arrived(self._states, overwrite=False)
 
@@ -180,7 +180,7 @@ class Keeper:
     @asynccontextmanager
     async def turn(self, target: Target, body: Body, conversation: str) -> AsyncIterator[None]:
         """Around one request to an upstream: before it is sent, what it needs is brought back or computed."""
-        if target.kind != "llama-server" or target.base_url is not None:
+        if not target.is_local:
             yield
             return
         self._flying += 1
@@ -270,7 +270,7 @@ class Keeper:
             return False
         rendered = [await states.calls.tokens(probe) for probe in prefix.probes(body)]
         boundary = rendered[0][: prefix.common(rendered)]
-        limit = self._live.deployed.context if self._live.deployed else 0
+        limit = self._live.server.n_ctx_slot if self._live.server else 0
         if not MIN_TOKENS <= len(boundary) < limit:
             return False
         await asyncio.to_thread(self.store.remember, Prefix(key, prefix.part_of(body), len(boundary)))

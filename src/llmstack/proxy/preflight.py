@@ -6,7 +6,6 @@ added. When neither decides, llama-server itself renders and tokenizes the promp
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +16,10 @@ from llmstack.protocol import count
 from llmstack.protocol.errors import Refused, too_long
 from llmstack.protocol.request import ChatRequest
 from llmstack.proxy.upstreams import Upstreams
+from llmstack.recent import Recent
 
 _encode = msgspec.json.Encoder().encode
+_RENDERED = ("messages", "tools", "tool_choice", "chat_template_kwargs", "reasoning_effort")  # what a template sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,7 @@ class Counted:
 class Preflight:
     def __init__(self, upstreams: Upstreams, most: int = 4096) -> None:
         self._upstreams = upstreams
-        self._known: OrderedDict[int, int] = OrderedDict()
-        self._most = most
-        self.exact_counts = 0
+        self._tokens: Recent[int, int] = Recent(most)  # by the hash of a conversation up to one of its messages
 
     async def check(self, target: Target, request: ChatRequest, limit: int | None) -> Counted:
         """Raises Refused with "prompt is too long" when the prompt certainly does not fit into `limit` tokens."""
@@ -52,7 +51,7 @@ class Preflight:
             return cheap
         if exact >= limit:
             raise Refused(too_long(exact, limit))
-        self._remember(marks[-1], exact)
+        self._tokens.put(marks[-1], exact)
         return Counted(exact, exact, True, marks)
 
     def estimate(self, request: ChatRequest, limit: int) -> Counted:
@@ -68,20 +67,13 @@ class Preflight:
 
     async def exact(self, target: Target, request: ChatRequest) -> int | None:
         """Tokens by /apply-template and /tokenize; None when the upstream has no such thing or is not ready."""
-        body = request.body
-        asked: dict[str, Any] = {
-            key: body[key] for key in ("messages", "tools", "tool_choice", "chat_template_kwargs") if key in body
-        }
-        if "reasoning_effort" in body:
-            asked["reasoning_effort"] = body["reasoning_effort"]
         if request.images:
             return None  # only the projector knows what a picture takes; the server's own check decides
-        self.exact_counts += 1
+        chat = {key: request.body[key] for key in _RENDERED if key in request.body}
         try:
-            rendered = await self._upstreams.json(target, "/apply-template", _encode(asked), 30.0)
-            prompt = rendered["prompt"]
-            asked = {"content": prompt, "add_special": True, "parse_special": True}
-            counted = await self._upstreams.json(target, "/tokenize", _encode(asked), 60.0)
+            rendered = await self._upstreams.json(target, "/apply-template", _encode(chat), 30.0)
+            text = {"content": rendered["prompt"], "add_special": True, "parse_special": True}
+            counted = await self._upstreams.json(target, "/tokenize", _encode(text), 60.0)
             return len(counted["tokens"])
         except (Refused, KeyError, TypeError):
             return None
@@ -89,13 +81,7 @@ class Preflight:
     def learn(self, counted: Counted, prompt_tokens: int) -> None:
         """What the upstream counted itself, for the next turn's bound."""
         if prompt_tokens > 0 and counted.marks:
-            self._remember(counted.marks[-1], prompt_tokens)
-
-    def _remember(self, mark: int, tokens: int) -> None:
-        self._known[mark] = tokens
-        self._known.move_to_end(mark)
-        if len(self._known) > self._most:
-            self._known.popitem(last=False)
+            self._tokens.put(counted.marks[-1], prompt_tokens)
 
     def _marks(self, request: ChatRequest) -> tuple[tuple[int, ...], list[int]]:
         body = request.body
@@ -115,16 +101,16 @@ class Preflight:
     def _bound(self, request: ChatRequest, marks: tuple[int, ...], sizes: list[int]) -> Counted:
         added = 0
         for number in range(len(marks) - 1, -1, -1):
-            known = self._known.get(marks[number])
-            if known is not None:
+            before = self._tokens.get(marks[number])
+            if before is not None:
                 if number == len(marks) - 1:
-                    return Counted(known, known, True, marks)
+                    return Counted(before, before, True, marks)
                 later = len(marks) - 1 - number
-                # The end of the known prompt opened an assistant turn; what stands there now is counted in `added`.
-                most = known + added + later * count.MESSAGE_TOKENS
-                return Counted(known + count.estimate(added), most, False, marks)
+                # The end of that prompt opened an assistant turn; what stands there now is counted in `added`.
+                most = before + added + later * count.MESSAGE_TOKENS
+                return Counted(before + count.estimate(added), most, False, marks)
             added += sizes[number]
         tools: Any = request.body.get("tools")
         raw = bytes(tools) if tools is not None else b""
-        most = count.upper_bound(sum(sizes), len(sizes), raw) + count.media_tokens(request.body, request.images)
+        most = count.upper_bound(sum(sizes), len(sizes), raw) + count.media_tokens(request.images)
         return Counted(count.estimate(sum(sizes) + len(raw)), most, False, marks)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from llmstack.protocol.errors import Refused, invalid
+from llmstack.protocol.errors import Refused, invalid, unsupported
 from llmstack.protocol.sse import SSEDecoder
 
 DEFAULT_MAX_TOKENS = 8192  # a Messages request must have one, a chat completion need not
@@ -27,7 +27,7 @@ _CHOICES = {"auto": {"type": "auto"}, "none": {"type": "none"}, "required": {"ty
 def to_messages(asked: dict[str, Any], model: str) -> dict[str, Any]:
     """The body of a Messages request. Raises Refused for what cannot be said in one."""
     if asked.get("n", 1) not in (1, None):
-        raise Refused(invalid("n: an Anthropic upstream gives one answer"))
+        raise Refused(unsupported("n: an Anthropic upstream gives one answer"))
     system: list[str] = []
     turns: list[dict[str, Any]] = []
     for number, message in enumerate(asked.get("messages") or ()):
@@ -250,7 +250,7 @@ def _event(value: Any) -> bytes:
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
-class StreamBack:
+class OpenAIStream:
     """Bytes of an Anthropic stream in, bytes of a completion stream out; ends in [DONE] or one error."""
 
     content_type = "text/event-stream; charset=utf-8"
@@ -279,7 +279,7 @@ class StreamBack:
         return out if self._chunks.done else out + _lost("the upstream ended its answer before it was complete")
 
 
-class WholeBack:
+class OpenAIBody:
     """A whole Anthropic message in, a completion out."""
 
     content_type = "application/json"
