@@ -37,7 +37,10 @@ class Recent(Generic[K, V]):
         """Looking at an entry is using it."""
         value = self._entries.get(key)
         if value is not None:
-            self._entries.move_to_end(key)
+            try:
+                self._entries.move_to_end(key)
+            except KeyError:  # another thread has just removed it
+                return None
         return value
 
     def put(self, key: K, value: V) -> None:

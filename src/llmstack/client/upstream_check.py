@@ -23,6 +23,9 @@ from llmstack.deploy import keys
 from llmstack.errors import BadInput, StackError
 from llmstack.findings import Finding, Level
 from llmstack.paths import Home
+from llmstack.protocol.anthropic import AnyEvent, BlockDelta, ErrorEvent, MessageStop, decode_event
+from llmstack.protocol.message import Assembler
+from llmstack.protocol.sse import SSEDecoder
 from llmstack.proxy.app import Proxy
 from llmstack.proxy.gate import Policy
 from llmstack.proxy.live_config import LiveConfig
@@ -185,15 +188,15 @@ class _Examiner:
         if answer.status_code != 200:
             self._add("stream", Level.FAIL, _error(answer), "set stream = false for this upstream")
             return True
-        events = _events(answer.text)
-        kinds = [event["type"] for event in events]
-        if kinds.count("message_stop") != 1:
-            failed = next((event["error"]["message"] for event in events if event["type"] == "error"), "it ended early")
+        events = _events(answer.content)
+        if sum(isinstance(event, MessageStop) for event in events) != 1:
+            errors = (event.error.message for event in events if isinstance(event, ErrorEvent))
+            failed = next(errors, "it ended early")
             self._add(
                 "stream", Level.FAIL, f"the stream is not complete: {failed}", "set stream = false for this upstream"
             )
         else:
-            self._add("stream", Level.OK, f"{kinds.count('content_block_delta')} pieces")
+            self._add("stream", Level.OK, f"{sum(isinstance(event, BlockDelta) for event in events)} pieces")
         return True
 
     async def _tools(self, client: httpx.AsyncClient) -> bool:
@@ -203,7 +206,7 @@ class _Examiner:
         if answer.status_code != 200:
             self._add("tools", Level.FAIL, _error(answer), "choose a model that can call tools")
             return True
-        content = _content(_events(answer.text))
+        content = _content(_events(answer.content))
         calls = [block for block in content if block["type"] == "tool_use"]
         if not calls:
             said = "".join(block.get("text", "") for block in content)[:80]
@@ -299,24 +302,15 @@ def _error(answer: httpx.Response) -> str:
         return f"HTTP {answer.status_code}"
 
 
-def _events(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: ")]
+def _events(stream: bytes) -> list[AnyEvent]:
+    decoder = SSEDecoder()
+    payloads = [*decoder.receive_data(stream), *decoder.end()]
+    return [event for payload in payloads if (event := decode_event(payload)) is not None]
 
 
-def _content(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _content(events: list[AnyEvent]) -> list[dict[str, Any]]:
     """The message's blocks, put together from its events."""
-    blocks: dict[int, dict[str, Any]] = {}
-    arguments: dict[int, str] = {}
-    for event in events:
-        if event["type"] == "content_block_start":
-            blocks[event["index"]] = dict(event["content_block"])
-        elif event["type"] == "content_block_delta":
-            delta, block = event["delta"], blocks[event["index"]]
-            if delta["type"] == "input_json_delta":
-                arguments[event["index"]] = arguments.get(event["index"], "") + delta["partial_json"]
-            elif delta["type"] in ("text_delta", "thinking_delta", "signature_delta"):
-                key = delta["type"].removesuffix("_delta")
-                block[key] = block.get(key, "") + delta[key]
-    for index, text in arguments.items():
-        blocks[index]["input"] = json.loads(text or "{}")
-    return list(blocks.values())
+    whole = Assembler()
+    whole.receive(events)
+    content: list[dict[str, Any]] = json.loads(whole.body())["content"]
+    return content

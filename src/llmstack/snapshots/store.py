@@ -20,6 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from llmstack.paths import write_private
+from llmstack.recent import Recent
 from llmstack.snapshots.calls import NAME, silent
 from llmstack.snapshots.statefile import read_tokens
 
@@ -75,7 +76,7 @@ class Store:
     root: Path
     budget: int = BUDGET_BYTES
     say: Callable[[str, dict[str, Any]], None] = silent
-    _tokens: dict[str, array[int]] = field(default_factory=dict)
+    _tokens: Recent[str, array[int]] = field(default_factory=lambda: Recent(64))
     _whole: dict[Path, _Mark] = field(default_factory=dict)  # files whose digest was right, as they were then
 
     # ---- reading ----------------------------------------------------------------------------------------
@@ -104,9 +105,7 @@ class Store:
             if known is None or len(known) != entry.tokens:
                 self.discard(entry, "its tokens cannot be read")
                 return None
-            if len(self._tokens) >= 64:
-                self._tokens.clear()
-            self._tokens[entry.digest] = known
+            self._tokens.put(entry.digest, known)
         return known
 
     def intact(self, entry: Entry) -> bool:
@@ -278,7 +277,7 @@ class Store:
             return -1
 
     def _remove(self, entry: Entry) -> None:
-        self._tokens.pop(entry.digest, None)
+        self._tokens.pop(entry.digest)
         self._whole.pop(entry.path, None)
         for path in (self._description(entry), entry.path):  # the description first: a lone state counts for nothing
             with suppress(OSError):
