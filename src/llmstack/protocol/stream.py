@@ -154,10 +154,11 @@ class MessageStream:
             self.usage = usage_after(self.usage, chunk)
         if chunk.verbose is not None and chunk.verbose.stop_type == "word" and chunk.verbose.stopping_word:
             self._stopped_by(chunk.verbose.stopping_word)
+        # No choices: the usage chunk (OpenAI, stream_options.include_usage; llama.cpp, to_json_oaicompat_chat_stream).
         if not chunk.choices or self.state is StreamState.FINISHING:
             return out
         choice = chunk.choices[0]
-        if choice.index != 0:
+        if choice.index != 0:  # of several answers (n > 1, which no request here asks for) the first is the message
             return out
         if self.state is StreamState.START:
             self._begin(out)
@@ -167,6 +168,8 @@ class MessageStream:
             if self.failure is not None:
                 return out
         if choice.finish_reason:
+            # Not the end yet: message_delta must carry the final usage (Messages streaming, "Event types"), and that
+            # comes in a later chunk. Blocks can be closed now, because no delta follows a finish_reason.
             self._finish = choice.finish_reason
             if isinstance(choice.stop_reason, str):
                 self._stopped_by(choice.stop_reason)
@@ -176,7 +179,11 @@ class MessageStream:
         return out
 
     def keepalive(self) -> list[Event]:
-        """An event that keeps the client's idle timer from firing and leaves nothing behind in the message."""
+        """An event that keeps the client's idle timer from firing and leaves nothing behind in the message.
+
+        A message_delta may come more than once, its usage is cumulative, and null changes no stop_reason (Messages
+        streaming, "Event types"). A `ping` is legal as well, but Claude Code's timer does not count it.
+        """
         out: list[Event] = []
         if self.state is StreamState.START:
             self._begin(out)
@@ -209,7 +216,11 @@ class MessageStream:
         return out
 
     def fail(self, failure: Failure) -> list[Event]:
-        """One error event, unless the stream has ended."""
+        """One error event, unless the stream has ended.
+
+        It stands in the place of message_stop (Messages streaming, "Error events"): blocks stay open, because a client
+        that saw their end would take half an answer, or half a command, for a whole one.
+        """
         if self.state is StreamState.DONE:
             return []
         self._move(StreamSignal.FAIL)
@@ -240,6 +251,7 @@ class MessageStream:
         if self.state is not StreamState.OPEN:
             return
         if self._open is ThinkingBlock:
+            # A thinking block ends in a signature (Extended thinking, "Streaming thinking"): SDKs refuse one without.
             out.append(BlockDelta(index=self._index, delta=SignatureDelta(self.settings.signature)))
         elif self._open is ToolUseBlock:
             self._end_call(out)
@@ -257,11 +269,11 @@ class MessageStream:
         if content:
             if type(content) is not str:
                 self._parts(content, out)
-            elif self._parser.idle(content):
+            elif self._parser.idle(content):  # nearly every delta: no mark can begin in it
                 self._text(content, out)
             else:
                 self._parsed(self._parser.receive(content), out)
-        if delta.refusal:
+        if delta.refusal:  # OpenAI sends a refusal beside `content`; Anthropic's is plain text, its stop_reason says so
             self._text(delta.refusal, out)
         if delta.tool_calls:
             for piece in delta.tool_calls:
@@ -279,6 +291,8 @@ class MessageStream:
     def _text(self, text: str, out: list[Event]) -> None:
         if self._open is not TextBlock:
             if self._call is not None and not self._call.complete():
+                # A chat delta may carry text while a call's arguments are open; a message has one block at a time, and
+                # closing this one would cut the arguments in two.
                 self._late_text.append(text)
                 return
             self._drain_calls(out)
@@ -328,6 +342,7 @@ class MessageStream:
         function = piece.function
         if function is None:
             return
+        # Names come whole, in pieces, or again in each piece: equal ones are the same, others are appended.
         if function.name and call is not self._call and function.name != call.name:
             call.name += function.name
         text = arguments_of(piece)
@@ -383,6 +398,7 @@ class MessageStream:
             out.append(BlockDelta(self._index, InputJsonDelta(rest)))
         self.repaired += arguments.repairs
         if self.settings.remember is not None:
+            # As the model wrote them, not as repaired: on replay the upstream finds its own tokens in its cache.
             self.settings.remember(self._tool_id, Generated(call.upstream_id, "".join(call.raw)))
         self._pieces.close(call)
         self._call = self._arguments = None
@@ -407,5 +423,6 @@ class MessageStream:
         self._drain_calls(out)
 
     def _stopped_by(self, word: str) -> None:
+        # vLLM puts a template's own end mark here too: only a word of the request is a stop_sequence to its client.
         if not self.settings.stop_sequences or word in self.settings.stop_sequences:
             self.stop_sequence = word
