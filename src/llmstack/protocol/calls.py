@@ -106,5 +106,5 @@ def known_name(name: str, tools: Mapping[str, Any]) -> str:
     """The tool's own spelling when the model only got the case wrong and one tool can be meant."""
     if name in tools or not tools:
         return name
-    same = [known for known in tools if known.casefold() == name.strip().casefold()]
+    same = [tool for tool in tools if tool.casefold() == name.strip().casefold()]
     return same[0] if len(same) == 1 else name

@@ -141,8 +141,8 @@ def tool_result(
         elif inner.type == "document":
             texts.append(document_text(inner, documents, f"{where}.content[{number}]"))
         elif inner.type == "search_result":
-            found = "\n".join(b.text for b in blocks_of(inner.content, where) if b.text)
-            texts.append(f"{inner.title or ''}\n{found}".strip())
+            result = "\n".join(b.text for b in blocks_of(inner.content, where) if b.text)
+            texts.append(f"{inner.title or ''}\n{result}".strip())
         else:
             texts.append(f"[{inner.type}]")
     text = "\n".join(texts)

@@ -209,19 +209,19 @@ def from_upstream(status: int, error: Any, *, name: str, estimate: int = 0, limi
     """
     text = text_of(error).strip() or f"HTTP {status}"
     code = _code_of(error)
-    said = f"{name}: {text}"
+    message = f"{name}: {text}"
     tokens, most = _numbers(error)
     if tokens is not None and most is not None:
         return too_long(tokens, most)
     for pattern in _OVERFLOW:
-        found = pattern.search(text)
-        if found:
-            return too_long(int(found["tokens"]), int(found["limit"]))
+        match = pattern.search(text)
+        if match:
+            return too_long(int(match["tokens"]), int(match["limit"]))
     overflowed = any(word in code or word in text.lower() for word in _OVERFLOW_WORDS)
     if overflowed and status in (0, 400, 413, 422, 500):
         return too_long(max(estimate, limit + 1), limit) if limit else too_long(max(estimate, 1), max(estimate - 1, 0))
     if _PARSE.search(text):
-        return Failure(FailureKind.API, said, Cause.PARSE)
+        return Failure(FailureKind.API, message, Cause.PARSE)
     if _LOADING.search(text) or (status == 503 and "unavailable_error" in code):
         return unavailable(f"{name} is still loading its model", Cause.LOADING, 5)
     if status in (401, 403):
@@ -231,14 +231,14 @@ def from_upstream(status: int, error: Any, *, name: str, estimate: int = 0, limi
     if status == 404:
         return Failure(FailureKind.INVALID, f"{name} does not know this model or path: {text}", Cause.UPSTREAM)
     if status == 413:
-        return Failure(FailureKind.TOO_LARGE, said, Cause.UPSTREAM)
+        return Failure(FailureKind.TOO_LARGE, message, Cause.UPSTREAM)
     if status == 429:
-        return Failure(FailureKind.RATE_LIMIT, said, Cause.OVERLOADED)
+        return Failure(FailureKind.RATE_LIMIT, message, Cause.OVERLOADED)
     if status in (502, 503, 504, 529) or "overloaded" in code:
-        return unavailable(said, Cause.OVERLOADED)
+        return unavailable(message, Cause.OVERLOADED)
     if 400 <= status < 500:
-        return Failure(FailureKind.INVALID, said, Cause.UPSTREAM)
-    return Failure(FailureKind.API, said, Cause.UPSTREAM)
+        return Failure(FailureKind.INVALID, message, Cause.UPSTREAM)
+    return Failure(FailureKind.API, message, Cause.UPSTREAM)
 
 
 def with_retry_after(failure: Failure, value: str | None) -> Failure:

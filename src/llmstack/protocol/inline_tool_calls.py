@@ -162,8 +162,8 @@ class InlineToolCallParser:
         return False
 
     def _think(self, out: list[str | InlineCall | Thought]) -> bool:
-        before, found, after = self._held.partition(_THOUGHT)
-        if found:
+        before, mark, after = self._held.partition(_THOUGHT)
+        if mark:
             if before:
                 out.append(Thought(before))
             self._held = after.lstrip("\n")
@@ -184,14 +184,14 @@ class InlineToolCallParser:
                 return self._no_call(out, len(_OPEN))
             if inner.startswith(_FUNCTION):
                 # A parameter may itself speak of </tool_call>: only behind </function> is it the end.
-                found = _XML_END.search(held)
-                end = found.end() if found else -1
+                match = _XML_END.search(held)
+                end = match.end() if match else -1
             else:
                 end = held.find(_CLOSE)
                 end = end + len(_CLOSE) if end >= 0 else -1
         else:
-            found = _FUNCTION_END.search(held)
-            end = found.end() if found else -1
+            match = _FUNCTION_END.search(held)
+            end = match.end() if match else -1
             name = _NAME.match(held)
             if name and name[1].strip() not in self._tools:
                 return self._no_call(out, len(_FUNCTION))
@@ -269,30 +269,30 @@ class InlineToolCallParser:
         end = body.rfind("</function>")
         body = body[:end] if end >= 0 else body
         covered = 0
-        for found in _PARAMETER.finditer(body):
-            key, value = found[1].strip(), found[2]
+        for parameter in _PARAMETER.finditer(body):
+            key, value = parameter[1].strip(), parameter[2]
             value = value.removeprefix("\n").removesuffix("\n")
             arguments[key] = _typed(value, properties.get(key))
-            covered = found.end()
+            covered = parameter.end()
         if "<parameter=" in body[covered:]:
             return None  # the last one was cut off: half a command is no command
         return InlineCall(tool, msgspec.json.encode(arguments).decode())
 
     def _bare(self, text: str) -> InlineCall | None:
         try:
-            found = msgspec.json.decode(text.strip())
+            value = msgspec.json.decode(text.strip())
         except msgspec.DecodeError:
             return None
-        if not isinstance(found, dict):
+        if not isinstance(value, dict):
             return None
-        inner = found.get("function")
+        inner = value.get("function")
         if isinstance(inner, dict):
-            found = inner
-        name = found.get("name", inner if isinstance(inner, str) else None)
+            value = inner
+        name = value.get("name", inner if isinstance(inner, str) else None)
         arguments: Any = None
         for key in ("arguments", "parameters", "input"):
-            if key in found:
-                arguments = found[key]
+            if key in value:
+                arguments = value[key]
                 break
         if not isinstance(name, str) or name not in self._tools:
             return None

@@ -201,12 +201,12 @@ class ArgumentStream:
                 self._at = _At.NEST
             self._take(piece[position:end], out)
             return end
-        found = _STRUCTURE.search(piece, position)
-        if found is None:
+        match = _STRUCTURE.search(piece, position)
+        if match is None:
             self._take(piece[position:], out)
             return len(piece)
-        self._take(piece[position : found.end()], out)
-        char = found.group()
+        self._take(piece[position : match.end()], out)
+        char = match.group()
         if char == '"':
             self._at = _At.NEST_STRING
             self._escaped = False
@@ -216,13 +216,13 @@ class ArgumentStream:
             self._depth -= 1
             if self._depth == 0:
                 self._finish_value(out)
-        return found.end()
+        return match.end()
 
     def _scalar(self, piece: str, position: int, out: list[str]) -> int:
-        found = _SCALAR_END.search(piece, position)
-        end = found.start() if found else len(piece)
+        match = _SCALAR_END.search(piece, position)
+        end = match.start() if match else len(piece)
         self._take(piece[position:end], out)
-        if found:
+        if match:
             self._finish_value(out)
         return end
 
@@ -234,15 +234,15 @@ class ArgumentStream:
             self._escaped = False
             position += 1
         while True:
-            found = _QUOTE_OR_ESCAPE.search(piece, position)
-            if found is None:
+            match = _QUOTE_OR_ESCAPE.search(piece, position)
+            if match is None:
                 return len(piece), False
-            if found.group() == '"':
-                return found.end(), True
-            if found.end() == len(piece):
+            if match.group() == '"':
+                return match.end(), True
+            if match.end() == len(piece):
                 self._escaped = True
                 return len(piece), False
-            position = found.end() + 1
+            position = match.end() + 1
 
     def _take(self, text: str, out: list[str]) -> None:
         if self._hold:

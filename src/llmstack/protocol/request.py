@@ -100,8 +100,8 @@ def decode(body: bytes) -> MessagesRequest:
 
 def _pathed(message: str) -> str:
     """`Expected `str`, got `int` - at `$.messages[0].role`` with the path first, as Anthropic words it."""
-    text, found, path = message.rpartition(" - at `$")
-    if not found:
+    text, mark, path = message.rpartition(" - at `$")
+    if not mark:
         return message
     return f"{path.rstrip('`').lstrip('.')}: {text}"
 
@@ -180,26 +180,26 @@ def _thinking(body: dict[str, Any], request: MessagesRequest, dialect: Dialect) 
     It takes them unless it says `disabled` (Messages API, "Extended thinking"). If the client sets effort but not
     `thinking`, thinking is off.
     """
-    asked = request.thinking
+    thinking = request.thinking
     effort = request.output_config.effort if request.output_config else None
-    on = asked is not None and asked.type in ("enabled", "adaptive")
+    on = thinking is not None and thinking.type in ("enabled", "adaptive")
     if dialect.thinking == "template":
-        if asked is not None or effort is not None:
+        if thinking is not None or effort is not None:
             body["chat_template_kwargs"] = {"enable_thinking": on}
         if on:
             if effort in EFFORTS:
                 body["reasoning_effort"] = "high" if effort in ("xhigh", "max") else effort
-            if asked is not None and asked.type == "enabled" and asked.budget_tokens is not None:
-                body["thinking_budget_tokens"] = asked.budget_tokens
+            if thinking is not None and thinking.type == "enabled" and thinking.budget_tokens is not None:
+                body["thinking_budget_tokens"] = thinking.budget_tokens
     elif dialect.thinking == "effort-or-none" and not on:
         body["reasoning_effort"] = "none"
     elif dialect.thinking in ("effort", "effort-or-none"):
         if on and effort in EFFORTS:
             body["reasoning_effort"] = "high" if effort in ("xhigh", "max") else effort
-        elif on and asked is not None and asked.budget_tokens is not None:
-            budget = asked.budget_tokens
+        elif on and thinking is not None and thinking.budget_tokens is not None:
+            budget = thinking.budget_tokens
             body["reasoning_effort"] = "low" if budget < 4096 else "medium" if budget < 16384 else "high"
-    return asked is None or asked.type != "disabled"
+    return thinking is None or thinking.type != "disabled"
 
 
 def _sampling(body: dict[str, Any], request: MessagesRequest, dialect: Dialect, notes: list[str]) -> None:
@@ -215,15 +215,15 @@ def _sampling(body: dict[str, Any], request: MessagesRequest, dialect: Dialect, 
             # Which word it was stands only in the verbose part; response_fields keeps the prompt out of it.
             body["verbose"] = True
             body["response_fields"] = ["stop_type", "stopping_word"]
-    wanted = request.output_config.format if request.output_config else None
-    wanted = wanted or request.output_format
-    if wanted and wanted.get("type") == "json_schema" and isinstance(wanted.get("schema"), dict):
+    output_format = request.output_config.format if request.output_config else None
+    output_format = output_format or request.output_format
+    if output_format and output_format.get("type") == "json_schema" and isinstance(output_format.get("schema"), dict):
         if dialect.llama_server and "tools" in body:
             notes.append("left out the output format: llama.cpp takes no schema beside tools")
         else:
             body["response_format"] = {
                 "type": "json_schema",
-                "json_schema": {"name": "answer", "schema": wanted["schema"], "strict": True},
+                "json_schema": {"name": "answer", "schema": output_format["schema"], "strict": True},
             }
     body["stream"] = True
     body["stream_options"] = {"include_usage": True}
@@ -261,8 +261,8 @@ class Conversation:
         moved = ""
         first = start  # the message that begins the conversation
         if self._dialect.stable_prefix and request.tools:
-            start, told = self._told_at_first(start)
-            system, moved = volatile_lines.split("\n\n".join(part for part in (system, *told) if part))
+            start, opening = self._told_at_first(start)
+            system, moved = volatile_lines.split("\n\n".join(part for part in (system, *opening) if part))
         if system:
             self._out.append({"role": "system", "content": system})
         if moved:
@@ -363,8 +363,8 @@ class Conversation:
         """Answers every open call, in the order of the calls; one without a result says so."""
         pictures = Parts()
         for call, upstream_id in self._calls:
-            text, found = (results or {}).get(call, ("[no result: the call was interrupted]", Parts()))
-            pictures.extend(found)
+            text, images = (results or {}).get(call, ("[no result: the call was interrupted]", Parts()))
+            pictures.extend(images)
             self._out.append({"role": "tool", "tool_call_id": upstream_id, "content": text})
         self._calls = []
         for text in self._pending:
@@ -411,8 +411,8 @@ class Conversation:
                 text.append(server_block_text(block) + "\n")
             else:
                 raise Refused(invalid(f"{where}.content[{number}].type: {kind!r} is no block of an assistant message"))
-        said = "".join(text)
-        result: dict[str, Any] = {"role": "assistant", "content": said if said or not calls else None}
+        joined = "".join(text)
+        result: dict[str, Any] = {"role": "assistant", "content": joined if joined or not calls else None}
         if self._dialect.replay_reasoning and any(reasoning):
             result["reasoning_content"] = "".join(reasoning)
         if calls:
@@ -420,7 +420,7 @@ class Conversation:
         previous = self._out[-1] if self._out else None
         if previous is not None and previous["role"] == "assistant" and "tool_calls" not in previous:
             # Two in a row are one turn; strict templates refuse them apart.
-            previous["content"] = "\n\n".join(part for part in (previous["content"], said) if part)
+            previous["content"] = "\n\n".join(part for part in (previous["content"], joined) if part)
             for key in ("reasoning_content", "tool_calls"):
                 if key in result:
                     previous[key] = result[key]
@@ -431,9 +431,9 @@ class Conversation:
         if not block.id or not block.name:
             raise Refused(invalid(f"{where}: a tool_use needs id and name"))
         self.used_ids.add(block.id)
-        known = self._replay.get(block.id)
-        if known is not None:
-            upstream_id, arguments = known.upstream_id or block.id, known.arguments
+        generated = self._replay.get(block.id)
+        if generated is not None:
+            upstream_id, arguments = generated.upstream_id or block.id, generated.arguments
         else:
             upstream_id = block.id
             value = block.input if isinstance(block.input, dict) else {}

@@ -66,15 +66,15 @@ class SSEDecoder:
             self._buffer = buffer
             return []
         self._buffer = buffer[end + 2 :]
-        found: list[bytes] = []
+        payloads: list[bytes] = []
         for event in buffer[:end].split(b"\n\n"):
             if event.startswith(b"data: ") and b"\n" not in event:  # nearly every event there is
-                found.append(event[6:])
+                payloads.append(event[6:])
             elif event:
                 payload = _data_of(event)
                 if payload is not None:
-                    found.append(payload)
-        return found
+                    payloads.append(payload)
+        return payloads
 
     def _normalise(self, data: bytes) -> bytes:
         """Line ends to LF; a CR at the end of one piece swallows a LF at the start of the next."""

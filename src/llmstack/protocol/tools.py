@@ -97,8 +97,8 @@ class Toolbox:
 
     def one(self, name: str) -> bytes:
         """Only the function of this name, for upstreams that cannot be told to call one tool."""
-        kept = [f for f in msgspec.json.decode(self.functions or b"[]") if f["function"]["name"] == name]
-        return msgspec.json.encode(kept)
+        functions = [f for f in msgspec.json.decode(self.functions or b"[]") if f["function"]["name"] == name]
+        return msgspec.json.encode(functions)
 
 
 def is_server_tool(tool: Tool) -> bool:
@@ -108,9 +108,9 @@ def is_server_tool(tool: Tool) -> bool:
 def _known(tool: Tool) -> tuple[str, dict[str, Any]] | None:
     if tool.type in (None, "custom"):
         return None
-    for name, known in _KNOWN.items():
+    for name, schema in _KNOWN.items():
         if str(tool.type).startswith(name + "_"):
-            return known
+            return schema
     return None
 
 
@@ -147,9 +147,9 @@ def _translate(tools: list[Tool], strict_grammar: bool, loaded: frozenset[str]) 
         # The client searches and says what it found; without its search every tool is shown.
         if tool.defer_loading and searchable and tool.name not in loaded:
             continue
-        known = _known(tool)
-        description = tool.description or (known[0] if known else "")
-        schema = tool.input_schema if tool.input_schema is not None else (known[1] if known else None)
+        built_in = _known(tool)
+        description = tool.description or (built_in[0] if built_in else "")
+        schema = tool.input_schema if tool.input_schema is not None else (built_in[1] if built_in else None)
         if not isinstance(schema, dict):
             schema = {"type": "object", "properties": {}}
         name = tool.name or str(tool.type)

@@ -1,5 +1,7 @@
 """The proxy: Anthropic's and OpenAI's APIs in front, one or more upstreams behind.
 
+HTTP:
+
 | module         | what it does                                                                        |
 | -------------- | ----------------------------------------------------------------------------------- |
 | serve          | puts a proxy together from a home and runs it                                       |
@@ -8,7 +10,11 @@
 | gate           | Host, Origin, token, body limits, before anything else looks at a request           |
 | respond        | the one way in which an answer leaves                                               |
 | report         | one log line per request, the counters of /metrics, --debug captures                |
-| ------ answer  |                                                                                     |
+
+The answer:
+
+| module         | what it does                                                                        |
+| -------------- | ----------------------------------------------------------------------------------- |
 | messages       | one /v1/messages request from body to answer                                        |
 | documents      | PDFs, read beside the event loop                                                    |
 | shared_answer  | one answer of the upstreams, and every client that waits for it: its states         |
@@ -20,11 +26,19 @@
 | refused_fields | which field of a request an upstream refused                                        |
 | tool_ids       | ids of tool calls                                                                   |
 | relay          | bytes passed through: Anthropic upstreams, /v1/chat/completions                     |
-| --- upstreams  |                                                                                     |
+
+The upstreams:
+
+| module         | what it does                                                                        |
+| -------------- | ----------------------------------------------------------------------------------- |
 | live_config    | files that may change while it runs: routes, what is deployed, keys                 |
 | upstreams      | the HTTP client towards the upstreams                                               |
 | preflight      | does the prompt fit, before a header is sent                                        |
-| -- warm start  |                                                                                     |
+
+The warm start:
+
+| module         | what it does                                                                        |
+| -------------- | ----------------------------------------------------------------------------------- |
 | keeper         | decides when states are saved, restored and computed                                |
 | states         | what the server's slots hold, and what of it is on disk                             |
 | slots          | llama-server's own endpoints for slots and tokens                                   |

@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 
 from llmstack.catalog.routes import RouteChoice, Target
-from llmstack.protocol import count, request, sse
+from llmstack.protocol import count, sse
 from llmstack.protocol.anthropic import MessagesRequest
 from llmstack.protocol.content import Images
 from llmstack.protocol.errors import Failure, FailureKind, Refused
 from llmstack.protocol.message import Assembler
-from llmstack.protocol.request import Dialect
+from llmstack.protocol.request import Dialect, decode
 from llmstack.protocol.server_tools import only_server_tools, unavailable_tool
 from llmstack.proxy.answer_service import AnswerService
 from llmstack.proxy.attempt import ProxyContext, Question
@@ -48,20 +48,20 @@ class Messages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record: RequestRecord = scope["record"]
         body = await read_body(scope, receive, self.policy)
-        asked = request.decode(body)
-        _describe(record, scope, asked)
-        route = self._route(asked.model)
+        request = decode(body)
+        _describe(record, scope, request)
+        route = self._route(request.model)
         record.route = route.match
         target = route.targets[0]
         if target.kind == "anthropic":
             await self.relay.messages(scope, receive, send, target, body)
             return
-        tool = only_server_tools(asked)
+        tool = only_server_tools(request)
         if tool is not None and target.server_tools == "explain":
-            await _explain(scope, send, asked, tool)
+            await _explain(scope, send, request, tool)
             return
-        documents = await self.documents.texts_of(asked)
-        question = Question(asked, documents, route, record.id, record.conversation)
+        documents = await self.documents.texts_of(request)
+        question = Question(request, documents, route, record.id, record.conversation)
         answer = self._answer(scope, body, question)
         writer = ClientWriter(scope, send, answer, target.keepalive_s, self.patience, self.capture is not None)
         watcher = asyncio.get_running_loop().create_task(_watch(receive, writer.listener))
@@ -105,25 +105,25 @@ class Messages:
         """Exact on a llama-server upstream; asked of an Anthropic one; an estimate by size elsewhere."""
         record: RequestRecord = scope["record"]
         body = await read_body(scope, receive, self.policy)
-        asked = request.decode(body)
-        _describe(record, scope, asked)
-        route = self._route(asked.model)
+        request = decode(body)
+        _describe(record, scope, request)
+        route = self._route(request.model)
         target = route.targets[0]
         record.route, record.upstream = route.match, target.name
         if target.kind == "anthropic":
             await self.relay.messages(scope, receive, send, target, body)
             return
-        record.tokens_in = await self._count(target, asked)
+        record.tokens_in = await self._count(target, request)
         await respond_json(scope, send, {"input_tokens": record.tokens_in})
 
-    async def _count(self, target: Target, asked: MessagesRequest) -> int:
+    async def _count(self, target: Target, request: MessagesRequest) -> int:
         context = self.context
         llama_server = target.kind == "llama-server"
         images: Images = "pass" if context.live.sees(target) else "placeholder"
         dialect = Dialect(llama_server=llama_server, images=images, stable_prefix=target.stable_prefix)
-        documents = await self.documents.texts_of(asked)
+        documents = await self.documents.texts_of(request)
         await context.recall.ready()
-        chat = context.translator.to_chat(asked, dialect, documents)
+        chat = context.translator.to_chat(request, dialect, documents)
         if llama_server:
             context.upstreams.address(target)  # a stack that is down says so, instead of guessing
             exact = await context.preflight.exact(target, chat)
@@ -133,22 +133,22 @@ class Messages:
 
     async def prefix_body(self, body: bytes) -> dict[str, Any]:
         """A Messages request as the local server would be asked. Raises Refused."""
-        asked = request.decode(body)
-        target = self._route(asked.model).targets[0]
+        request = decode(body)
+        target = self._route(request.model).targets[0]
         dialect = Dialect(
             thinking=target.thinking,
             server_tools=target.server_tools,
             stable_prefix=target.stable_prefix,
             images="placeholder",
         )
-        return self.context.translator.to_chat(asked, dialect, await self.documents.texts_of(asked)).body
+        return self.context.translator.to_chat(request, dialect, await self.documents.texts_of(request)).body
 
 
-async def _explain(scope: Scope, send: Send, asked: MessagesRequest, tool: str) -> None:
+async def _explain(scope: Scope, send: Send, request: MessagesRequest, tool: str) -> None:
     """The answer to a side call for one of Anthropic's own tools (protocol/server_tools.py)."""
     scope["record"].upstream = "proxy"
-    events = unavailable_tool(asked, tool, "msg_" + secrets.token_hex(12), "srvtoolu_" + secrets.token_hex(12))
-    if asked.stream:
+    events = unavailable_tool(request, tool, "msg_" + secrets.token_hex(12), "srvtoolu_" + secrets.token_hex(12))
+    if request.stream:
         await start(scope, send, 200, EVENT_STREAM)
         await send({"type": "http.response.body", "body": sse.encode_all(events)})
     else:
@@ -167,9 +167,9 @@ async def _watch(receive: Receive, listener: Listener) -> None:
                 return
 
 
-def _describe(record: RequestRecord, scope: Scope, asked: MessagesRequest) -> None:
-    record.model = asked.model
-    record.stream = bool(asked.stream)
+def _describe(record: RequestRecord, scope: Scope, request: MessagesRequest) -> None:
+    record.model = request.model
+    record.stream = bool(request.stream)
     record.session = (header(scope, b"x-claude-code-session-id") or b"").decode("latin-1")[:64]
     record.agent = (header(scope, b"x-claude-code-agent-id") or b"").decode("latin-1")[:64]
 

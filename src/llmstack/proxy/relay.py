@@ -76,8 +76,8 @@ class Relay:
         """POST /v1/chat/completions: routed by model, tried along the fallback chain. Raises Refused."""
         record: RequestRecord = scope["record"]
         body = await read_body(scope, receive, self.policy)
-        asked = _decode(body)
-        record.model, record.stream = asked["model"], bool(asked.get("stream"))
+        request = _decode(body)
+        record.model, record.stream = request["model"], bool(request.get("stream"))
         route = self.live.choose(record.model)
         if route is None:
             raise Refused(invalid(f"no route for the model {record.model!r}"))
@@ -86,7 +86,7 @@ class Relay:
         async def attempt(turn: Turn) -> Outcome:
             record.fallback = turn.fallback
             try:
-                await self._pass(scope, receive, send, _passing(turn.target, asked, body))
+                await self._pass(scope, receive, send, _passing(turn.target, request, body))
             except Refused as refused:
                 return Unanswered(refused.failure)
             return Answered()
@@ -159,17 +159,17 @@ class Relay:
         return {**forwarded, **self.upstreams.headers(passing.target)}
 
 
-def _passing(target: Target, asked: dict[str, Any], body: bytes) -> Passing:
+def _passing(target: Target, request: dict[str, Any], body: bytes) -> Passing:
     """A chat completion as this target takes it. Raises Refused for what it can't be given."""
     changes: dict[str, Any] = {**target.extra_body}
     if target.model is not None:
         changes["model"] = target.model
     if target.kind != "anthropic":
-        data = msgspec.json.encode({**asked, **changes}) if changes else body
+        data = msgspec.json.encode({**request, **changes}) if changes else body
         return Passing(target, "/v1/chat/completions", data, anthropic=False)
-    model, created = asked["model"], int(time.time())
-    data = msgspec.json.encode({**to_messages(asked, model), **changes})
-    translator = OpenAIStream(asked, model, created) if asked.get("stream") else OpenAIBody(model, created)
+    model, created = request["model"], int(time.time())
+    data = msgspec.json.encode({**to_messages(request, model), **changes})
+    translator = OpenAIStream(request, model, created) if request.get("stream") else OpenAIBody(model, created)
     return Passing(target, "/v1/messages", data, anthropic=False, translator=translator)
 
 
@@ -187,12 +187,12 @@ def _returned(response: aiohttp.ClientResponse, translator: OpenAIStream | OpenA
 
 def _decode(body: bytes) -> dict[str, Any]:
     try:
-        asked = msgspec.json.decode(body)
+        request = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise Refused(invalid("the request is no valid JSON")) from None
-    if not isinstance(asked, dict) or not isinstance(asked.get("model"), str):
+    if not isinstance(request, dict) or not isinstance(request.get("model"), str):
         raise Refused(invalid("model: a string is required"))
-    return asked
+    return request
 
 
 def _last_word(response: aiohttp.ClientResponse, failure: Failure, anthropic: bool) -> bytes:
