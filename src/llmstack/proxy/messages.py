@@ -73,8 +73,8 @@ class Messages:
             _record(record, answer)
             record.disconnected = writer.listener.gone and not writer.complete
             if self.capture is not None:
-                upstream = answer.attempts[-1].sent_body if answer.attempts else b""
-                self.capture.write(record, scope["headers"], body, writer.sent, upstream)
+                bodies = [attempt.sent_body for attempt in answer.attempts if attempt.sent_body]
+                self.capture.write(record, scope["headers"], body, writer.sent, bodies[-1] if bodies else b"")
         if answer.handover is not None and not writer.complete and not writer.listener.gone:
             record.fallback = answer.handover.fallback
             await self.relay.messages(scope, receive, send, answer.handover.target, body)
