@@ -18,10 +18,10 @@ from llmstack.protocol.anthropic import (
     MessageStart,
     MessageStop,
 )
-from llmstack.protocol.errors import Cause, Failure, Kind
+from llmstack.protocol.errors import Cause, Failure, FailureKind
 from llmstack.protocol.message import Assembler
 from llmstack.protocol.replay import Replay
-from llmstack.protocol.stream import MessageStream, State, StreamSettings
+from llmstack.protocol.stream import MessageStream, StreamSettings, StreamState
 from support.streams import Case
 
 
@@ -54,7 +54,7 @@ def replay(case: Case, pieces: Iterable[bytes], stream: MessageStream | None = N
             try:
                 chunk = chat.decode(payload)
             except msgspec.DecodeError:
-                out.extend(stream.fail(Failure(Kind.API, "an event that is no chat chunk", Cause.MALFORMED)))
+                out.extend(stream.fail(Failure(FailureKind.API, "an event that is no chat chunk", Cause.MALFORMED)))
                 return
             out.extend(stream.receive(chunk))
 
@@ -135,4 +135,4 @@ def check(case: Case, events: list[Event]) -> None:
     assert len(set(ids)) == len(ids)
 
 
-__all__ = ["State", "blocks", "check", "check_legal", "machine", "message", "replay", "split"]
+__all__ = ["StreamState", "blocks", "check", "check_legal", "machine", "message", "replay", "split"]

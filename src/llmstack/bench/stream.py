@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmstack.commands import command_line
 from llmstack.errors import NotSo
+from llmstack.protocol.sse import SSEDecoder
 
 if TYPE_CHECKING:
     import httpx
@@ -91,7 +92,7 @@ class Client:
         return FirstToken(first or time.perf_counter() - began)
 
     def _events(self, client: httpx.Client, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """The data of each event as it arrives. Bytes are split here: text would be split at U+2028 too."""
+        """The data of each event as it arrives."""
         import httpx
 
         try:
@@ -102,11 +103,10 @@ class Client:
                         why=response.read()[:300].decode(errors="replace"),
                         next=command_line("logs"),
                     )
-                rest = b""
+                decoder = SSEDecoder()
                 for piece in response.iter_bytes():
-                    *lines, rest = (rest + piece).split(b"\n")
-                    for line in lines:
-                        if line.startswith(b"data:") and line.strip() != b"data: [DONE]":
-                            yield json.loads(line[5:])
+                    for payload in decoder.receive_data(piece):
+                        if payload != b"[DONE]":
+                            yield json.loads(payload)
         except httpx.HTTPError as error:
             raise NotSo(f"{client.base_url} broke off", why=str(error), next=command_line("logs")) from None

@@ -18,15 +18,15 @@ import msgspec
 
 from llmstack.catalog.overlay import CatalogTexts, Overlay, load
 
-Kind = Literal["llama-server", "openai", "anthropic"]
+UpstreamKind = Literal["llama-server", "openai", "anthropic"]
 FALLBACK_ON = ("unreachable", "loading", "overloaded", "overflow", "timeout")
 _CAUSES = frozenset({*FALLBACK_ON, "upstream", "malformed", "unsupported"})
 
 
-class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class UpstreamSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What can be said of an upstream, and again of a route. None: not said."""
 
-    kind: Kind | None = None
+    kind: UpstreamKind | None = None
     base_url: str | None = None
     api_key_file: str | None = None
     api_key_env: str | None = None
@@ -54,7 +54,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     display_name: str | None = None
 
 
-class Route(Settings, kw_only=True):
+class Route(UpstreamSettings, kw_only=True):
     match: str
     upstream: str
     fallback: list[str] | None = None
@@ -71,7 +71,7 @@ class Target:
     """
 
     name: str
-    kind: Kind
+    kind: UpstreamKind
     base_url: str | None
     api_key_file: str | None
     api_key_env: str | None
@@ -81,7 +81,7 @@ class Target:
     keepalive_s: float
     extra_headers: Mapping[str, str]
     extra_body: Mapping[str, Any]
-    images: str
+    images: Literal["auto", "pass", "placeholder", "refuse"]
     server_tools: Literal["explain", "drop", "refuse"]
     thinking: Literal["template", "effort", "effort-or-none", "none"]
     thinking_blocks: str
@@ -99,6 +99,11 @@ class Target:
     display_name: str | None
 
     @property
+    def is_local(self) -> bool:
+        """Whether it is the stack's own server, whose address, context and key come from what is deployed."""
+        return self.kind == "llama-server" and self.base_url is None
+
+    @property
     def stays_here(self) -> bool:
         """Whether its requests stay on this machine: the stack's own server, or an address of loopback."""
         if self.base_url is None:
@@ -113,10 +118,11 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class RouteChoice:
     """Who answers a request: the targets in the order of trying, and which causes go on to the next.
 
-    refused: targets left out because `offline` keeps requests on this machine; with no target left, nobody may answer.
+    fallback_on: values of protocol.errors.Cause. refused: targets left out because `offline` keeps requests on this
+    machine; with no target left, nobody may answer.
     """
 
     match: str
@@ -129,11 +135,11 @@ class Choice:
 class Routing:
     """offline: upstreams that are not on this machine are never asked."""
 
-    upstreams: Mapping[str, Settings]
+    upstreams: Mapping[str, UpstreamSettings]
     routes: tuple[Route, ...]
     offline: bool = False
 
-    def choose(self, model: str) -> Choice | None:
+    def choose(self, model: str) -> RouteChoice | None:
         """The first route whose glob matches the requested name.
 
         A name `UPSTREAM/MODEL` reaches any upstream without a route of its own: it comes before a route for every name.
@@ -147,30 +153,30 @@ class Routing:
             targets = [resolve(route.upstream, self.upstreams[route.upstream], route)]
             targets += [resolve(name, self.upstreams[name], None) for name in route.fallback or ()]
             causes = frozenset(FALLBACK_ON if route.fallback_on is None else route.fallback_on)
-            return self._allowed(Choice(route.match, tuple(targets), causes))
+            return self._allowed(RouteChoice(route.match, tuple(targets), causes))
         return self._named(model)
 
-    def _named(self, model: str) -> Choice | None:
+    def _named(self, model: str) -> RouteChoice | None:
         name, slash, rest = model.partition("/")
         if not slash or not rest or name not in self.upstreams:
             return None
         target = replace(resolve(name, self.upstreams[name], None), model=rest)
-        return self._allowed(Choice(f"{name}/*", (target,), frozenset()))
+        return self._allowed(RouteChoice(f"{name}/*", (target,), frozenset()))
 
-    def _allowed(self, choice: Choice) -> Choice:
+    def _allowed(self, choice: RouteChoice) -> RouteChoice:
         if not self.offline:
             return choice
-        kept = tuple(target for target in choice.targets if target.stays_here)
+        allowed = tuple(target for target in choice.targets if target.stays_here)
         refused = tuple(target.name for target in choice.targets if not target.stays_here)
-        return replace(choice, targets=kept, refused=refused)
+        return replace(choice, targets=allowed, refused=refused)
 
     def names(self) -> tuple[str, ...]:
         """The requested names that can be listed: routes without a wildcard."""
         return tuple(r.match for r in self.routes if not any(c in r.match for c in "*?["))
 
 
-def resolve(name: str, upstream: Settings, route: Route | None) -> Target:
-    def said(key: str, default: Any) -> Any:
+def resolve(name: str, upstream: UpstreamSettings, route: Route | None) -> Target:
+    def setting(key: str, default: Any) -> Any:
         for level in (route, upstream):
             value = getattr(level, key) if level is not None else None
             if value is not None:
@@ -181,36 +187,36 @@ def resolve(name: str, upstream: Settings, route: Route | None) -> Target:
         over = getattr(route, key) if route is not None else None
         return {**(getattr(upstream, key) or {}), **(over or {})}
 
-    kind: Kind = said("kind", "openai")
+    kind: UpstreamKind = setting("kind", "openai")
     local = kind == "llama-server"
     return Target(
         name=name,
         kind=kind,
-        base_url=said("base_url", None),
-        api_key_file=said("api_key_file", None),
-        api_key_env=said("api_key_env", None),
-        model=said("model", None),
-        timeout_s=said("timeout_s", 3000.0 if local else 600.0),
-        connect_timeout_s=said("connect_timeout_s", 5.0 if local else 15.0),
-        keepalive_s=said("keepalive_s", 15.0),
+        base_url=setting("base_url", None),
+        api_key_file=setting("api_key_file", None),
+        api_key_env=setting("api_key_env", None),
+        model=setting("model", None),
+        timeout_s=setting("timeout_s", 3000.0 if local else 600.0),
+        connect_timeout_s=setting("connect_timeout_s", 5.0 if local else 15.0),
+        keepalive_s=setting("keepalive_s", 15.0),
         extra_headers=merged("extra_headers"),
         extra_body=merged("extra_body"),
-        images=said("images", "auto"),
-        server_tools=said("server_tools", "explain"),
-        thinking=said("thinking", "template" if local else "effort"),
-        thinking_blocks=said("thinking_blocks", "asked"),
-        replay_reasoning=said("replay_reasoning", True),
-        fields=frozenset(said("fields", ())),
-        without=frozenset(said("without", ())),
-        max_tokens_field=said("max_tokens_field", "max_tokens"),
-        context=said("context", None),
-        max_output=said("max_output", None),
-        stream=said("stream", True),
-        join=said("join", True),
-        recover_tool_calls=said("recover_tool_calls", True),
-        repair_arguments=said("repair_arguments", True),
-        stable_prefix=said("stable_prefix", local),
-        display_name=said("display_name", None),
+        images=setting("images", "auto"),
+        server_tools=setting("server_tools", "explain"),
+        thinking=setting("thinking", "template" if local else "effort"),
+        thinking_blocks=setting("thinking_blocks", "asked"),
+        replay_reasoning=setting("replay_reasoning", True),
+        fields=frozenset(setting("fields", ())),
+        without=frozenset(setting("without", ())),
+        max_tokens_field=setting("max_tokens_field", "max_tokens"),
+        context=setting("context", None),
+        max_output=setting("max_output", None),
+        stream=setting("stream", True),
+        join=setting("join", True),
+        recover_tool_calls=setting("recover_tool_calls", True),
+        repair_arguments=setting("repair_arguments", True),
+        stable_prefix=setting("stable_prefix", local),
+        display_name=setting("display_name", None),
     )
 
 
@@ -221,7 +227,7 @@ def parse(shipped: str, user: str | None = None) -> Routing:
 
 def read(catalog: Overlay) -> Routing:
     """Raises BadInput that names file, line and key."""
-    upstreams = {name: catalog.convert(("upstreams", name), Settings) for name in catalog.table("upstreams")}
+    upstreams = {name: catalog.convert(("upstreams", name), UpstreamSettings) for name in catalog.table("upstreams")}
     routes = tuple(catalog.convert(("routes", number), Route) for number in range(len(catalog.data.get("routes", ()))))
     for name, settings in upstreams.items():
         _check_upstream(catalog, name, settings)
@@ -233,7 +239,7 @@ def read(catalog: Overlay) -> Routing:
     return Routing(upstreams, routes, offline)
 
 
-def _check_upstream(catalog: Overlay, name: str, settings: Settings) -> None:
+def _check_upstream(catalog: Overlay, name: str, settings: UpstreamSettings) -> None:
     where = ("upstreams", name)
     if settings.kind is None:
         raise catalog.wrong(where, "needs a kind", next='kind = "openai", for example')
@@ -243,7 +249,7 @@ def _check_upstream(catalog: Overlay, name: str, settings: Settings) -> None:
         raise catalog.wrong(where, "needs a base_url")
 
 
-def _check_route(catalog: Overlay, number: int, route: Route, upstreams: Mapping[str, Settings]) -> None:
+def _check_route(catalog: Overlay, number: int, route: Route, upstreams: Mapping[str, UpstreamSettings]) -> None:
     for key, names in (("upstream", (route.upstream,)), ("fallback", route.fallback or ())):
         for name in names:
             if name not in upstreams:

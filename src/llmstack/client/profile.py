@@ -16,7 +16,7 @@ from llmstack.commands import command_line
 from llmstack.deploy import keys
 from llmstack.errors import MissingPart, NotSo
 from llmstack.paths import Home, catalog_texts, chosen_root, own_command
-from llmstack.proxy.live import read_secret
+from llmstack.proxy.live_config import read_secret
 
 DEFAULT = "local"
 
@@ -57,7 +57,7 @@ def needs_local_model(home: Home, name: str) -> bool:
     if profile.model is None:
         return True
     choice = routing(home).choose(profile.model)
-    return choice is None or any(target.base_url is None for target in choice.targets[:1])
+    return choice is None or any(target.is_local for target in choice.targets[:1])
 
 
 def _limits(home: Home, profile: Profile, deployed: stackfile.StackRecord) -> ModelLimits:
@@ -66,7 +66,7 @@ def _limits(home: Home, profile: Profile, deployed: stackfile.StackRecord) -> Mo
     if choice is None or not choice.targets:
         return own
     target = choice.targets[0]
-    if target.kind == "llama-server" and target.base_url is None:
+    if target.is_local:
         return ModelLimits(target.context or own.context, target.max_output or own.max_output)
     return ModelLimits(target.context, target.max_output)
 

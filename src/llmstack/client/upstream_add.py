@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from llmstack.catalog.routes import Settings, Target, resolve
+from llmstack.catalog.routes import Target, UpstreamSettings, resolve
 from llmstack.client import ollama
 from llmstack.client.profile import files, routing
 from llmstack.client.upstream_file import UpstreamEntry, store_key
@@ -15,7 +15,7 @@ from llmstack.client.upstream_file import add as write
 from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.paths import Home
-from llmstack.proxy.live import read_secret
+from llmstack.proxy.live_config import read_secret
 
 DEFAULT_NUM_CTX = 65536
 
@@ -84,11 +84,11 @@ def add(home: Home, name: str | None, request: UpstreamRequest, ask: AskUser) ->
     return UpstreamAdded(name, written.file, key_file, model, written.hidden_by)
 
 
-def _target(name: str, shipped_settings: Settings | None, kind: str | None, base_url: str | None) -> Target:
-    settings = Settings(kind=kind, base_url=base_url)  # type: ignore[arg-type]
+def _target(name: str, shipped_settings: UpstreamSettings | None, kind: str | None, base_url: str | None) -> Target:
+    settings = UpstreamSettings(kind=kind, base_url=base_url)  # type: ignore[arg-type]
     target = resolve(name, settings if shipped_settings is None else shipped_settings, None)
     if target.base_url is None or base_url is not None:
-        target = resolve(name, Settings(kind=kind or target.kind, base_url=base_url), None)  # type: ignore[arg-type]
+        target = resolve(name, UpstreamSettings(kind=kind or target.kind, base_url=base_url), None)  # type: ignore[arg-type]
     if target.base_url is None:
         raise BadInput(f"{name} needs a base_url", next="--base-url https://host.example/v1")
     return target

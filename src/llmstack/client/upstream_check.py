@@ -24,9 +24,12 @@ from llmstack.deploy import keys
 from llmstack.errors import BadInput, StackError
 from llmstack.findings import Finding, Level
 from llmstack.paths import Home
+from llmstack.protocol.anthropic import AnyEvent, BlockDelta, ErrorEvent, MessageStop, decode_event
+from llmstack.protocol.message import Assembler
+from llmstack.protocol.sse import SSEDecoder
 from llmstack.proxy.app import Proxy
 from llmstack.proxy.gate import Policy
-from llmstack.proxy.live import Live
+from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.report import Reporter
 
 _TIMEOUT_S = 120.0
@@ -52,7 +55,7 @@ def check_upstream(home: Home, name: str, model: str | None, on_progress: OnProg
         )
     keys.ensure(home.make())
     target = resolve(name, routes.upstreams[name], None)
-    live = Live(home, lambda event, fields: None).start()
+    live = LiveConfig(home, lambda event, fields: None).start()
     examiner = _Examiner(home, live, target, model, on_progress)
     if routes.offline and not target.stays_here:
         return (
@@ -67,7 +70,9 @@ def check_upstream(home: Home, name: str, model: str | None, on_progress: OnProg
 
 
 class _Examiner:
-    def __init__(self, home: Home, live: Live, target: Target, model: str | None, on_progress: OnProgress) -> None:
+    def __init__(
+        self, home: Home, live: LiveConfig, target: Target, model: str | None, on_progress: OnProgress
+    ) -> None:
         self._home = home
         self._live = live
         self._target = target
@@ -138,8 +143,8 @@ class _Examiner:
     def _choose_model(self, listed: list[str]) -> str | None:
         target = self._target
         model = self._model or target.model or self._model_of_profile() or (listed[0] if listed else None)
-        if target.name == "local" and self._live.deployed is not None:
-            model = self._live.deployed.model.name
+        if target.name == "local" and self._live.server is not None:
+            model = self._live.server.model
         if model is None:
             remedy = command_line("upstream", "test", target.name, "--model", "M")
             self._add("model", Level.FAIL, "it lists no models, and none was named", remedy)
@@ -191,15 +196,15 @@ class _Examiner:
         if answer.status_code != 200:
             self._add("stream", Level.FAIL, _error(answer), "set stream = false for this upstream")
             return True
-        events = _events(answer.text)
-        kinds = [event["type"] for event in events]
-        if kinds.count("message_stop") != 1:
-            failed = next((event["error"]["message"] for event in events if event["type"] == "error"), "it ended early")
+        events = _events(answer.content)
+        if sum(isinstance(event, MessageStop) for event in events) != 1:
+            errors = (event.error.message for event in events if isinstance(event, ErrorEvent))
+            failed = next(errors, "it ended early")
             self._add(
                 "stream", Level.FAIL, f"the stream is not complete: {failed}", "set stream = false for this upstream"
             )
         else:
-            self._add("stream", Level.OK, f"{kinds.count('content_block_delta')} pieces")
+            self._add("stream", Level.OK, f"{sum(isinstance(event, BlockDelta) for event in events)} pieces")
         return True
 
     async def _tools(self, post: Post) -> bool:
@@ -209,7 +214,7 @@ class _Examiner:
         if answer.status_code != 200:
             self._add("tools", Level.FAIL, _error(answer), "choose a model that can call tools")
             return True
-        content = _content(_events(answer.text))
+        content = _content(_events(answer.content))
         calls = [block for block in content if block["type"] == "tool_use"]
         if not calls:
             text = "".join(block.get("text", "") for block in content)[:80]
@@ -271,7 +276,7 @@ def _remedy() -> dict[int, str]:
 
 
 @asynccontextmanager
-async def _proxy(live: Live) -> AsyncIterator[httpx.AsyncClient]:
+async def _proxy(live: LiveConfig) -> AsyncIterator[httpx.AsyncClient]:
     """The proxy's application without a socket."""
     proxy = Proxy(live, Policy(port=0), Reporter(io.StringIO()))
     transport = httpx.ASGITransport(app=proxy.asgi)
@@ -306,24 +311,15 @@ def _error(answer: httpx.Response) -> str:
         return f"HTTP {answer.status_code}"
 
 
-def _events(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: ")]
+def _events(stream: bytes) -> list[AnyEvent]:
+    decoder = SSEDecoder()
+    payloads = [*decoder.receive_data(stream), *decoder.end()]
+    return [event for payload in payloads if (event := decode_event(payload)) is not None]
 
 
-def _content(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _content(events: list[AnyEvent]) -> list[dict[str, Any]]:
     """The message's blocks, put together from its events."""
-    blocks: dict[int, dict[str, Any]] = {}
-    arguments: dict[int, str] = {}
-    for event in events:
-        if event["type"] == "content_block_start":
-            blocks[event["index"]] = dict(event["content_block"])
-        elif event["type"] == "content_block_delta":
-            delta, block = event["delta"], blocks[event["index"]]
-            if delta["type"] == "input_json_delta":
-                arguments[event["index"]] = arguments.get(event["index"], "") + delta["partial_json"]
-            elif delta["type"] in ("text_delta", "thinking_delta", "signature_delta"):
-                key = delta["type"].removesuffix("_delta")
-                block[key] = block.get(key, "") + delta[key]
-    for index, text in arguments.items():
-        blocks[index]["input"] = json.loads(text or "{}")
-    return list(blocks.values())
+    whole = Assembler()
+    whole.receive(events)
+    content: list[dict[str, Any]] = json.loads(whole.body())["content"]
+    return content

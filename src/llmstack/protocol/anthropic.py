@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 
-class Block(msgspec.Struct, gc=False):
+class ContentBlock(msgspec.Struct, gc=False):
     """One content block of any type. Which fields count depends on `type`; unknown types are kept by name."""
 
     type: str
@@ -34,7 +34,7 @@ class Block(msgspec.Struct, gc=False):
 
 class Message(msgspec.Struct, gc=False):
     role: str
-    content: str | list[Block]
+    content: str | list[ContentBlock]
 
 
 class Tool(msgspec.Struct, gc=False):
@@ -68,7 +68,7 @@ class MessagesRequest(msgspec.Struct):
     model: str
     messages: list[Message]
     max_tokens: int | None = None
-    system: str | list[Block] | None = None
+    system: str | list[ContentBlock] | None = None
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None
     stop_sequences: list[str] | None = None
@@ -195,5 +195,13 @@ class ErrorEvent(Event, tag="error"):
     error: ErrorBody
 
 
-def event_name(event: Event) -> str:
-    return str(type(event).__struct_config__.tag)
+AnyEvent = MessageStart | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop | ErrorEvent
+_event_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+
+
+def decode_event(payload: bytes) -> AnyEvent | None:
+    """The data of one server-sent event; None for one that no client of this stack needs (ping, newer kinds)."""
+    try:
+        return _event_decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

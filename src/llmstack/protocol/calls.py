@@ -12,7 +12,7 @@ from llmstack.protocol.chat import ToolCallDelta
 
 
 @dataclass(slots=True)
-class Pending:
+class PendingCall:
     """One call. key: the upstream's index. raw: its arguments in pieces, of which `sent` have gone out; size: bytes."""
 
     key: int
@@ -43,12 +43,16 @@ class Pieces:
     """
 
     def __init__(self) -> None:
-        self.waiting: list[Pending] = []  # begun, and not yet shown to the client
-        self.closed: set[int] = set()
+        self._waiting: list[PendingCall] = []  # begun, and not yet shown to the client
+        self._closed: set[int] = set()
 
-    def known(self, piece: ToolCallDelta, current: Pending | None) -> Pending | None:
+    def __bool__(self) -> bool:
+        """Whether a call waits to be shown."""
+        return bool(self._waiting)
+
+    def known(self, piece: ToolCallDelta, current: PendingCall | None) -> PendingCall | None:
         """The call this piece continues; None when it begins one, or belongs to none."""
-        calls = self.waiting if current is None else [current, *self.waiting]
+        calls = self._waiting if current is None else [current, *self._waiting]
         name = piece.function.name if piece.function else None
         for call in reversed(calls):
             if piece.index is not None and piece.index != call.key:
@@ -62,16 +66,32 @@ class Pieces:
             return call
         return None
 
-    def begin(self, piece: ToolCallDelta, current: Pending | None) -> Pending | None:
+    def begin(self, piece: ToolCallDelta, current: PendingCall | None) -> PendingCall | None:
         """A new call, at the end of the line; None for a tail of one that was closed as complete."""
         name = piece.function.name if piece.function else None
-        count = len(self.closed) + len(self.waiting) + (current is not None)
+        count = len(self._closed) + len(self._waiting) + (current is not None)
         key = piece.index if piece.index is not None else count
-        if piece.id is None and not name and key in self.closed:
+        if piece.id is None and not name and key in self._closed:
             return None
-        call = Pending(key=key, upstream_id=piece.id or "")
-        self.waiting.append(call)
+        call = PendingCall(key=key, upstream_id=piece.id or "")
+        self._waiting.append(call)
         return call
+
+    def next_ready(self, tools: Mapping[str, Any]) -> PendingCall | None:
+        """The first call in line leaves it once its name is whole: its arguments have begun, or a tool is called so."""
+        head = self._waiting[0]
+        if not head.name or not (head.raw or head.name in tools):
+            return None
+        return self._waiting.pop(0)
+
+    def close(self, call: PendingCall) -> None:
+        """What still comes under its key is the tail of a call that is complete."""
+        self._closed.add(call.key)
+
+    def drain(self) -> list[PendingCall]:
+        """All calls in line leave it, in the order in which they began."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
 
 
 def arguments_of(piece: ToolCallDelta) -> str:
@@ -86,5 +106,5 @@ def known_name(name: str, tools: Mapping[str, Any]) -> str:
     """The tool's own spelling when the model only got the case wrong and one tool can be meant."""
     if name in tools or not tools:
         return name
-    same = [known for known in tools if known.casefold() == name.strip().casefold()]
+    same = [tool for tool in tools if tool.casefold() == name.strip().casefold()]
     return same[0] if len(same) == 1 else name

@@ -31,7 +31,7 @@ class Delta(msgspec.Struct, gc=False):
     tool_calls: list[ToolCallDelta] | None = None
 
 
-class Choice(msgspec.Struct, gc=False):
+class ChunkChoice(msgspec.Struct, gc=False):
     delta: Delta | None = None
     message: Delta | None = None  # a completion that was not streamed
     finish_reason: str | None = None
@@ -49,7 +49,7 @@ class UpstreamUsage(msgspec.Struct, gc=False):
     prompt_tokens_details: PromptDetails | None = None
 
 
-class Timings(msgspec.Struct, gc=False):
+class ChunkTimings(msgspec.Struct, gc=False):
     """llama-server (tools/server, `timings`): cache_n tokens reused, prompt_n computed, predicted_n generated."""
 
     cache_n: int | None = None
@@ -59,7 +59,7 @@ class Timings(msgspec.Struct, gc=False):
     predicted_ms: float | None = None
 
 
-class Progress(msgspec.Struct, gc=False):
+class PrefillProgress(msgspec.Struct, gc=False):
     """llama-server with return_progress: tokens of the prompt, of them cached, of them done."""
 
     total: int = 0
@@ -76,10 +76,10 @@ class Verbose(msgspec.Struct, gc=False):
 
 
 class ChatChunk(msgspec.Struct, gc=False):
-    choices: list[Choice] | None = None
+    choices: list[ChunkChoice] | None = None
     usage: UpstreamUsage | None = None
-    timings: Timings | None = None
-    prompt_progress: Progress | None = None
+    timings: ChunkTimings | None = None
+    prompt_progress: PrefillProgress | None = None
     verbose: Verbose | None = msgspec.field(default=None, name="__verbose")
     error: Any = None
 

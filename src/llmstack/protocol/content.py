@@ -7,13 +7,14 @@ conversation again.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
 
-from llmstack.protocol.anthropic import Block
-from llmstack.protocol.errors import Refused, invalid
+from llmstack.protocol.anthropic import ContentBlock
+from llmstack.protocol.errors import Refused, invalid, unsupported
 from llmstack.protocol.pdf import text_of_pdf
 
 Images = Literal["pass", "placeholder", "refuse"]
@@ -52,7 +53,7 @@ def without_billing(text: str) -> str:
     return _BILLING.sub("", text, count=1) if text.startswith("x-anthropic-billing-header:") else text
 
 
-def system_text(system: str | list[Block] | None) -> str:
+def system_text(system: str | list[ContentBlock] | None) -> str:
     """One string, blocks apart by a blank line, without the billing block."""
     if system is None:
         return ""
@@ -62,7 +63,7 @@ def system_text(system: str | list[Block] | None) -> str:
     return "\n\n".join(text for text in texts if text)
 
 
-def image_url(block: Block, where: str) -> str:
+def image_url(block: ContentBlock, where: str) -> str:
     source = block.source or {}
     kind = source.get("type")
     if kind == "base64":
@@ -75,26 +76,26 @@ def image_url(block: Block, where: str) -> str:
     raise Refused(invalid(f"{where}.source.type: an image can be base64 or url here, not {kind!r}"))
 
 
-def add_image(block: Block, parts: Parts, images: Images, last_turn: bool, where: str) -> None:
+def add_image(block: ContentBlock, parts: Parts, images: Images, last_turn: bool, where: str) -> None:
     """An image in an earlier turn never makes a request fail: it would make every later one fail as well."""
     url = image_url(block, where)
     if images == "pass":
         parts.image(url)
     elif images == "refuse" and last_turn:
-        raise Refused(invalid("this model reads text only: send the request without the image"))
+        raise Refused(unsupported("this model reads text only: send the request without the image"))
     else:
         parts.text(NO_IMAGE)
 
 
-def document_text(block: Block, where: str) -> str:
-    """A document as text: its title, and what can be read of it."""
+def document_text(block: ContentBlock, documents: Mapping[str, str], where: str) -> str:
+    """A document as text: its title, and what can be read of it. documents: texts that are read already, by base64."""
     source = block.source or {}
     kind = source.get("type")
     data = source.get("data")
     if kind == "text" and isinstance(data, str):
         body = data
     elif kind == "base64" and isinstance(data, str):
-        body = text_of_pdf(data)
+        body = documents[data] if data in documents else text_of_pdf(data)
     elif kind == "content":
         inner = source.get("content")
         body = inner if isinstance(inner, str) else "\n\n".join(b.text for b in blocks_of(inner, where) if b.text)
@@ -107,19 +108,21 @@ def document_text(block: Block, where: str) -> str:
     return f"<document{head}>\n{context}{body}\n</document>"
 
 
-def blocks_of(value: Any, where: str) -> list[Block]:
+def blocks_of(value: Any, where: str) -> list[ContentBlock]:
     """A content value of unknown shape as blocks. Raises Refused when it is none."""
     if value is None:
         return []
     if isinstance(value, str):
-        return [Block(type="text", text=value)]
+        return [ContentBlock(type="text", text=value)]
     try:
-        return msgspec.convert(value, list[Block])
+        return msgspec.convert(value, list[ContentBlock])
     except msgspec.ValidationError as error:
         raise Refused(invalid(f"{where}: {error}")) from error
 
 
-def tool_result(block: Block, images: Images, last_turn: bool, where: str) -> tuple[str, Parts]:
+def tool_result(
+    block: ContentBlock, images: Images, documents: Mapping[str, str], last_turn: bool, where: str
+) -> tuple[str, Parts]:
     """The text of a tool's result, and its images, which no tool message can carry to every upstream."""
     texts: list[str] = []
     pictures = Parts()
@@ -136,17 +139,17 @@ def tool_result(block: Block, images: Images, last_turn: bool, where: str) -> tu
         elif inner.type == "tool_reference":
             texts.append(f"[tool {inner.tool_name} can be called now]")
         elif inner.type == "document":
-            texts.append(document_text(inner, f"{where}.content[{number}]"))
+            texts.append(document_text(inner, documents, f"{where}.content[{number}]"))
         elif inner.type == "search_result":
-            found = "\n".join(b.text for b in blocks_of(inner.content, where) if b.text)
-            texts.append(f"{inner.title or ''}\n{found}".strip())
+            result = "\n".join(b.text for b in blocks_of(inner.content, where) if b.text)
+            texts.append(f"{inner.title or ''}\n{result}".strip())
         else:
             texts.append(f"[{inner.type}]")
     text = "\n".join(texts)
     return (f"[tool error] {text}" if block.is_error else text), pictures
 
 
-def server_block_text(block: Block) -> str:
+def server_block_text(block: ContentBlock) -> str:
     """What Anthropic's own tools left in the history, as one line a model can read."""
     if block.type == "server_tool_use":
         return f"[{block.name}: {msgspec.json.encode(block.input).decode()}]"

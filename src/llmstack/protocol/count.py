@@ -7,8 +7,6 @@ for each separator of a tool's JSON one more space.
 
 from __future__ import annotations
 
-from typing import Any
-
 TEMPLATE_TOKENS = 2048
 MESSAGE_TOKENS = 64
 BYTES_PER_TOKEN = 3.6  # English and code with current vocabularies: 3.3 to 4.2
@@ -35,6 +33,6 @@ def estimate(size: int) -> int:
     return round(size / BYTES_PER_TOKEN)
 
 
-def media_tokens(body: dict[str, Any], images: int) -> int:
+def media_tokens(images: int) -> int:
     """Tokens of the images, bounded by what current projectors give a picture (mtmd: at most 4096)."""
     return 4096 * images

@@ -17,7 +17,7 @@ import msgspec
 from llmstack.protocol.anthropic import ErrorBody, ErrorEvent
 
 
-class Kind(enum.StrEnum):
+class FailureKind(enum.StrEnum):
     INVALID = "invalid_request_error"
     AUTHENTICATION = "authentication_error"
     PERMISSION = "permission_error"
@@ -29,21 +29,25 @@ class Kind(enum.StrEnum):
     OVERLOADED = "overloaded_error"
 
 
-STATUS: dict[Kind, int] = {
-    Kind.INVALID: 400,
-    Kind.AUTHENTICATION: 401,
-    Kind.PERMISSION: 403,
-    Kind.NOT_FOUND: 404,
-    Kind.TOO_LARGE: 413,
-    Kind.RATE_LIMIT: 429,
-    Kind.API: 500,
-    Kind.TIMEOUT: 504,
-    Kind.OVERLOADED: 529,
+STATUS: dict[FailureKind, int] = {
+    FailureKind.INVALID: 400,
+    FailureKind.AUTHENTICATION: 401,
+    FailureKind.PERMISSION: 403,
+    FailureKind.NOT_FOUND: 404,
+    FailureKind.TOO_LARGE: 413,
+    FailureKind.RATE_LIMIT: 429,
+    FailureKind.API: 500,
+    FailureKind.TIMEOUT: 504,
+    FailureKind.OVERLOADED: 529,
 }
 
 
 class Cause(enum.StrEnum):
-    """Why, for the log line, the metrics and the fallback chain; bounded, so it can be a label."""
+    """Why, for the log line, the metrics and the fallback chain; bounded, so it can be a label.
+
+    UNSUPPORTED: this upstream's dialect lacks what the request needs (images, Anthropic's own tools, several answers);
+    another upstream may have it.
+    """
 
     CLIENT = "client"
     OVERFLOW = "overflow"
@@ -63,7 +67,7 @@ class Cause(enum.StrEnum):
 class Failure:
     """retry_after_s: seconds, sent as `retry-after`. tokens, limit: known for an overflow."""
 
-    kind: Kind
+    kind: FailureKind
     message: str
     cause: Cause = Cause.CLIENT
     status: int = 0
@@ -99,14 +103,28 @@ class Refused(Exception):
         self.failure = failure
 
 
+class ProtocolFault(Exception):
+    """A move that a state machine's table does not have: a mistake of the code that drives it, never of a peer."""
+
+    def __init__(self, machine: str, signal: enum.Enum, state: enum.Enum) -> None:
+        super().__init__(f"{machine}: {signal.name} in state {state.name}")
+        self.signal = signal
+        self.state = state
+
+
 def invalid(message: str) -> Failure:
-    return Failure(Kind.INVALID, message)
+    return Failure(FailureKind.INVALID, message)
+
+
+def unsupported(message: str) -> Failure:
+    """What this upstream's dialect lacks; a route may name the cause in `fallback_on`."""
+    return Failure(FailureKind.INVALID, message, Cause.UNSUPPORTED)
 
 
 def too_long(tokens: int, limit: int) -> Failure:
     """The words are the contract: Claude Code compacts when it reads exactly these."""
     return Failure(
-        Kind.INVALID,
+        FailureKind.INVALID,
         f"prompt is too long: {tokens} tokens > {limit} maximum",
         Cause.OVERFLOW,
         tokens=tokens,
@@ -115,7 +133,7 @@ def too_long(tokens: int, limit: int) -> Failure:
 
 
 def unavailable(message: str, cause: Cause, retry_after_s: int = 2) -> Failure:
-    return Failure(Kind.OVERLOADED, message, cause, retry_after_s=retry_after_s)
+    return Failure(FailureKind.OVERLOADED, message, cause, retry_after_s=retry_after_s)
 
 
 _OVERFLOW = (
@@ -191,36 +209,36 @@ def from_upstream(status: int, error: Any, *, name: str, estimate: int = 0, limi
     """
     text = text_of(error).strip() or f"HTTP {status}"
     code = _code_of(error)
-    said = f"{name}: {text}"
+    message = f"{name}: {text}"
     tokens, most = _numbers(error)
     if tokens is not None and most is not None:
         return too_long(tokens, most)
     for pattern in _OVERFLOW:
-        found = pattern.search(text)
-        if found:
-            return too_long(int(found["tokens"]), int(found["limit"]))
+        match = pattern.search(text)
+        if match:
+            return too_long(int(match["tokens"]), int(match["limit"]))
     overflowed = any(word in code or word in text.lower() for word in _OVERFLOW_WORDS)
     if overflowed and status in (0, 400, 413, 422, 500):
         return too_long(max(estimate, limit + 1), limit) if limit else too_long(max(estimate, 1), max(estimate - 1, 0))
     if _PARSE.search(text):
-        return Failure(Kind.API, said, Cause.PARSE)
+        return Failure(FailureKind.API, message, Cause.PARSE)
     if _LOADING.search(text) or (status == 503 and "unavailable_error" in code):
         return unavailable(f"{name} is still loading its model", Cause.LOADING, 5)
     if status in (401, 403):
         # A client that reads 401 asks its user to log in again; the fault is the proxy's key for the upstream.
-        kind = Kind.AUTHENTICATION if status == 401 else Kind.PERMISSION
+        kind = FailureKind.AUTHENTICATION if status == 401 else FailureKind.PERMISSION
         return Failure(kind, f"{name} refused the key of this stack: {text}", Cause.UPSTREAM)
     if status == 404:
-        return Failure(Kind.INVALID, f"{name} does not know this model or path: {text}", Cause.UPSTREAM)
+        return Failure(FailureKind.INVALID, f"{name} does not know this model or path: {text}", Cause.UPSTREAM)
     if status == 413:
-        return Failure(Kind.TOO_LARGE, said, Cause.UPSTREAM)
+        return Failure(FailureKind.TOO_LARGE, message, Cause.UPSTREAM)
     if status == 429:
-        return Failure(Kind.RATE_LIMIT, said, Cause.OVERLOADED)
+        return Failure(FailureKind.RATE_LIMIT, message, Cause.OVERLOADED)
     if status in (502, 503, 504, 529) or "overloaded" in code:
-        return unavailable(said, Cause.OVERLOADED)
+        return unavailable(message, Cause.OVERLOADED)
     if 400 <= status < 500:
-        return Failure(Kind.INVALID, said, Cause.UPSTREAM)
-    return Failure(Kind.API, said, Cause.UPSTREAM)
+        return Failure(FailureKind.INVALID, message, Cause.UPSTREAM)
+    return Failure(FailureKind.API, message, Cause.UPSTREAM)
 
 
 def with_retry_after(failure: Failure, value: str | None) -> Failure:

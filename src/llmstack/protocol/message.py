@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -26,11 +27,11 @@ class Assembler:
 
     def __init__(self) -> None:
         self.error: ErrorEvent | None = None
-        self._message: dict[str, Any] = {}
+        self._message: dict[str, Any] = {"content": []}
         self._pieces: list[str] = []
         self._signature = ""
 
-    def receive(self, events: list[Event]) -> None:
+    def receive(self, events: Sequence[Event]) -> None:
         for event in events:
             if isinstance(event, BlockDelta):
                 self._delta(event)

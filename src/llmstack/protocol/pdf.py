@@ -1,57 +1,23 @@
-"""The text of a PDF, for models that read text only: pypdf reads it; here it is bounded, and read once per document.
+"""The text of a PDF, for models that read text only: pypdf reads it, here it is bounded.
 
-pypdf itself bounds what its filters unpack (75 MB a stream). A conversation sends its documents again with every turn,
-so their texts are kept by digest: the same bytes always become the same words.
+pypdf itself bounds what its filters unpack (75 MB a stream). The same bytes always become the same words.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import io
 import logging
-from collections import OrderedDict
 
 MOST_PAGES = 1000
 MOST_TEXT = 2 * 1024 * 1024  # characters of one document
-_KEPT_TEXT = 16 * 1024 * 1024  # characters of all that are kept
 ENCRYPTED = "[an encrypted PDF: its text cannot be read]"
 TOO_LONG = "[a PDF that takes too long to read]"
-
-_known: OrderedDict[bytes, str] = OrderedDict()
 
 
 def text_of_pdf(data: str) -> str:
     """data: base64. The text page by page, or a sentence in brackets that says why there is none."""
-    digest = _digest(data)
-    text = _known.get(digest)
-    if text is None:
-        text = _text(data)
-        _keep(digest, text)
-    return text
-
-
-def is_known(data: str) -> bool:
-    return _digest(data) in _known
-
-
-def give_up(data: str) -> None:
-    """From now on this document is the sentence that says why it was not read."""
-    _keep(_digest(data), TOO_LONG)
-
-
-def _digest(data: str) -> bytes:
-    return hashlib.sha256(data.encode("utf-8", "replace")).digest()
-
-
-def _keep(digest: bytes, text: str) -> None:
-    _known.setdefault(digest, text)
-    while len(_known) > 1 and sum(map(len, _known.values())) > _KEPT_TEXT:
-        _known.popitem(last=False)
-
-
-def _text(data: str) -> str:
     try:
         raw = base64.b64decode(data, validate=False)
     except (binascii.Error, ValueError):

@@ -3,6 +3,17 @@
 Text goes through as it comes, byte for byte, except a member of the top object whose value can be wrong in a way
 that has one right reading: it is held until it is whole. What is put right: arrays, objects, numbers and booleans in
 quotes, whole arguments in quotes, and empty optional arrays that exclude each other. All else passes untouched.
+
+Why while it streams: the client joins and parses the `partial_json` deltas (Messages streaming, "Input JSON delta"), so
+a wrong piece cannot be taken back once it was sent, and holding everything would show a long file only at its end.
+
+| state                | reads                                         | passes on at once             |
+| -------------------- | --------------------------------------------- | ----------------------------- |
+| START                | up to the opening brace                       | yes                           |
+| MEMBER, KEY, VALUE   | comma, key and colon of one member            | no: the member may be dropped |
+| STRING, NEST, SCALAR | its value                                     | unless the member is watched  |
+| QUOTED               | the whole object as one string                | no                            |
+| THROUGH              | whatever comes: nothing can be wrong any more | yes                           |
 """
 
 from __future__ import annotations
@@ -54,7 +65,7 @@ class ArgumentStream:
         self._hold = False
         self._depth = 0
         self._escaped = False
-        self._members = 0
+        self._members = 0  # sent so far: the first one has no comma before it, whatever was dropped
         self._anything = False
 
     def receive(self, piece: str) -> str:
@@ -71,13 +82,11 @@ class ArgumentStream:
     def end(self) -> str:
         """Whatever is held goes out as it is: it was cut off, and guessing the rest is not repairing."""
         if not self._anything:
+            # A call without arguments: OpenAI's API sends "" for it, and a client that parses "" fails.
             self._at = _At.THROUGH
             return "{}"
         if self._at is _At.QUOTED:
             return self._unquoted()
-        if self._at is _At.SCALAR and self._hold:
-            self._at = _At.THROUGH
-            return self._prefix + self._value
         rest, self._prefix, self._value = self._prefix + self._value, "", ""
         self._at = _At.THROUGH
         return rest
@@ -112,8 +121,10 @@ class ArgumentStream:
             out.append(char)
         elif char == "{":
             out.append(char)
+            # Most schemas have nothing that can be wrong in one way: their arguments are not looked at at all.
             self._at = _At.MEMBER if self._watched else _At.THROUGH
         elif char == '"' and self._schema is not None:
+            # The arguments as a JSON string of JSON: models do it, and every schema here is of an object.
             self._at = _At.QUOTED
             self._value = char
         else:
@@ -123,6 +134,7 @@ class ArgumentStream:
 
     def _member(self, char: str, position: int, out: list[str]) -> int:
         if char == "}":
+            # Behind a dropped last member its comma is left over.
             out.append(self._prefix.replace(",", "", 1) if self._prefix.strip() == "," else self._prefix)
             out.append(char)
             self._prefix = ""
@@ -158,6 +170,7 @@ class ArgumentStream:
             return position
         self._key = str(name)
         self._hold = self._key in self._watched
+        # A value that is rightly a string begins with a quote as well: it must not wait for its end.
         if self._hold and char == '"' and not schemas.never_a_string(self._properties[self._key]):
             self._hold = False
         if not self._hold:
@@ -188,12 +201,12 @@ class ArgumentStream:
                 self._at = _At.NEST
             self._take(piece[position:end], out)
             return end
-        found = _STRUCTURE.search(piece, position)
-        if found is None:
+        match = _STRUCTURE.search(piece, position)
+        if match is None:
             self._take(piece[position:], out)
             return len(piece)
-        self._take(piece[position : found.end()], out)
-        char = found.group()
+        self._take(piece[position : match.end()], out)
+        char = match.group()
         if char == '"':
             self._at = _At.NEST_STRING
             self._escaped = False
@@ -203,13 +216,13 @@ class ArgumentStream:
             self._depth -= 1
             if self._depth == 0:
                 self._finish_value(out)
-        return found.end()
+        return match.end()
 
     def _scalar(self, piece: str, position: int, out: list[str]) -> int:
-        found = _SCALAR_END.search(piece, position)
-        end = found.start() if found else len(piece)
+        match = _SCALAR_END.search(piece, position)
+        end = match.start() if match else len(piece)
         self._take(piece[position:end], out)
-        if found:
+        if match:
             self._finish_value(out)
         return end
 
@@ -221,15 +234,15 @@ class ArgumentStream:
             self._escaped = False
             position += 1
         while True:
-            found = _QUOTE_OR_ESCAPE.search(piece, position)
-            if found is None:
+            match = _QUOTE_OR_ESCAPE.search(piece, position)
+            if match is None:
                 return len(piece), False
-            if found.group() == '"':
-                return found.end(), True
-            if found.end() == len(piece):
+            if match.group() == '"':
+                return match.end(), True
+            if match.end() == len(piece):
                 self._escaped = True
                 return len(piece), False
-            position = found.end() + 1
+            position = match.end() + 1
 
     def _take(self, text: str, out: list[str]) -> None:
         if self._hold:
@@ -259,12 +272,14 @@ class ArgumentStream:
             out.append(text)
             return
         fixed, repairs = schemas.repair_value(value, part)
+        # An empty list says nothing, and beside its opposite many tools refuse it (schema.exclusive_arrays).
         if self._key in self._droppable and fixed == []:
             self.repairs += 1
             self._prefix = ""
             return
         self._send_prefix(out)
         self.repairs += repairs
+        # What needed nothing goes out as it was written: spaces and the order of keys stay the model's.
         out.append(msgspec.json.encode(fixed).decode() if repairs else text)
 
     def _unquoted(self) -> str:

@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from llmstack.protocol import stable
-from llmstack.protocol.anthropic import Block, Message, MessagesRequest
+from llmstack.protocol import volatile_lines
+from llmstack.protocol.anthropic import ContentBlock, Message, MessagesRequest
 from llmstack.protocol.content import (
     Images,
     Parts,
@@ -29,7 +29,7 @@ from llmstack.protocol.content import (
     system_text,
     tool_result,
 )
-from llmstack.protocol.errors import Refused, invalid
+from llmstack.protocol.errors import Refused, invalid, unsupported
 from llmstack.protocol.replay import Replay
 from llmstack.protocol.tools import ServerTools, Toolbox, Toolboxes
 
@@ -43,7 +43,7 @@ class Dialect:
 
     thinking: by the chat template's enable_thinking, by reasoning_effort, by reasoning_effort with the word `none`
     for off (an upstream that thinks unless it is told not to), or not at all.
-    stable_prefix: lines that differ between directories and days go behind what never does (protocol/stable.py).
+    stable_prefix: lines that differ between directories and days go behind what never does (volatile_lines.py).
     fields: further request fields passed on as they are (top_k where the upstream knows it).
     """
 
@@ -100,8 +100,8 @@ def decode(body: bytes) -> MessagesRequest:
 
 def _pathed(message: str) -> str:
     """`Expected `str`, got `int` - at `$.messages[0].role`` with the path first, as Anthropic words it."""
-    text, found, path = message.rpartition(" - at `$")
-    if not found:
+    text, mark, path = message.rpartition(" - at `$")
+    if not mark:
         return message
     return f"{path.rstrip('`').lstrip('.')}: {text}"
 
@@ -113,15 +113,22 @@ class Translator:
         self.replay = replay if replay is not None else Replay()
         self._toolboxes = Toolboxes()
 
-    def to_chat(self, request: MessagesRequest, dialect: Dialect) -> ChatRequest:
-        """Raises Refused for what this upstream cannot be given."""
-        conversation = Conversation(request, dialect, self.replay)
+    def to_chat(
+        self, request: MessagesRequest, dialect: Dialect, documents: Mapping[str, str] | None = None
+    ) -> ChatRequest:
+        """documents: the texts of its PDFs by their base64, as far as they are read already; others are read here.
+
+        Raises Refused for what this upstream cannot be given.
+        """
+        conversation = Conversation(request, dialect, self.replay, documents or {})
         messages = conversation.translate()
         toolbox = self._toolboxes.get(
             request.tools, strict_grammar=dialect.llama_server, loaded=frozenset(conversation.loaded)
         )
         if toolbox.server and dialect.server_tools == "refuse":
-            raise Refused(invalid(f"{toolbox.server[0]} is a tool of Anthropic's servers; this stack cannot run it"))
+            raise Refused(
+                unsupported(f"{toolbox.server[0]} is a tool of Anthropic's servers; this stack cannot run it")
+            )
         body: dict[str, Any] = {"messages": messages}
         _tools(body, request, toolbox, dialect)
         thinking = _thinking(body, request, dialect)
@@ -168,27 +175,31 @@ def _tools(body: dict[str, Any], request: MessagesRequest, toolbox: Toolbox, dia
 
 
 def _thinking(body: dict[str, Any], request: MessagesRequest, dialect: Dialect) -> bool:
-    """Whether thinking was refused, and how the upstream is told. Effort without `thinking` means off."""
-    asked = request.thinking
+    """Writes into `body` how this upstream is told to think; returns whether the client takes thinking blocks.
+
+    It takes them unless it says `disabled` (Messages API, "Extended thinking"). If the client sets effort but not
+    `thinking`, thinking is off.
+    """
+    thinking = request.thinking
     effort = request.output_config.effort if request.output_config else None
-    on = asked is not None and asked.type in ("enabled", "adaptive")
+    on = thinking is not None and thinking.type in ("enabled", "adaptive")
     if dialect.thinking == "template":
-        if asked is not None or effort is not None:
+        if thinking is not None or effort is not None:
             body["chat_template_kwargs"] = {"enable_thinking": on}
         if on:
             if effort in EFFORTS:
                 body["reasoning_effort"] = "high" if effort in ("xhigh", "max") else effort
-            if asked is not None and asked.type == "enabled" and asked.budget_tokens is not None:
-                body["thinking_budget_tokens"] = asked.budget_tokens
+            if thinking is not None and thinking.type == "enabled" and thinking.budget_tokens is not None:
+                body["thinking_budget_tokens"] = thinking.budget_tokens
     elif dialect.thinking == "effort-or-none" and not on:
         body["reasoning_effort"] = "none"
     elif dialect.thinking in ("effort", "effort-or-none"):
         if on and effort in EFFORTS:
             body["reasoning_effort"] = "high" if effort in ("xhigh", "max") else effort
-        elif on and asked is not None and asked.budget_tokens is not None:
-            budget = asked.budget_tokens
+        elif on and thinking is not None and thinking.budget_tokens is not None:
+            budget = thinking.budget_tokens
             body["reasoning_effort"] = "low" if budget < 4096 else "medium" if budget < 16384 else "high"
-    return asked is None or asked.type != "disabled"
+    return thinking is None or thinking.type != "disabled"
 
 
 def _sampling(body: dict[str, Any], request: MessagesRequest, dialect: Dialect, notes: list[str]) -> None:
@@ -204,15 +215,15 @@ def _sampling(body: dict[str, Any], request: MessagesRequest, dialect: Dialect, 
             # Which word it was stands only in the verbose part; response_fields keeps the prompt out of it.
             body["verbose"] = True
             body["response_fields"] = ["stop_type", "stopping_word"]
-    wanted = request.output_config.format if request.output_config else None
-    wanted = wanted or request.output_format
-    if wanted and wanted.get("type") == "json_schema" and isinstance(wanted.get("schema"), dict):
+    output_format = request.output_config.format if request.output_config else None
+    output_format = output_format or request.output_format
+    if output_format and output_format.get("type") == "json_schema" and isinstance(output_format.get("schema"), dict):
         if dialect.llama_server and "tools" in body:
             notes.append("left out the output format: llama.cpp takes no schema beside tools")
         else:
             body["response_format"] = {
                 "type": "json_schema",
-                "json_schema": {"name": "answer", "schema": wanted["schema"], "strict": True},
+                "json_schema": {"name": "answer", "schema": output_format["schema"], "strict": True},
             }
     body["stream"] = True
     body["stream_options"] = {"include_usage": True}
@@ -224,8 +235,11 @@ def _sampling(body: dict[str, Any], request: MessagesRequest, dialect: Dialect, 
 class Conversation:
     """The messages, one after the other, into an output that is only ever appended to or extended at its end."""
 
-    def __init__(self, request: MessagesRequest, dialect: Dialect, replay: Replay) -> None:
+    def __init__(
+        self, request: MessagesRequest, dialect: Dialect, replay: Replay, documents: Mapping[str, str]
+    ) -> None:
         self._request = request
+        self._documents = documents
         self._dialect = dialect
         self._replay = replay
         self._out: list[dict[str, Any]] = []
@@ -247,8 +261,8 @@ class Conversation:
         moved = ""
         first = start  # the message that begins the conversation
         if self._dialect.stable_prefix and request.tools:
-            start, told = self._told_at_first(start)
-            system, moved = stable.split("\n\n".join(part for part in (system, *told) if part))
+            start, opening = self._told_at_first(start)
+            system, moved = volatile_lines.split("\n\n".join(part for part in (system, *opening) if part))
         if system:
             self._out.append({"role": "system", "content": system})
         if moved:
@@ -301,7 +315,7 @@ class Conversation:
                 rest.text(block.text)
             elif kind == "tool_result":
                 self._loaded_by(block, at)
-                result = tool_result(block, images, last_turn, at)
+                result = tool_result(block, images, self._documents, last_turn, at)
                 if any(block.tool_use_id == call for call, _ in self._calls):
                     results[block.tool_use_id] = result
                 else:
@@ -310,7 +324,7 @@ class Conversation:
             elif kind == "image":
                 add_image(block, rest, images, last_turn, at)
             elif kind == "document":
-                rest.text(document_text(block, at))
+                rest.text(document_text(block, self._documents, at))
             elif kind in ("search_result", "web_search_tool_result", "web_fetch_tool_result"):
                 rest.text(server_block_text(block))
             elif kind == "container_upload":
@@ -327,7 +341,7 @@ class Conversation:
             self._open_user().extend(user)
         self.images += sum(1 for item in user.items if item["type"] == "image_url")
 
-    def _loaded_by(self, block: Block, where: str) -> None:
+    def _loaded_by(self, block: ContentBlock, where: str) -> None:
         if isinstance(block.content, list):
             for inner in blocks_of(block.content, where):
                 if inner.type == "tool_reference":
@@ -349,8 +363,8 @@ class Conversation:
         """Answers every open call, in the order of the calls; one without a result says so."""
         pictures = Parts()
         for call, upstream_id in self._calls:
-            text, found = (results or {}).get(call, ("[no result: the call was interrupted]", Parts()))
-            pictures.extend(found)
+            text, images = (results or {}).get(call, ("[no result: the call was interrupted]", Parts()))
+            pictures.extend(images)
             self._out.append({"role": "tool", "tool_call_id": upstream_id, "content": text})
         self._calls = []
         for text in self._pending:
@@ -380,7 +394,9 @@ class Conversation:
         text: list[str] = []
         reasoning: list[str] = []
         calls: list[dict[str, Any]] = []
-        blocks = [Block(type="text", text=message.content)] if isinstance(message.content, str) else message.content
+        blocks = (
+            [ContentBlock(type="text", text=message.content)] if isinstance(message.content, str) else message.content
+        )
         for number, block in enumerate(blocks):
             kind = block.type
             if kind == "text":
@@ -395,8 +411,8 @@ class Conversation:
                 text.append(server_block_text(block) + "\n")
             else:
                 raise Refused(invalid(f"{where}.content[{number}].type: {kind!r} is no block of an assistant message"))
-        said = "".join(text)
-        result: dict[str, Any] = {"role": "assistant", "content": said if said or not calls else None}
+        joined = "".join(text)
+        result: dict[str, Any] = {"role": "assistant", "content": joined if joined or not calls else None}
         if self._dialect.replay_reasoning and any(reasoning):
             result["reasoning_content"] = "".join(reasoning)
         if calls:
@@ -404,20 +420,20 @@ class Conversation:
         previous = self._out[-1] if self._out else None
         if previous is not None and previous["role"] == "assistant" and "tool_calls" not in previous:
             # Two in a row are one turn; strict templates refuse them apart.
-            previous["content"] = "\n\n".join(part for part in (previous["content"], said) if part)
+            previous["content"] = "\n\n".join(part for part in (previous["content"], joined) if part)
             for key in ("reasoning_content", "tool_calls"):
                 if key in result:
                     previous[key] = result[key]
             return
         self._out.append(result)
 
-    def _call(self, block: Block, where: str) -> dict[str, Any]:
+    def _call(self, block: ContentBlock, where: str) -> dict[str, Any]:
         if not block.id or not block.name:
             raise Refused(invalid(f"{where}: a tool_use needs id and name"))
         self.used_ids.add(block.id)
-        known = self._replay.get(block.id)
-        if known is not None:
-            upstream_id, arguments = known.upstream_id or block.id, known.arguments
+        generated = self._replay.get(block.id)
+        if generated is not None:
+            upstream_id, arguments = generated.upstream_id or block.id, generated.arguments
         else:
             upstream_id = block.id
             value = block.input if isinstance(block.input, dict) else {}

@@ -24,13 +24,13 @@ def types_of(schema: Any) -> frozenset[str] | None:
     for key in ("anyOf", "oneOf"):
         options = schema.get(key)
         if isinstance(options, list) and options:
-            found: set[str] = set()
+            allowed: set[str] = set()
             for option in options:
                 types = types_of(option)
                 if types is None:
                     return None
-                found |= types
-            return frozenset(found)
+                allowed |= types
+            return frozenset(allowed)
     values = schema.get("enum") if "enum" in schema else [schema["const"]] if "const" in schema else None
     if isinstance(values, list) and values:
         return frozenset(_type_of(value) for value in values)
@@ -55,17 +55,17 @@ def _type_of(value: Any) -> str:
 
 def properties_of(schema: Any) -> dict[str, Any]:
     if isinstance(schema, dict):
-        found = schema.get("properties")
-        if isinstance(found, dict):
-            return found
+        properties = schema.get("properties")
+        if isinstance(properties, dict):
+            return properties
     return {}
 
 
 def required_of(schema: Any) -> frozenset[str]:
     if isinstance(schema, dict):
-        found = schema.get("required")
-        if isinstance(found, list):
-            return frozenset(str(name) for name in found)
+        names = schema.get("required")
+        if isinstance(names, list):
+            return frozenset(str(name) for name in names)
     return frozenset()
 
 
@@ -147,15 +147,15 @@ def exclusive_arrays(schema: Any) -> frozenset[str]:
     mean. An empty list says nothing there, so it can be left out.
     """
     properties, required = properties_of(schema), required_of(schema)
-    found: set[str] = set()
+    droppable: set[str] = set()
     for name, part in properties.items():
         types = types_of(part)
         if name in required or types is None or "array" not in types:
             continue
         for first, second in _OPPOSITES:
-            for mine, other in ((first, second), (second, first)):
-                if name.startswith(mine + "_"):
-                    twin = other + name[len(mine) :]
+            for own, other in ((first, second), (second, first)):
+                if name.startswith(own + "_"):
+                    twin = other + name[len(own) :]
                     if twin in properties and twin not in required:
-                        found.add(name)
-    return frozenset(found)
+                        droppable.add(name)
+    return frozenset(droppable)

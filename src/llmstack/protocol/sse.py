@@ -19,7 +19,6 @@ from llmstack.protocol.anthropic import (
     MessageDelta,
     MessageStart,
     MessageStop,
-    event_name,
 )
 
 _encoder = msgspec.json.Encoder()
@@ -67,15 +66,15 @@ class SSEDecoder:
             self._buffer = buffer
             return []
         self._buffer = buffer[end + 2 :]
-        found: list[bytes] = []
+        payloads: list[bytes] = []
         for event in buffer[:end].split(b"\n\n"):
             if event.startswith(b"data: ") and b"\n" not in event:  # nearly every event there is
-                found.append(event[6:])
+                payloads.append(event[6:])
             elif event:
                 payload = _data_of(event)
                 if payload is not None:
-                    found.append(payload)
-        return found
+                    payloads.append(payload)
+        return payloads
 
     def _normalise(self, data: bytes) -> bytes:
         """Line ends to LF; a CR at the end of one piece swallows a LF at the start of the next."""
@@ -109,13 +108,6 @@ def _data_of(event: bytes) -> bytes | None:
     return b"\n".join(lines) if lines else None
 
 
-def encode(event: Event) -> bytes:
-    """One event as it goes to the client."""
-    return _PREFIX[type(event)] + _encode(event) + b"\n\n"
-
-
 def encode_all(events: list[Event]) -> bytes:
+    """Events as they go to the client."""
     return b"".join([_PREFIX[type(event)] + _encode(event) + b"\n\n" for event in events])
-
-
-__all__ = ["SSEDecoder", "TooLong", "encode", "encode_all", "event_name"]

@@ -42,15 +42,15 @@ from llmstack.protocol.anthropic import (
     ToolUseBlock,
     Usage,
 )
-from llmstack.protocol.calls import Pending, Pieces, arguments_of, known_name
-from llmstack.protocol.errors import Cause, Failure, Kind, from_upstream
-from llmstack.protocol.figures import counted, stop_reason
-from llmstack.protocol.leak import Call, LeakScanner, Thought
+from llmstack.protocol.calls import PendingCall, Pieces, arguments_of, known_name
+from llmstack.protocol.errors import Cause, Failure, FailureKind, ProtocolFault, from_upstream
+from llmstack.protocol.inline_tool_calls import InlineCall, InlineToolCallParser, Thought
 from llmstack.protocol.repair import ArgumentStream
 from llmstack.protocol.replay import Generated
+from llmstack.protocol.usage import stop_reason, usage_after
 
 
-class State(enum.Enum):
+class StreamState(enum.Enum):
     START = "start"
     IDLE = "idle"
     OPEN = "open"
@@ -58,25 +58,27 @@ class State(enum.Enum):
     DONE = "done"
 
 
-class Signal(enum.Enum):
+class StreamSignal(enum.Enum):
     BEGIN = "begin"
     OPEN = "open"
     CLOSE = "close"
     FINISH = "finish"
+    REOPEN = "reopen"  # only for the empty message: nothing was opened, so a block comes before the end after all
     END = "end"
     FAIL = "fail"
 
 
-TABLE: Mapping[tuple[State, Signal], State] = {
-    (State.START, Signal.BEGIN): State.IDLE,
-    (State.IDLE, Signal.OPEN): State.OPEN,
-    (State.OPEN, Signal.CLOSE): State.IDLE,
-    (State.IDLE, Signal.FINISH): State.FINISHING,
-    (State.FINISHING, Signal.END): State.DONE,
-    (State.START, Signal.FAIL): State.DONE,
-    (State.IDLE, Signal.FAIL): State.DONE,
-    (State.OPEN, Signal.FAIL): State.DONE,
-    (State.FINISHING, Signal.FAIL): State.DONE,
+TABLE: Mapping[tuple[StreamState, StreamSignal], StreamState] = {
+    (StreamState.START, StreamSignal.BEGIN): StreamState.IDLE,
+    (StreamState.IDLE, StreamSignal.OPEN): StreamState.OPEN,
+    (StreamState.OPEN, StreamSignal.CLOSE): StreamState.IDLE,
+    (StreamState.IDLE, StreamSignal.FINISH): StreamState.FINISHING,
+    (StreamState.FINISHING, StreamSignal.REOPEN): StreamState.IDLE,
+    (StreamState.FINISHING, StreamSignal.END): StreamState.DONE,
+    (StreamState.START, StreamSignal.FAIL): StreamState.DONE,
+    (StreamState.IDLE, StreamSignal.FAIL): StreamState.DONE,
+    (StreamState.OPEN, StreamSignal.FAIL): StreamState.DONE,
+    (StreamState.FINISHING, StreamSignal.FAIL): StreamState.DONE,
 }
 
 
@@ -109,7 +111,7 @@ class MessageStream:
     """Feed chunks, get events. It never waits and never reads a clock."""
 
     def __init__(self, settings: StreamSettings) -> None:
-        self.state = State.START
+        self.state = StreamState.START
         self._index = -1
         self._reset(settings)
 
@@ -124,43 +126,41 @@ class MessageStream:
         self.usage = Usage(input_tokens=settings.input_tokens)
         self.stop_reason: str | None = None
         self.stop_sequence: str | None = None
-        self.progress: chat.Progress | None = None
-        self.timings: chat.Timings | None = None
         self.emitted = False  # a block has been opened: the answer cannot be asked for again
         self.tool_calls = 0
         self.leaked = 0
         self.repaired = 0
         self.failure: Failure | None = None
         self._open: type[TextBlock] | type[ThinkingBlock] | type[ToolUseBlock] | None = None
-        self._call: Pending | None = None
+        self._call: PendingCall | None = None
         self._arguments: ArgumentStream | None = None
         self._tool_id = ""
         self._pieces = Pieces()
         self._late_text: list[str] = []  # came while a call's arguments were still open
         self._finish: str | None = None
-        self._scanner = LeakScanner(settings.tools if settings.recover_leaks else {}, thinking=settings.inline_thinking)
+        self._parser = InlineToolCallParser(
+            settings.tools if settings.recover_leaks else {}, thinking=settings.inline_thinking
+        )
 
     # ---- what the shell calls -----------------------------------------------------------------------------
 
     def receive(self, chunk: chat.ChatChunk) -> list[Event]:
-        if self.state is State.DONE:
+        if self.state is StreamState.DONE:
             return []
         if chunk.error is not None:
             return self.fail(from_upstream(0, chunk.error, name=self.settings.upstream))
         out: list[Event] = []
         if chunk.usage is not None or chunk.timings is not None:
-            self.usage = counted(self.usage, chunk)
-            self.timings = chunk.timings or self.timings
-        if chunk.prompt_progress is not None:
-            self.progress = chunk.prompt_progress
+            self.usage = usage_after(self.usage, chunk)
         if chunk.verbose is not None and chunk.verbose.stop_type == "word" and chunk.verbose.stopping_word:
             self._stopped_by(chunk.verbose.stopping_word)
-        if not chunk.choices or self.state is State.FINISHING:
+        # No choices: the usage chunk (OpenAI, stream_options.include_usage; llama.cpp, to_json_oaicompat_chat_stream).
+        if not chunk.choices or self.state is StreamState.FINISHING:
             return out
         choice = chunk.choices[0]
-        if choice.index != 0:
+        if choice.index != 0:  # of several answers (n > 1, which no request here asks for) the first is the message
             return out
-        if self.state is State.START:
+        if self.state is StreamState.START:
             self._begin(out)
         delta = choice.delta or choice.message
         if delta is not None:
@@ -168,85 +168,95 @@ class MessageStream:
             if self.failure is not None:
                 return out
         if choice.finish_reason:
+            # Not the end yet: message_delta must carry the final usage (Messages streaming, "Event types"), and that
+            # comes in a later chunk. Blocks can be closed now, because no delta follows a finish_reason.
             self._finish = choice.finish_reason
             if isinstance(choice.stop_reason, str):
                 self._stopped_by(choice.stop_reason)
             self._drain(out)
             self._close(out)
-            self._move(Signal.FINISH)
+            self._move(StreamSignal.FINISH)
         return out
 
     def keepalive(self) -> list[Event]:
-        """An event that keeps the client's idle timer from firing and leaves nothing behind in the message."""
+        """An event that keeps the client's idle timer from firing and leaves nothing behind in the message.
+
+        A message_delta may come more than once, its usage is cumulative, and null changes no stop_reason (Messages
+        streaming, "Event types"). A `ping` is legal as well, but Claude Code's timer does not count it.
+        """
         out: list[Event] = []
-        if self.state is State.START:
+        if self.state is StreamState.START:
             self._begin(out)
-        elif self.state is not State.DONE:
+        elif self.state is not StreamState.DONE:
             out.append(MessageDelta(delta=StopDelta(), usage=self.usage))
         return out
 
     def end(self) -> list[Event]:
         """The upstream is finished: [DONE] or a closed connection."""
-        if self.state is State.DONE:
+        if self.state is StreamState.DONE:
             return []
-        if self.state is not State.FINISHING:
+        if self.state is not StreamState.FINISHING:
             return self.fail(
-                Failure(Kind.API, f"{self.settings.upstream} ended its answer before it was complete", Cause.CUT)
+                Failure(FailureKind.API, f"{self.settings.upstream} ended its answer before it was complete", Cause.CUT)
             )
         out: list[Event] = []
         if self._index < 0:
             # A message without any block makes the client ask again without end: one empty text block.
-            self._move_back_to_idle()
+            self._move(StreamSignal.REOPEN)
             self._open_block(TextBlock(), out)
             self._close(out)
-            self._move(Signal.FINISH)
+            self._move(StreamSignal.FINISH)
         reason = stop_reason(self._finish, tools=self.tool_calls, sequence=self.stop_sequence)
         self.stop_reason = reason
         out.append(
             MessageDelta(delta=StopDelta(stop_reason=reason, stop_sequence=self.stop_sequence), usage=self.usage)
         )
         out.append(MessageStop())
-        self._move(Signal.END)
+        self._move(StreamSignal.END)
         return out
 
     def fail(self, failure: Failure) -> list[Event]:
-        """One error event, unless the stream has ended."""
-        if self.state is State.DONE:
+        """One error event, unless the stream has ended.
+
+        It stands in the place of message_stop (Messages streaming, "Error events"): blocks stay open, because a client
+        that saw their end would take half an answer, or half a command, for a whole one.
+        """
+        if self.state is StreamState.DONE:
             return []
-        self._move(Signal.FAIL)
+        self._move(StreamSignal.FAIL)
         self.failure = failure
         return [failure.to_event()]
 
     # ---- the machine --------------------------------------------------------------------------------------
 
-    def _move(self, signal: Signal) -> None:
-        self.state = TABLE[self.state, signal]
-
-    def _move_back_to_idle(self) -> None:
-        """Only for the empty message: nothing was opened, so the block comes before the finish."""
-        self.state = State.IDLE
+    def _move(self, signal: StreamSignal) -> None:
+        state = TABLE.get((self.state, signal))
+        if state is None:
+            raise ProtocolFault("MessageStream", signal, self.state)
+        self.state = state
 
     def _begin(self, out: list[Event]) -> None:
-        self._move(Signal.BEGIN)
+        self._move(StreamSignal.BEGIN)
         body = MessageBody(id=self.settings.message_id, model=self.settings.model, usage=self.usage)
         out.append(MessageStart(message=body))
 
     def _open_block(self, block: AnyBlock, out: list[Event]) -> None:
-        self._move(Signal.OPEN)
+        self._move(StreamSignal.OPEN)
         self._index += 1
         self.emitted = True
         self._open = type(block)  # type: ignore[assignment]
         out.append(BlockStart(index=self._index, content_block=block))
 
     def _close(self, out: list[Event]) -> None:
-        if self.state is not State.OPEN:
+        if self.state is not StreamState.OPEN:
             return
         if self._open is ThinkingBlock:
+            # A thinking block ends in a signature (Extended thinking, "Streaming thinking"): SDKs refuse one without.
             out.append(BlockDelta(index=self._index, delta=SignatureDelta(self.settings.signature)))
         elif self._open is ToolUseBlock:
             self._end_call(out)
         out.append(BlockStop(index=self._index))
-        self._move(Signal.CLOSE)
+        self._move(StreamSignal.CLOSE)
         self._open = None
 
     def _delta(self, delta: chat.Delta, out: list[Event]) -> None:
@@ -259,11 +269,11 @@ class MessageStream:
         if content:
             if type(content) is not str:
                 self._parts(content, out)
-            elif self._scanner.idle(content):
+            elif self._parser.idle(content):  # nearly every delta: no mark can begin in it
                 self._text(content, out)
             else:
-                self._scanned(self._scanner.receive(content), out)
-        if delta.refusal:
+                self._parsed(self._parser.receive(content), out)
+        if delta.refusal:  # OpenAI sends a refusal beside `content`; Anthropic's is plain text, its stop_reason says so
             self._text(delta.refusal, out)
         if delta.tool_calls:
             for piece in delta.tool_calls:
@@ -276,11 +286,13 @@ class MessageStream:
             if thinking:
                 self._thinking(text, out)
             else:
-                self._scanned(self._scanner.receive(text), out)
+                self._parsed(self._parser.receive(text), out)
 
     def _text(self, text: str, out: list[Event]) -> None:
         if self._open is not TextBlock:
             if self._call is not None and not self._call.complete():
+                # A chat delta may carry text while a call's arguments are open; a message has one block at a time, and
+                # closing this one would cut the arguments in two.
                 self._late_text.append(text)
                 return
             self._drain_calls(out)
@@ -292,19 +304,19 @@ class MessageStream:
         if not self.settings.thinking:
             return
         if self._open is not ThinkingBlock:
-            self._flush_scanner(out)
+            self._flush_parser(out)
             self._drain_calls(out)
             self._close(out)
             self._open_block(ThinkingBlock(), out)
         out.append(BlockDelta(self._index, ThinkingDelta(text)))
 
-    def _scanned(self, found: list[str | Call | Thought], out: list[Event]) -> None:
-        for piece in found:
-            if isinstance(piece, Call):
+    def _parsed(self, pieces: list[str | InlineCall | Thought], out: list[Event]) -> None:
+        for piece in pieces:
+            if isinstance(piece, InlineCall):
                 self.leaked += 1
                 self._drain_calls(out)
                 self._close(out)
-                self._start_call(Pending(key=-1, name=piece.name, raw=[piece.arguments]), out)
+                self._start_call(PendingCall(key=-1, name=piece.name, raw=[piece.arguments]), out)
                 self._close(out)
             elif isinstance(piece, Thought):
                 if self.settings.thinking:
@@ -315,29 +327,31 @@ class MessageStream:
             elif piece:
                 self._text(piece, out)
 
-    def _flush_scanner(self, out: list[Event]) -> None:
-        self._scanned(self._scanner.end(), out)
+    def _flush_parser(self, out: list[Event]) -> None:
+        self._parsed(self._parser.end(), out)
 
     # ---- tool calls ---------------------------------------------------------------------------------------
 
     def _tool_piece(self, piece: chat.ToolCallDelta, out: list[Event]) -> None:
         call = self._pieces.known(piece, self._call)
         if call is None:
-            self._flush_scanner(out)
+            self._flush_parser(out)
             call = self._pieces.begin(piece, self._call)
             if call is None:
                 return
         function = piece.function
         if function is None:
             return
+        # Names come whole, in pieces, or again in each piece: equal ones are the same, others are appended.
         if function.name and call is not self._call and function.name != call.name:
             call.name += function.name
         text = arguments_of(piece)
         if text:
             call.add(text)
             if call.size > self.settings.max_arguments:
-                said = f"{self.settings.upstream} wrote more than {self.settings.max_arguments} bytes of arguments"
-                out += self.fail(Failure(Kind.API, f"{said} for one call of {call.name or 'a tool'}", Cause.MALFORMED))
+                most, name = self.settings.max_arguments, call.name or "a tool"
+                message = f"{self.settings.upstream} wrote more than {most} bytes of arguments for one call of {name}"
+                out += self.fail(Failure(FailureKind.API, message, Cause.MALFORMED))
                 return
         if call is self._call:
             self._send_arguments(call, out)
@@ -346,19 +360,18 @@ class MessageStream:
 
     def _advance(self, out: list[Event]) -> None:
         """Opens the next waiting call; closes those that are whole and have others behind them."""
-        while self._pieces.waiting:
+        while self._pieces:
             if self._call is not None:
                 if not self._call.complete():
                     return
                 self._close(out)
-            head = self._pieces.waiting[0]
-            if not head.name or not (head.raw or head.name in self.settings.tools):
+            head = self._pieces.next_ready(self.settings.tools)
+            if head is None:
                 return
-            self._pieces.waiting.pop(0)
             self._close(out)
             self._start_call(head, out)
 
-    def _start_call(self, call: Pending, out: list[Event]) -> None:
+    def _start_call(self, call: PendingCall, out: list[Event]) -> None:
         settings = self.settings
         name = known_name(call.name, settings.tools)
         self._tool_id = settings.new_tool_id(call.upstream_id)
@@ -369,7 +382,7 @@ class MessageStream:
         self._arguments = ArgumentStream(settings.tools.get(name) if settings.repair else None)
         self._send_arguments(call, out)
 
-    def _send_arguments(self, call: Pending, out: list[Event]) -> None:
+    def _send_arguments(self, call: PendingCall, out: list[Event]) -> None:
         assert self._arguments is not None
         for piece in call.raw[call.sent :]:
             text = self._arguments.receive(piece)
@@ -385,18 +398,18 @@ class MessageStream:
             out.append(BlockDelta(self._index, InputJsonDelta(rest)))
         self.repaired += arguments.repairs
         if self.settings.remember is not None:
+            # As the model wrote them, not as repaired: on replay the upstream finds its own tokens in its cache.
             self.settings.remember(self._tool_id, Generated(call.upstream_id, "".join(call.raw)))
-        self._pieces.closed.add(call.key)
+        self._pieces.close(call)
         self._call = self._arguments = None
 
     def _drain_calls(self, out: list[Event]) -> None:
         """Calls whose pieces came while another was open, in the order in which they began."""
-        if self._call is None and not self._pieces.waiting:
+        if self._call is None and not self._pieces:
             return
         if self._call is not None:
             self._close(out)
-        waiting, self._pieces.waiting = self._pieces.waiting, []
-        for call in waiting:
+        for call in self._pieces.drain():
             if call.name:
                 self._close(out)
                 self._start_call(call, out)
@@ -406,9 +419,10 @@ class MessageStream:
             self._text("".join(late), out)
 
     def _drain(self, out: list[Event]) -> None:
-        self._flush_scanner(out)
+        self._flush_parser(out)
         self._drain_calls(out)
 
     def _stopped_by(self, word: str) -> None:
+        # vLLM puts a template's own end mark here too: only a word of the request is a stop_sequence to its client.
         if not self.settings.stop_sequences or word in self.settings.stop_sequences:
             self.stop_sequence = word

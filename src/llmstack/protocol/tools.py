@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from llmstack.protocol.anthropic import Tool
+from llmstack.recent import Recent
 
 ServerTools = Literal["explain", "drop", "refuse"]
 
@@ -94,12 +94,11 @@ class Toolbox:
     functions: bytes
     schemas: Mapping[str, Any]
     server: tuple[str, ...]
-    deferred: frozenset[str]
 
     def one(self, name: str) -> bytes:
         """Only the function of this name, for upstreams that cannot be told to call one tool."""
-        kept = [f for f in msgspec.json.decode(self.functions or b"[]") if f["function"]["name"] == name]
-        return msgspec.json.encode(kept)
+        functions = [f for f in msgspec.json.decode(self.functions or b"[]") if f["function"]["name"] == name]
+        return msgspec.json.encode(functions)
 
 
 def is_server_tool(tool: Tool) -> bool:
@@ -109,9 +108,9 @@ def is_server_tool(tool: Tool) -> bool:
 def _known(tool: Tool) -> tuple[str, dict[str, Any]] | None:
     if tool.type in (None, "custom"):
         return None
-    for name, known in _KNOWN.items():
+    for name, schema in _KNOWN.items():
         if str(tool.type).startswith(name + "_"):
-            return known
+            return schema
     return None
 
 
@@ -119,46 +118,38 @@ class Toolboxes:
     """Translates a tools array once: the client sends the same 64 KB with each request."""
 
     def __init__(self, most: int = 12) -> None:
-        self._kept: OrderedDict[tuple[bytes, bool, frozenset[str]], Toolbox] = OrderedDict()
-        self._most = most
+        self._toolboxes: Recent[tuple[bytes, bool, frozenset[str]], Toolbox] = Recent(most)
 
     def get(self, tools: list[Tool] | None, *, strict_grammar: bool, loaded: frozenset[str]) -> Toolbox:
-        """strict_grammar: the upstream turns schemas into a grammar. loaded: deferred tools that were found."""
+        """strict_grammar: the upstream turns schemas into a grammar. loaded: deferred tools that its search gave."""
         if not tools:
             return _NONE
         key = (msgspec.json.encode(tools), strict_grammar, loaded)
-        found = self._kept.get(key)
-        if found is None:
-            found = _translate(tools, strict_grammar, loaded)
-            self._kept[key] = found
-            if len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-        else:
-            self._kept.move_to_end(key)
-        return found
+        toolbox = self._toolboxes.get(key)
+        if toolbox is None:
+            toolbox = _translate(tools, strict_grammar, loaded)
+            self._toolboxes.put(key, toolbox)
+        return toolbox
 
 
-_NONE = Toolbox(b"", {}, (), frozenset())
+_NONE = Toolbox(b"", {}, ())
 
 
 def _translate(tools: list[Tool], strict_grammar: bool, loaded: frozenset[str]) -> Toolbox:
     functions: list[dict[str, Any]] = []
     schemas: dict[str, Any] = {}
     server: list[str] = []
-    deferred: set[str] = set()
     searchable = not any((tool.type or "").startswith("tool_search_tool") for tool in tools)
     for tool in tools:
         if is_server_tool(tool):
             server.append(tool.name or str(tool.type))
             continue
-        if tool.defer_loading:
-            deferred.add(tool.name)
-            # The client searches and says what it found; without its search every tool is shown.
-            if searchable and tool.name not in loaded:
-                continue
-        known = _known(tool)
-        description = tool.description or (known[0] if known else "")
-        schema = tool.input_schema if tool.input_schema is not None else (known[1] if known else None)
+        # The client searches and says what it found; without its search every tool is shown.
+        if tool.defer_loading and searchable and tool.name not in loaded:
+            continue
+        built_in = _known(tool)
+        description = tool.description or (built_in[0] if built_in else "")
+        schema = tool.input_schema if tool.input_schema is not None else (built_in[1] if built_in else None)
         if not isinstance(schema, dict):
             schema = {"type": "object", "properties": {}}
         name = tool.name or str(tool.type)
@@ -168,7 +159,7 @@ def _translate(tools: list[Tool], strict_grammar: bool, loaded: frozenset[str]) 
             function["description"] = description
         function["parameters"] = bounded(schema) if strict_grammar else schema
         functions.append({"type": "function", "function": function})
-    return Toolbox(msgspec.json.encode(functions) if functions else b"", schemas, tuple(server), frozenset(deferred))
+    return Toolbox(msgspec.json.encode(functions) if functions else b"", schemas, tuple(server))
 
 
 def bounded(schema: Any, depth: int = 0) -> Any:

@@ -1,17 +1,44 @@
 """The proxy: Anthropic's and OpenAI's APIs in front, one or more upstreams behind.
 
-| module      | what it does                                                                        |
-| ----------- | ----------------------------------------------------------------------------------- |
-| server      | uvicorn with the limits it lacks, readiness, watchdog, drain                        |
-| app         | the FastAPI shell: paths to handlers                                                |
-| gate        | Host, Origin, token, body limits, before anything else looks at a request           |
-| live        | files that may change while it runs: routes, what is deployed, keys                 |
-| messages    | one /v1/messages request from body to answer                                        |
-| run         | one question to the upstreams, shared by every client that asks the same            |
-| attempt     | one try at one upstream                                                             |
-| preflight   | does the prompt fit, before a header is sent                                        |
-| warm_starts | the servers whose prompt caches are kept warm: a manager each              |
-| slot_server | llama-server's endpoints for slots and tokens, for warm start and preflight         |
-| relay       | bytes passed through: Anthropic upstreams, /v1/chat/completions                     |
-| report      | one log line per request, the counters of /metrics, --debug captures                |
+HTTP:
+
+| module         | what it does                                                                        |
+| -------------- | ----------------------------------------------------------------------------------- |
+| serve          | puts a proxy together from a home and runs it                                       |
+| server         | uvicorn with the limits it lacks, readiness, watchdog, drain                        |
+| app            | the FastAPI shell: paths to handlers                                                |
+| gate           | Host, Origin, token, body limits, before anything else looks at a request           |
+| respond        | the one way in which an answer leaves                                               |
+| report         | one log line per request, the counters of /metrics, --debug captures                |
+
+The answer:
+
+| module         | what it does                                                                        |
+| -------------- | ----------------------------------------------------------------------------------- |
+| messages       | one /v1/messages request from body to answer                                        |
+| documents      | PDFs, read beside the event loop                                                    |
+| shared_answer  | one answer of the upstreams, and every client that waits for it: its states         |
+| client_writer  | the sending side of one request: streamed or whole, keepalives, slow readers        |
+| answer_service | answers a question along its route                                                  |
+| fallback       | the targets of a route, tried until one has answered                                |
+| attempt        | one question, tried at one upstream                                                 |
+| answer_reader  | what one upstream answers, into the shared answer                                   |
+| refused_fields | which field of a request an upstream refused                                        |
+| tool_ids       | ids of tool calls                                                                   |
+| relay          | bytes passed through: Anthropic upstreams, /v1/chat/completions                     |
+
+The upstreams:
+
+| module         | what it does                                                                        |
+| -------------- | ----------------------------------------------------------------------------------- |
+| live_config    | files that may change while it runs: routes, what is deployed, keys                 |
+| upstreams      | the HTTP client towards the upstreams                                               |
+| preflight      | does the prompt fit, before a header is sent                                        |
+
+The warm start:
+
+| module         | what it does                                                                        |
+| -------------- | ----------------------------------------------------------------------------------- |
+| warm_starts    | the servers whose prompt caches are kept warm: a manager each                       |
+| slot_server    | llama-server's endpoints for slots and tokens, for warm start and preflight         |
 """

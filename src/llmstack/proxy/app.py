@@ -8,20 +8,24 @@ from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-import msgspec
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from llmstack.protocol.errors import Cause, Failure, Kind, Refused, unavailable
+from llmstack.catalog.routes import Target, resolve
+from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, unavailable
 from llmstack.protocol.request import Translator
-from llmstack.proxy.attempt import Asking, ToolIds
-from llmstack.proxy.gate import App, Gate, Policy, Receive, Scope, Send, read_body, refuse
-from llmstack.proxy.live import Live
+from llmstack.proxy.answer_service import AnswerService
+from llmstack.proxy.attempt import ProxyContext
+from llmstack.proxy.documents import Documents
+from llmstack.proxy.gate import Gate, Policy, read_body
+from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.messages import Messages
 from llmstack.proxy.preflight import Preflight
 from llmstack.proxy.relay import Relay
-from llmstack.proxy.report import Capture, Exchange, Reporter, place
-from llmstack.proxy.run import Runs
+from llmstack.proxy.report import Capture, Reporter, error_location
+from llmstack.proxy.respond import App, Receive, Scope, Send, refuse, respond, respond_json
+from llmstack.proxy.shared_answer import InFlight
+from llmstack.proxy.tool_ids import ToolIds
 from llmstack.proxy.upstreams import Upstreams
 from llmstack.proxy.warm_starts import WarmStarts
 from llmstack.warmstart.audit import Auditor
@@ -34,39 +38,45 @@ SAVE_S = 5.0  # with the drain it stays below the 35 s after which systemd kills
 class Proxy:
     """All parts of one proxy; `asgi` is what uvicorn runs."""
 
-    def __init__(self, live: Live, policy: Policy, reporter: Reporter, capture: Capture | None = None) -> None:
+    def __init__(self, live: LiveConfig, policy: Policy, reporter: Reporter, capture: Capture | None = None) -> None:
+        log_event = reporter.event
         self.live = live
         self.reporter = reporter
         self.upstreams = Upstreams(live)
-        self.runs = Runs()
-        preflight = Preflight(self.upstreams)
-        self.warm_starts = WarmStarts(self.upstreams, reporter.event)
+        self.in_flight = InFlight()
+        self.warm_starts = WarmStarts(self.upstreams, log_event)
         translator = Translator()
-        self.tool_calls = ToolCallStore(live.home.slots, translator.replay, reporter.event)
-        self.asking = Asking(
-            live, self.upstreams, translator, preflight, ToolIds(translator.replay.knows), self.warm_starts,
-            self.tool_calls, Auditor(), reporter.event,
-        )  # fmt: skip
-        self.relay = Relay(live, self.upstreams, policy, reporter.event)
-        self.messages = Messages(self.asking, self.runs, policy, self.relay, capture)
+        self.tool_calls = ToolCallStore(live.home.slots, translator.replay, log_event)
+        context = ProxyContext(
+            live=live,
+            upstreams=self.upstreams,
+            translator=translator,
+            preflight=Preflight(self.upstreams),
+            ids=ToolIds(translator.replay.knows),
+            warm_starts=self.warm_starts,
+            tool_calls=self.tool_calls,
+            auditor=Auditor(),
+            log_event=log_event,
+        )
+        self.relay = Relay(live, self.upstreams, policy, log_event)
+        self.messages = Messages(AnswerService(context), self.in_flight, policy, self.relay, Documents(), capture)
         self.started = time.time()
-        live.changed = self.upstreams.unsupported.clear
-        say = reporter.event
+        live.changed = self.upstreams.forget_refusals
         app = FastAPI(
             openapi_url=None,
             lifespan=self._lifespan,
             routes=[
-                Route("/v1/messages", _Handler(say, self.messages, "POST")),
-                Route("/v1/messages/count_tokens", _Handler(say, self.messages.count_tokens, "POST")),
-                Route("/v1/chat/completions", _Handler(say, self.relay.chat, "POST")),
-                Route("/v1/models", _Handler(say, self._models, "GET")),
-                Route("/v1/models/{name:path}", _Handler(say, self._model, "GET")),
-                Route("/api/event_logging/batch", _Handler(say, _nothing, "POST")),
-                Route("/llmstack/warm/{action}", _Handler(say, self._warm, "POST")),
-                Route("/health", _Handler(say, self._health, "GET", "HEAD")),
-                Route("/metrics", _Handler(say, self._metrics, "GET")),
-                Route("/", _Handler(say, _root, "GET", "HEAD")),
-                Route("/{path:path}", _Handler(say, _unknown)),
+                Route("/v1/messages", _Handler(log_event, self.messages, "POST")),
+                Route("/v1/messages/count_tokens", _Handler(log_event, self.messages.count_tokens, "POST")),
+                Route("/v1/chat/completions", _Handler(log_event, self.relay.chat, "POST")),
+                Route("/v1/models", _Handler(log_event, self._models, "GET")),
+                Route("/v1/models/{name:path}", _Handler(log_event, self._model, "GET")),
+                Route("/api/event_logging/batch", _Handler(log_event, _nothing, "POST")),
+                Route("/llmstack/warm/{action}", _Handler(log_event, self._warm, "POST")),
+                Route("/health", _Handler(log_event, self._health, "GET", "HEAD")),
+                Route("/metrics", _Handler(log_event, self._metrics, "GET")),
+                Route("/", _Handler(log_event, _root, "GET", "HEAD")),
+                Route("/{path:path}", _Handler(log_event, _unknown)),
             ],
         )
         self.gate = Gate(app, live, policy, reporter)
@@ -94,7 +104,7 @@ class Proxy:
             self.live.refresh()
             for name, healthy in self.upstreams.health.items():
                 self.reporter.up.labels(name).set(1 if healthy else 0)
-            self.reporter.queued.set(sum(1 for run in self.runs.active if run.first_byte is None))
+            self.reporter.queued.set(self.in_flight.waiting)
 
     def drain(self) -> None:
         """No new work from now on; what runs may finish."""
@@ -102,8 +112,8 @@ class Proxy:
 
     def cut(self) -> None:
         """The end of patience: every stream gets its error event."""
-        for run in list(self.runs.active):
-            run.stop(unavailable("the proxy is stopping", Cause.STOPPING, 2))
+        for answer in list(self.in_flight.active):
+            answer.stop(unavailable("the proxy is stopping", Cause.STOPPING, 2))
 
     # ---- small answers ------------------------------------------------------------------------------------
 
@@ -115,7 +125,7 @@ class Proxy:
             status = await self.upstreams.get(target, "/health", 1.0)
             state = {200: "ok", 503: "starting", 0: "down"}.get(status, "ok" if status < 500 else "down")
             upstreams[target.name] = state
-            self.upstreams.health[target.name] = state == "ok"
+            self.upstreams.note_health(target, healthy=state == "ok")
         for name, healthy in self.upstreams.health.items():
             upstreams.setdefault(name, "ok" if healthy else "down")
         local = upstreams.get("local")
@@ -125,40 +135,34 @@ class Proxy:
         if self.live.problem is not None:
             answer["problem"] = self.live.problem
             answer["status"] = "degraded" if status_word == "ok" else status_word
-        await _json(scope, send, answer)
+        await respond_json(scope, send, answer)
 
     async def _warm(self, scope: Scope, receive: Receive, send: Send) -> None:
         """For this program's own commands: save before a stop, restore after a start, warm on demand."""
         action = scope["path_params"]["action"]
         if action == "save":
-            await _json(scope, send, {"saved": await self.warm_starts.save_all()})
+            await respond_json(scope, send, {"saved": await self.warm_starts.save_all()})
         elif action == "restore":
-            await _json(scope, send, await self.warm_starts.local.restore_again())
+            await respond_json(scope, send, await self.warm_starts.local.restore_again())
         elif action == "prefill":
             body = await read_body(scope, receive, self.messages.policy)
-            request = self.messages.prefix_body(body) if body else None
-            await _json(scope, send, await self.warm_starts.local.warm(request))
+            prefix = await self.messages.prefix_body(body) if body else None
+            await respond_json(scope, send, await self.warm_starts.local.warm(prefix))
         else:
-            await refuse(scope, send, Failure(Kind.NOT_FOUND, f"there is nothing at {scope['path'][:200]}"))
+            await refuse(scope, send, Failure(FailureKind.NOT_FOUND, f"there is nothing at {scope['path'][:200]}"))
 
-    def _local(self) -> Any:
+    def _local(self) -> Target | None:
         settings = self.live.routing.upstreams.get("local")
-        if settings is None:
-            return None
-        from llmstack.catalog.routes import resolve
-
-        return resolve("local", settings, None)
+        return resolve("local", settings, None) if settings is not None else None
 
     async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["exchange"].status = 200
         headers = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": self.reporter.metrics()})
+        await respond(scope, send, 200, self.reporter.metrics(), headers)
 
     def _listed(self) -> list[dict[str, Any]]:
         """Each model in Anthropic's shape, with the fields OpenAI's clients read besides."""
-        deployed = self.live.deployed
-        names = list(dict.fromkeys([*([deployed.model.name] if deployed else []), *self.live.routing.names()]))
+        server = self.live.server
+        names = list(dict.fromkeys([*([server.model] if server else []), *self.live.routing.names()]))
         return [entry for name in names if (entry := self._entry(name)) is not None]
 
     def _entry(self, name: str) -> dict[str, Any] | None:
@@ -188,28 +192,28 @@ class Proxy:
         answer: dict[str, Any] = {"object": "list", "data": listed, "has_more": False}
         answer["first_id"] = listed[0]["id"] if listed else None
         answer["last_id"] = listed[-1]["id"] if listed else None
-        await _json(scope, send, answer)
+        await respond_json(scope, send, answer)
 
     async def _model(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = scope["path_params"]["name"]
         entry = self._entry(name)
         if entry is None:
-            await refuse(scope, send, Failure(Kind.NOT_FOUND, f"no model is called {name!r} here"))
+            await refuse(scope, send, Failure(FailureKind.NOT_FOUND, f"no model is called {name!r} here"))
         else:
-            await _json(scope, send, entry)
+            await respond_json(scope, send, entry)
 
 
 class _Handler:
     """An ASGI endpoint with its methods; Starlette's own answer to a wrong one is not in Anthropic's shape."""
 
-    def __init__(self, say: Callable[[str, dict[str, Any]], None], handler: App, *methods: str) -> None:
-        self._say = say
+    def __init__(self, log_event: Callable[[str, dict[str, Any]], None], handler: App, *methods: str) -> None:
+        self._log_event = log_event
         self._handler = handler
         self._methods = methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._methods and scope["method"] not in self._methods:
-            failure = Failure(Kind.INVALID, f"{scope['path']} takes {' or '.join(self._methods)}", status=405)
+            failure = Failure(FailureKind.INVALID, f"{scope['path']} takes {' or '.join(self._methods)}", status=405)
             await refuse(scope, send, failure)
             return
         started = False
@@ -224,36 +228,25 @@ class _Handler:
         except Refused as refused:
             await refuse(scope, send, refused.failure)
         except RecursionError:
-            await refuse(scope, send, Failure(Kind.INVALID, "the request is nested too deeply"))
+            await refuse(scope, send, Failure(FailureKind.INVALID, "the request is nested too deeply"))
         except Exception as error:
             # A fault of the proxy itself: the client gets its shape, the log the place, nobody a traceback.
-            self._say("fault", {"id": scope["exchange"].id, "error": type(error).__name__, "at": place(error)})
+            self._log_event(
+                "fault", {"id": scope["record"].id, "error": type(error).__name__, "at": error_location(error)}
+            )
             if not started:
-                failure = Failure(Kind.API, f"the proxy failed ({type(error).__name__})", Cause.MALFORMED)
+                failure = Failure(FailureKind.API, f"the proxy failed ({type(error).__name__})", Cause.MALFORMED)
                 await refuse(scope, send, failure)
 
 
-async def _json(scope: Scope, send: Send, value: Any) -> None:
-    exchange: Exchange = scope["exchange"]
-    exchange.status = 200
-    data = msgspec.json.encode(value)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(data)).encode()),
-        (b"request-id", exchange.id.encode()),
-    ]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else data})
-
-
 async def _root(scope: Scope, receive: Receive, send: Send) -> None:
-    await _json(scope, send, {"name": "llmstack", "api": ["/v1/messages", "/v1/models", "/v1/chat/completions"]})
+    await respond_json(scope, send, {"name": "llmstack", "api": ["/v1/messages", "/v1/models", "/v1/chat/completions"]})
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
     """The client's telemetry ends here."""
-    await _json(scope, send, {})
+    await respond_json(scope, send, {})
 
 
 async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
-    await refuse(scope, send, Failure(Kind.NOT_FOUND, f"there is nothing at {scope['path'][:200]}"))
+    await refuse(scope, send, Failure(FailureKind.NOT_FOUND, f"there is nothing at {scope['path'][:200]}"))

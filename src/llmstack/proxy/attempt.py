@@ -1,89 +1,55 @@
-"""One question, tried at one upstream after the other until one has answered.
+"""One question, tried at one upstream, and asked again where that can help.
 
-| what the upstream does                        | what happens                                                    |
-| --------------------------------------------- | --------------------------------------------------------------- |
-| refuses the connection, dies before an answer | the next target if the route has one, else 529 with retry-after |
-| 503, still loading                            | waits a little, then as above                                   |
-| 400 that names a field it does not know       | asked again without it, remembered                              |
-| its own parser fails on the model's output    | asked again once, if nothing has been sent                      |
-| closes after finish_reason without [DONE]     | the message is complete                                         |
-| closes before finish_reason                   | an error event                                                  |
+| what the upstream does                        | what happens                                        |
+| --------------------------------------------- | --------------------------------------------------- |
+| refuses the connection, dies before an answer | Unanswered: 529 with retry-after, or a fallback     |
+| 503, still loading                            | waits a little, then as above                       |
+| 400 that names a field it does not know       | asked again without it, remembered                  |
+| its own parser fails on the model's output    | asked again once, if nothing has been sent          |
+| answers                                       | answer_reader passes it on                          |
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
-import string
 import time
-from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import msgspec
 
-from llmstack.catalog.routes import Choice, Target
-from llmstack.protocol import chat, sse
-from llmstack.protocol.anthropic import Event, MessagesRequest
-from llmstack.protocol.errors import Cause, Failure, Kind, Refused, from_upstream
+from llmstack.catalog.routes import RouteChoice, Target
+from llmstack.protocol.anthropic import MessagesRequest
+from llmstack.protocol.chat import PrefillProgress
+from llmstack.protocol.errors import Cause, Failure, Refused
 from llmstack.protocol.request import ChatRequest, Dialect, Translator
-from llmstack.protocol.stream import MessageStream, State, StreamSettings
-from llmstack.proxy.live import Live
+from llmstack.protocol.stream import MessageStream, StreamSettings, StreamState
+from llmstack.proxy.answer_reader import AnswerReader
+from llmstack.proxy.fallback import Answered, Unanswered
+from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.preflight import Counted, Preflight
-from llmstack.proxy.run import Run
+from llmstack.proxy.refused_fields import refused_field
+from llmstack.proxy.shared_answer import AttemptRecord, SharedAnswer
+from llmstack.proxy.tool_ids import ToolIds
 from llmstack.proxy.upstreams import Upstreams
 from llmstack.proxy.warm_starts import WarmStarts
-from llmstack.warmstart.audit import Auditor
+from llmstack.warmstart.audit import Audit, Auditor
 from llmstack.warmstart.prefix import opening_of
 from llmstack.warmstart.toolcalls import ToolCallStore
 
 LOADING_WAIT_S = 8.0
-PROGRESS_S = 5.0
-AFTER_FINISH_S = 5.0  # for usage and [DONE], once finish_reason has come
+MOST_FIELDS = 4  # left out in one attempt
 _encode = msgspec.json.Encoder().encode
-_ALPHABET = string.ascii_letters + string.digits
-_ID = re.compile(r"[A-Za-z0-9_-]{9,64}\Z")
-_OPTIONAL = (
-    "stream_options", "reasoning_effort", "parallel_tool_calls", "top_k", "chat_template_kwargs", "response_format",
-    "thinking_budget_tokens", "return_progress", "cache_prompt", "verbose", "response_fields", "reasoning_content",
-    "max_tokens", "temperature", "top_p",
-)  # fmt: skip
-# What a refusal calls a field, where it is not its name: Ollama says `"gemma3" does not support thinking`.
-_CALLED = {"reasoning_effort": "reasoning_effort|thinking|think"}
-_UNKNOWN_FIELD = re.compile(
-    r"unsupported|unknown|unrecognized|not supported|not permitted|extra (?:inputs|fields)|unexpected|does not support",
-    re.IGNORECASE,
-)
 
 
-class ToolIds:
-    """Ids of tool calls: the upstream's own where it is new and fit, so that templates that print it see it again."""
+@dataclass(frozen=True, slots=True)
+class ProxyContext:
+    """The collaborators of every attempt: one of each per proxy."""
 
-    def __init__(self, known: Callable[[str], bool], most: int = 65536) -> None:
-        """known: whether an earlier life of the proxy gave this id away."""
-        self._seen: OrderedDict[str, None] = OrderedDict()
-        self._known = known
-        self._most = most
-
-    def new(self, upstream_id: str, used: frozenset[str]) -> str:
-        found = upstream_id
-        if not _ID.match(found) or found in self._seen or found in used or self._known(found):
-            found = "toolu_" + "".join(secrets.choice(_ALPHABET) for _ in range(24))
-        self._seen[found] = None
-        if len(self._seen) > self._most:
-            self._seen.popitem(last=False)
-        return found
-
-
-@dataclass(slots=True)
-class Asking:
-    """What attempts share: one per proxy."""
-
-    live: Live
+    live: LiveConfig
     upstreams: Upstreams
     translator: Translator
     preflight: Preflight
@@ -91,85 +57,89 @@ class Asking:
     warm_starts: WarmStarts
     tool_calls: ToolCallStore
     auditor: Auditor
-    say: Callable[[str, dict[str, Any]], None]
+    log_event: Callable[[str, dict[str, Any]], None]
 
-    async def answer(self, run: Run, request: MessagesRequest, choice: Choice, request_id: str) -> None:
-        """The work of a run. Raises Refused when no target could answer and nothing was sent."""
-        failure: Failure | None = None
-        for number, target in enumerate(choice.targets):
-            if failure is not None:
-                run.fallback = f"{choice.targets[number - 1].name}->{target.name}: {failure.cause.value}"
-                self.say("fallback", {"id": request_id, "to": target.name, "cause": failure.cause.value})
-            run.upstream = target.name
-            if target.kind == "anthropic":
-                if run.size:
-                    raise Refused(failure or Failure(Kind.API, "a stream has begun already", Cause.UPSTREAM))
-                run.handover = target
-                return
-            try:
-                await Attempt(self, run, request, target, request_id).run()
-                return
-            except Refused as refused:
-                failure = refused.failure
-                begun = run.stream is not None and run.stream.emitted
-                if begun or failure.cause.value not in choice.fallback_on:
-                    raise
-        assert failure is not None
-        raise Refused(failure)
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one SharedAnswer answers. documents: the texts of its PDFs (proxy/documents.py). conversation: session and
+    agent of the client, where it names them."""
+
+    request: MessagesRequest
+    documents: Mapping[str, str]
+    route: RouteChoice
+    request_id: str
+    conversation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """limit: tokens of the context, where it is known; counted: of the prompt, where they were counted."""
+
+    request: ChatRequest
+    body: bytes
+    stream: MessageStream
+    limit: int | None
+    counted: Counted | None
 
 
 class Attempt:
-    def __init__(self, asking: Asking, run: Run, request: MessagesRequest, target: Target, request_id: str) -> None:
-        self._a = asking
-        self._run = run
-        self._request = request
+    def __init__(
+        self, context: ProxyContext, question: Question, target: Target, answer: SharedAnswer, record: AttemptRecord
+    ) -> None:
+        self._context = context
+        self._question = question
         self._target = target
-        self._id = request_id
-        self._counted: Counted | None = None
-        self._limit: int | None = None
-        self._last_progress = time.monotonic()
+        self._answer = answer
+        self._record = record
 
-    async def run(self) -> None:
-        """Raises Refused as long as nothing was sent that cannot be taken back."""
+    async def run(self) -> Answered | Unanswered:
         parse_failures = 0
-        learned = 0
+        fields_left_out = 0
         loading_until = time.monotonic() + LOADING_WAIT_S
         while True:
-            request, body = await self._prepare()
             try:
-                async with self._a.warm_starts.prefix_ready(self._target, request.body, self._run.conversation):
-                    await self._ask(request, body)
-                return
+                prepared = await self._prepare()
+            except Refused as refused:
+                return Unanswered(refused.failure)
+            try:
+                body, conversation = prepared.request.body, self._question.conversation
+                async with self._context.warm_starts.prefix_ready(self._target, body, conversation):
+                    await self._ask(prepared)
+                return Answered()
             except Refused as refused:
                 failure = refused.failure
-                stream = self._run.stream
-                if stream is not None and stream.emitted:
-                    raise
+                if prepared.stream.emitted:
+                    return Unanswered(failure, final=True)
                 if failure.cause is Cause.PARSE and parse_failures == 0:
                     parse_failures += 1
                 elif failure.cause is Cause.LOADING and time.monotonic() < loading_until:
                     await asyncio.sleep(0.5)
-                elif failure.cause is Cause.UPSTREAM and learned < 4 and self._learn(failure, request):
-                    learned += 1
+                elif failure.cause is Cause.UPSTREAM and fields_left_out < MOST_FIELDS and self._learn(failure, body):
+                    fields_left_out += 1
                 else:
-                    raise
-                self._run.retries += 1
+                    return Unanswered(failure)
+                self._record.retries += 1
 
-    async def _prepare(self) -> tuple[ChatRequest, bytes]:
-        a, target = self._a, self._target
+    # ---- before it is sent --------------------------------------------------------------------------------
+
+    async def _prepare(self) -> _Prepared:
+        """Raises Refused."""
+        context, target, question = self._context, self._target, self._question
         dialect = self._dialect()
-        await a.tool_calls.ready()
-        request = a.translator.to_chat(self._request, dialect)
+        await context.tool_calls.ready()
+        request = context.translator.to_chat(question.request, dialect, question.documents)
         body = request.body
-        body["model"] = target.model or self._request.model
-        self._limit = a.live.context(target)
+        body["model"] = target.model or question.request.model
+        limit = context.live.context(target)
+        counted: Counted | None = None
         max_tokens = request.max_tokens
         if target.kind == "llama-server":
-            self._counted = await a.preflight.check(target, request, self._limit)
-            if self._limit is not None and max_tokens is not None and self._counted.exact:
-                max_tokens = max(1, min(max_tokens, self._limit - self._counted.tokens))
-        elif self._limit is not None:
-            self._counted = a.preflight.estimate(request, self._limit)
+            counted = await context.preflight.check(target, request, limit)
+            if limit is not None and max_tokens is not None and counted.exact:
+                max_tokens = max(1, min(max_tokens, limit - counted.tokens))
+        elif limit is not None:
+            counted = context.preflight.estimate(request, limit)
         if max_tokens is not None:
             body[dialect.max_tokens_field] = max_tokens
         if not target.stream:
@@ -177,211 +147,98 @@ class Attempt:
             body.pop("stream_options", None)
         if target.extra_body:
             body.update(target.extra_body)
-        self._begin_stream(request)
+        stream = self._answer.open_stream(self._stream_settings(request, counted.tokens if counted is not None else 0))
         for note in request.notes:
-            a.say("note", {"id": self._id, "note": note})
-        data = _encode(body)
-        self._run.sent_body = data
-        return request, data
+            context.log_event("note", {"id": question.request_id, "note": note})
+        self._record.sent_body = data = _encode(body)
+        return _Prepared(request, data, stream, limit, counted)
 
     def _dialect(self) -> Dialect:
-        target, live = self._target, self._a.live
+        target, live = self._target, self._context.live
         images = target.images
         if images == "auto":
             images = "pass" if live.sees(target) else "placeholder"
-        unsupported = self._a.upstreams.unsupported.get(target.name, set()) | target.without
+        unsupported = self._context.upstreams.left_out(target) | target.without
         field = target.max_tokens_field
         if field in unsupported:
             field = "max_completion_tokens" if field == "max_tokens" else "max_tokens"
         return Dialect(
             llama_server=target.kind == "llama-server",
-            images=images,  # type: ignore[arg-type]
+            images=images,
             server_tools=target.server_tools,
             thinking=target.thinking,
             replay_reasoning=target.replay_reasoning and "reasoning_content" not in unsupported,
             fields=target.fields,
             max_tokens_field=field,
             max_output=live.max_output(target),
-            unsupported=frozenset(unsupported),
+            unsupported=unsupported,
             stable_prefix=target.stable_prefix,
         )
 
-    def _begin_stream(self, request: ChatRequest) -> None:
-        target = self._target
-        ids = self._a.ids
-        used = request.used_ids
-        settings = StreamSettings(
-            model=self._request.model,
+    def _stream_settings(self, request: ChatRequest, input_tokens: int) -> StreamSettings:
+        target, context = self._target, self._context
+        return StreamSettings(
+            model=self._question.request.model,
             message_id="msg_" + secrets.token_hex(12),
-            new_tool_id=lambda upstream_id: ids.new(upstream_id, used),
+            new_tool_id=lambda upstream_id: context.ids.new(upstream_id, request.used_ids),
             upstream=target.name,
             tools=request.toolbox.schemas,
-            remember=self._a.translator.replay.remember,
-            input_tokens=self._counted.tokens if self._counted is not None else 0,
+            remember=context.translator.replay.remember,
+            input_tokens=input_tokens,
             stop_sequences=request.stop_sequences,
             recover_leaks=target.recover_tool_calls,
             repair=target.repair_arguments,
             thinking=request.thinking if target.thinking_blocks == "asked" else target.thinking_blocks == "always",
         )
-        old = self._run.stream
-        if old is None or old.state is State.START:
-            self._run.stream = MessageStream(settings)
-        else:
-            old.restart(settings)
-
-    def _learn(self, failure: Failure, request: ChatRequest) -> bool:
-        """A 400 that names an optional field we sent: that field is left out from now on."""
-        if not _UNKNOWN_FIELD.search(failure.message):
-            return False
-        known = self._a.upstreams.unsupported.setdefault(self._target.name, set())
-        for name in _OPTIONAL:
-            sent = name in request.body or (name == "reasoning_content" and self._target.replay_reasoning)
-            called = _CALLED.get(name, name)
-            if sent and name not in known and re.search(rf"\b(?:{called})\b", failure.message):
-                known.add(name)
-                self._a.say("unsupported", {"upstream": self._target.name, "field": name})
-                return True
-        return False
 
     # ---- the exchange with the upstream -------------------------------------------------------------------
 
-    async def _ask(self, request: ChatRequest, body: bytes) -> None:
-        a, target, run = self._a, self._target, self._run
-        asked = time.monotonic()
-        response = await a.upstreams.post(target, "/v1/chat/completions", body, a.upstreams.headers(target))
+    async def _ask(self, prepared: _Prepared) -> None:
+        """Raises Refused."""
+        context, target, limit = self._context, self._target, prepared.limit or 0
+        upstreams = context.upstreams
+        sent = time.monotonic()
+        response = await upstreams.post(target, "/v1/chat/completions", prepared.body, upstreams.headers(target))
+        reader = AnswerReader(self._answer, prepared.stream, target.name, limit, self._log_prefill)
         try:
             if response.status != 200:
-                tokens = self._counted.tokens if self._counted is not None else 0
-                failure = await a.upstreams.failure(target, response, estimate=tokens, limit=self._limit or 0)
-                a.upstreams.health[target.name] = failure.cause not in (Cause.LOADING, Cause.OVERLOADED)
+                tokens = prepared.counted.tokens if prepared.counted is not None else 0
+                failure = await upstreams.failure(target, response, estimate=tokens, limit=limit)
+                upstreams.note_health(target, healthy=failure.cause not in (Cause.LOADING, Cause.OVERLOADED))
                 raise Refused(failure)
-            a.upstreams.health[target.name] = True
-            run.queue_ms = (time.monotonic() - asked) * 1000
-            if response.content_type == "text/event-stream":
-                await self._read_stream(response)
-            else:
-                await self._read_whole(response)
+            upstreams.note_health(target, healthy=True)
+            self._record.queue_ms = (time.monotonic() - sent) * 1000
+            await reader.read(response)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            self._broken(a.upstreams.failure_of(target, error))
+            reader.broken(upstreams.failure_of(target, error))
         finally:
             response.close() if not response.content.at_eof() else response.release()
-        stream = run.stream
-        if self._counted is not None and stream is not None and stream.state is State.DONE and stream.failure is None:
-            a.preflight.learn(self._counted, stream.usage.input_tokens + stream.usage.cache_read_input_tokens)
-        if target.kind == "llama-server" and stream is not None and stream.usage.input_tokens:
-            reused = stream.usage.cache_read_input_tokens
-            total = stream.usage.input_tokens + reused
-            run.audit = a.auditor.audit(
-                f"{run.conversation}|{opening_of(request.body)}", request.body, reused=reused, total=total
-            )
+        self._learn_from_usage(prepared)
 
-    def _broken(self, failure: Failure) -> None:
-        """The connection failed. Complete after finish_reason; taken back before anything was sent; else an error."""
-        stream = self._run.stream
-        assert stream is not None
-        if stream.state is State.FINISHING:
-            self._run.emit(stream.end())
-        elif stream.state is State.DONE:
-            return
-        elif stream.emitted:
-            self._run.emit(stream.fail(failure))
-        else:
-            raise Refused(failure)
+    def _learn_from_usage(self, prepared: _Prepared) -> None:
+        stream, usage = prepared.stream, prepared.stream.usage
+        total = usage.input_tokens + usage.cache_read_input_tokens
+        if prepared.counted is not None and stream.state is StreamState.DONE and stream.failure is None:
+            self._context.preflight.learn(prepared.counted, total)
+        if self._target.kind == "llama-server" and usage.input_tokens:
+            self._record.audit = self._audit(prepared.request.body, usage.cache_read_input_tokens, total)
 
-    async def _read_stream(self, response: aiohttp.ClientResponse) -> None:
-        run, stream = self._run, self._run.stream
-        assert stream is not None
-        decoder = sse.SSEDecoder()
-        content = response.content
-        while True:
-            if stream.state is State.FINISHING:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(AFTER_FINISH_S):
-                        data = await content.readany()
-                        if data and self._feed(decoder.receive_data(data), stream):
-                            return
-                        if data:
-                            continue
-                run.emit(stream.end())
-                return
-            data = await content.readany()
-            try:
-                payloads = decoder.receive_data(data) if data else decoder.end()
-            except sse.TooLong as error:
-                self._broken(Failure(Kind.API, f"{self._target.name} sent {error}", Cause.MALFORMED))
-                return
-            if self._feed(payloads, stream):
-                return
-            if not data:
-                self._ended(stream)
-                return
-            if run.size > 65536:
-                await run.room()
+    def _audit(self, body: dict[str, Any], reused: int, total: int) -> Audit:
+        conversation = f"{self._question.conversation}|{opening_of(body)}"
+        return self._context.auditor.audit(conversation, body, reused=reused, total=total)
 
-    def _feed(self, payloads: list[bytes], stream: MessageStream) -> bool:
-        """True when the answer is complete or has failed."""
-        run = self._run
-        events: list[Event] = []
-        for payload in payloads:
-            if payload == b"[DONE]":
-                run.emit(events)
-                self._ended(stream)
-                return True
-            try:
-                chunk = chat.decode(payload)
-            except (msgspec.DecodeError, RecursionError):
-                run.emit(events)
-                self._broken(
-                    Failure(Kind.API, f"{self._target.name} sent an event that is no chat chunk", Cause.MALFORMED)
-                )
-                return True
-            if chunk.error is not None and not stream.emitted:
-                raise Refused(from_upstream(0, chunk.error, name=self._target.name, limit=self._limit or 0))
-            events += stream.receive(chunk)
-            if chunk.prompt_progress is not None:
-                self._progress(chunk.prompt_progress)
-        if events:
-            if run.first_byte is None:
-                run.first_byte = time.monotonic()
-            run.emit(events)
-        return stream.state is State.DONE
+    def _learn(self, failure: Failure, body: dict[str, Any]) -> bool:
+        """A 400 that names an optional field we sent: that field is left out from now on."""
+        target, upstreams = self._target, self._context.upstreams
+        sent = {*body, "reasoning_content"} if target.replay_reasoning else body
+        field = refused_field(failure.message, sent, upstreams.left_out(target))
+        if field is None:
+            return False
+        upstreams.leave_out(target, field)
+        self._context.log_event("unsupported", {"upstream": target.name, "field": field})
+        return True
 
-    def _ended(self, stream: MessageStream) -> None:
-        if stream.state is State.FINISHING or stream.emitted:
-            self._run.emit(stream.end())
-        elif stream.state is not State.DONE:
-            raise Refused(
-                Failure(Kind.API, f"{self._target.name} ended its answer before it was complete", Cause.CUT, status=502)
-            )
-
-    async def _read_whole(self, response: aiohttp.ClientResponse) -> None:
-        """An upstream that answers in one piece: the same machine, one chunk."""
-        stream = self._run.stream
-        assert stream is not None
-        try:
-            chunk = chat.decode(await response.read())
-        except (msgspec.DecodeError, RecursionError):
-            raise Refused(
-                Failure(Kind.API, f"{self._target.name} sent an answer that is no completion", Cause.MALFORMED)
-            ) from None
-        if chunk.error is not None:
-            raise Refused(from_upstream(0, chunk.error, name=self._target.name, limit=self._limit or 0))
-        self._run.first_byte = time.monotonic()
-        self._run.emit(stream.receive(chunk))
-        self._ended(stream)
-
-    def _progress(self, progress: chat.Progress) -> None:
-        """Prefill in the log, every five seconds at most."""
-        now = time.monotonic()
-        if now - self._last_progress >= PROGRESS_S:
-            self._last_progress = now
-            self._a.say(
-                "prefill",
-                {
-                    "id": self._id,
-                    "done": progress.processed,
-                    "of": progress.total,
-                    "cached": progress.cache,
-                    "ms": round(progress.time_ms),
-                },
-            )
+    def _log_prefill(self, progress: PrefillProgress) -> None:
+        fields = {"done": progress.processed, "of": progress.total, "cached": progress.cache}
+        fields["ms"] = round(progress.time_ms)
+        self._context.log_event("prefill", {"id": self._question.request_id, **fields})

@@ -11,19 +11,13 @@ import hmac
 import ipaddress
 import re
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
 
 from llmstack.commands import command_line
-from llmstack.protocol.errors import Cause, Failure, Kind, Refused, invalid, unavailable
-from llmstack.proxy.live import Live
-from llmstack.proxy.report import Exchange, Reporter
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, invalid, unavailable
+from llmstack.proxy.live_config import LiveConfig
+from llmstack.proxy.report import Reporter, RequestRecord
+from llmstack.proxy.respond import App, Receive, Scope, Send, refuse
 
 MAX_BODY = 32 * 1024 * 1024  # Anthropic's own limit for a Messages request
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?\Z")
@@ -53,15 +47,14 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 
 class Gate:
-    """The outermost ASGI layer. Handlers find their Exchange in scope["exchange"]."""
+    """The outermost ASGI layer. Handlers find their RequestRecord in scope["record"]."""
 
-    def __init__(self, app: App, live: Live, policy: Policy, reporter: Reporter) -> None:
+    def __init__(self, app: App, live: LiveConfig, policy: Policy, reporter: Reporter) -> None:
         self._app = app
         self._live = live
         self._policy = policy
         self._reporter = reporter
         self.draining = False
-        self.active: set[Exchange] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -71,25 +64,26 @@ class Gate:
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
-        exchange = Exchange(id=new_request_id(), method=scope["method"], path=path)
-        exchange.quiet = path in ("/health", "/metrics", "/") and scope["method"] in ("GET", "HEAD")
-        scope["exchange"] = exchange
+        record = RequestRecord(id=new_request_id(), method=scope["method"], path=path)
+        record.quiet = path in ("/health", "/metrics", "/") and scope["method"] in ("GET", "HEAD")
+        scope["record"] = record
         self._reporter.active.inc()
         try:
-            failure = self._judge(scope, path)
+            failure = self.admit(scope, path)
             if failure is not None:
-                exchange.quiet = False
+                record.quiet = False
                 await refuse(scope, send, failure)
             else:
                 await self._app(scope, receive, send)
         except asyncio.CancelledError:
-            exchange.disconnected = True
+            record.disconnected = True
             raise
         finally:
             self._reporter.active.dec()
-            self._reporter.finish(exchange)
+            self._reporter.finish(record)
 
-    def _judge(self, scope: Scope, path: str) -> Failure | None:
+    def admit(self, scope: Scope, path: str) -> Failure | None:
+        """None for a request that may pass, else why it may not."""
         failure = self._host(scope) or self._origin(scope)
         if failure is not None:
             return failure
@@ -105,19 +99,19 @@ class Gate:
         values = [value for name, value in scope["headers"] if name == b"host"]
         if len(values) != 1:
             return None if not values and scope.get("http_version") == "1.0" else invalid("a request needs one Host")
-        found = _HOST.match(values[0])
-        if found is None:
+        match = _HOST.match(values[0])
+        if match is None:
             return invalid("the Host header is no host name")
-        name = found[1].decode("ascii").lower().strip("[]")
+        name = match[1].decode("ascii").lower().strip("[]")
         if name == "localhost" or name in self._policy.hosts:
             return None
         try:
             address = ipaddress.ip_address(name)
         except ValueError:
-            return Failure(Kind.PERMISSION, f"the host name {name} is not one of this proxy's")
+            return Failure(FailureKind.PERMISSION, f"the host name {name} is not one of this proxy's")
         if address.is_loopback or not self._policy.loopback:
             return None  # an address cannot be rebound; only names can
-        return Failure(Kind.PERMISSION, f"the host {name} is not one of this proxy's")
+        return Failure(FailureKind.PERMISSION, f"the host {name} is not one of this proxy's")
 
     def _origin(self, scope: Scope) -> Failure | None:
         """A browser sends Origin; only a page this proxy served itself would be at home here."""
@@ -127,7 +121,7 @@ class Gate:
         own = header(scope, b"host") or b""
         if origin.lower() in (b"http://" + own.lower(), b"https://" + own.lower()):
             return None
-        return Failure(Kind.PERMISSION, "requests from web pages are not answered")
+        return Failure(FailureKind.PERMISSION, "requests from web pages are not answered")
 
     def _token(self, scope: Scope) -> Failure | None:
         self._live.refresh()
@@ -142,37 +136,12 @@ class Gate:
         if any(good):
             return None
         what = "the token is wrong" if offered else "no token was sent"
-        return Failure(Kind.AUTHENTICATION, f"{what}; `{command_line('token')}` prints the one this proxy takes")
-
-
-def error_headers(exchange: Exchange, failure: Failure) -> list[tuple[bytes, bytes]]:
-    headers = [(b"content-type", b"application/json"), (b"request-id", exchange.id.encode())]
-    if failure.retry_after_s is not None:
-        headers.append((b"retry-after", str(failure.retry_after_s).encode()))
-    if failure.kind is Kind.AUTHENTICATION:
-        # Claude Code asks ten times more after a 401, for minutes, and only then shows its text.
-        headers.append((b"x-should-retry", b"false"))
-    if exchange.upstream:
-        headers.append((b"x-llmstack-upstream", exchange.upstream.encode("latin-1", "replace")))
-    return headers
-
-
-async def refuse(scope: Scope, send: Send, failure: Failure) -> None:
-    """One error answer in the shape the path's clients know."""
-    exchange: Exchange = scope["exchange"]
-    openai = scope["path"] == "/v1/chat/completions"
-    body = failure.to_openai() if openai else failure.to_anthropic(exchange.id)
-    exchange.status = failure.http_status
-    exchange.cause = failure.cause.value
-    headers = error_headers(exchange, failure)
-    headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": failure.http_status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        return Failure(FailureKind.AUTHENTICATION, f"{what}; `{command_line('token')}` prints the one this proxy takes")
 
 
 async def read_body(scope: Scope, receive: Receive, policy: Policy) -> bytes:
     """The whole body, never more than the limit in memory. Raises Refused (413, 400, 408 as invalid)."""
-    too_large = Failure(Kind.TOO_LARGE, f"the request is larger than {policy.max_body // (1024 * 1024)} MiB")
+    too_large = Failure(FailureKind.TOO_LARGE, f"the request is larger than {policy.max_body // (1024 * 1024)} MiB")
     length = header(scope, b"content-length")
     if length is not None and (not length.isdigit() or int(length) > policy.max_body):
         raise Refused(too_large)
@@ -192,4 +161,4 @@ async def read_body(scope: Scope, receive: Receive, policy: Policy) -> bytes:
                 if not message.get("more_body", False):
                     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
     except TimeoutError:
-        raise Refused(Failure(Kind.INVALID, "the request's body did not arrive in time", status=408)) from None
+        raise Refused(Failure(FailureKind.INVALID, "the request's body did not arrive in time", status=408)) from None

@@ -6,7 +6,6 @@ added. When neither decides, llama-server itself renders and tokenizes the promp
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from llmstack.protocol.errors import Refused, too_long
 from llmstack.protocol.request import ChatRequest
 from llmstack.proxy.slot_server import HttpSlotServer
 from llmstack.proxy.upstreams import Upstreams
+from llmstack.recent import Recent
 from llmstack.warmstart.interface import SlotError
 
 _encode = msgspec.json.Encoder().encode
@@ -37,9 +37,7 @@ class Counted:
 class Preflight:
     def __init__(self, upstreams: Upstreams, most: int = 4096) -> None:
         self._upstreams = upstreams
-        self._known: OrderedDict[int, int] = OrderedDict()
-        self._most = most
-        self.exact_counts = 0
+        self._tokens: Recent[int, int] = Recent(most)  # by the hash of a conversation up to one of its messages
 
     async def check(self, target: Target, request: ChatRequest, limit: int | None) -> Counted:
         """Raises Refused with "prompt is too long" when the prompt certainly does not fit into `limit` tokens."""
@@ -54,7 +52,7 @@ class Preflight:
             return cheap
         if exact >= limit:
             raise Refused(too_long(exact, limit))
-        self._remember(marks[-1], exact)
+        self._tokens.put(marks[-1], exact)
         return Counted(exact, exact, True, marks)
 
     def estimate(self, request: ChatRequest, limit: int) -> Counted:
@@ -72,7 +70,6 @@ class Preflight:
         """Tokens by /apply-template and /tokenize; None when the upstream has no such thing or is not ready."""
         if request.images:
             return None  # only the projector knows what a picture takes; the server's own check decides
-        self.exact_counts += 1
         try:
             return await HttpSlotServer(self._upstreams, target.name, target).count(request.body)
         except SlotError:
@@ -81,13 +78,7 @@ class Preflight:
     def learn(self, counted: Counted, prompt_tokens: int) -> None:
         """What the upstream counted itself, for the next turn's bound."""
         if prompt_tokens > 0 and counted.marks:
-            self._remember(counted.marks[-1], prompt_tokens)
-
-    def _remember(self, mark: int, tokens: int) -> None:
-        self._known[mark] = tokens
-        self._known.move_to_end(mark)
-        if len(self._known) > self._most:
-            self._known.popitem(last=False)
+            self._tokens.put(counted.marks[-1], prompt_tokens)
 
     def _marks(self, request: ChatRequest) -> tuple[tuple[int, ...], list[int]]:
         body = request.body
@@ -107,16 +98,16 @@ class Preflight:
     def _bound(self, request: ChatRequest, marks: tuple[int, ...], sizes: list[int]) -> Counted:
         added = 0
         for number in range(len(marks) - 1, -1, -1):
-            known = self._known.get(marks[number])
-            if known is not None:
+            before = self._tokens.get(marks[number])
+            if before is not None:
                 if number == len(marks) - 1:
-                    return Counted(known, known, True, marks)
+                    return Counted(before, before, True, marks)
                 later = len(marks) - 1 - number
-                # The end of the known prompt opened an assistant turn; what stands there now is counted in `added`.
-                most = known + added + later * count.MESSAGE_TOKENS
-                return Counted(known + count.estimate(added), most, False, marks)
+                # The end of that prompt opened an assistant turn; what stands there now is counted in `added`.
+                most = before + added + later * count.MESSAGE_TOKENS
+                return Counted(before + count.estimate(added), most, False, marks)
             added += sizes[number]
         tools: Any = request.body.get("tools")
         raw = bytes(tools) if tools is not None else b""
-        most = count.upper_bound(sum(sizes), len(sizes), raw) + count.media_tokens(request.body, request.images)
+        most = count.upper_bound(sum(sizes), len(sizes), raw) + count.media_tokens(request.images)
         return Counted(count.estimate(sum(sizes) + len(raw)), most, False, marks)

@@ -15,11 +15,13 @@ import aiohttp
 import msgspec
 
 from llmstack.catalog.routes import Target
-from llmstack.protocol.errors import Cause, Failure, Kind, Refused, invalid
-from llmstack.protocol.reverse import StreamBack, WholeBack, to_messages
-from llmstack.proxy.gate import Policy, Receive, Scope, Send, read_body
-from llmstack.proxy.live import Live
-from llmstack.proxy.report import Exchange
+from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, invalid
+from llmstack.protocol.to_openai import OpenAIBody, OpenAIStream, to_messages
+from llmstack.proxy.fallback import Answered, Fallback, Outcome, Turn, Unanswered
+from llmstack.proxy.gate import Policy, read_body
+from llmstack.proxy.live_config import LiveConfig
+from llmstack.proxy.report import RequestRecord
+from llmstack.proxy.respond import Header, Receive, Scope, Send, start
 from llmstack.proxy.upstreams import Upstreams
 
 # Hop-by-hop (RFC 9110, section 7.6.1), or ours, or made anew by the next hop.
@@ -34,161 +36,163 @@ _NOT_RETURNED = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """One request on its way through. anthropic: the client speaks Messages, and gets the upstream's own errors.
+
+    translator: turns an Anthropic upstream's answer into a completion.
+    """
+
+    target: Target
+    path: str
+    body: bytes
+    anthropic: bool
+    translator: OpenAIStream | OpenAIBody | None = None
+
+
 @dataclass(slots=True)
 class Relay:
-    live: Live
+    live: LiveConfig
     upstreams: Upstreams
     policy: Policy
-    say: Callable[[str, dict[str, Any]], None]
+    log_event: Callable[[str, dict[str, Any]], None]
 
-    async def messages(
-        self, scope: Scope, receive: Receive, send: Send, target: Target, body: bytes, model: str
-    ) -> None:
-        """A Messages request to an upstream that speaks it. Without a route's model, byte for byte."""
+    async def messages(self, scope: Scope, receive: Receive, send: Send, target: Target, body: bytes) -> None:
+        """A Messages request to an upstream that speaks it; byte for byte, where the route changes nothing.
+
+        Raises Refused while nothing has been sent.
+        """
+        record: RequestRecord = scope["record"]
         changes: dict[str, Any] = dict(target.extra_body)
-        if target.model is not None and target.model != model:
+        if target.model is not None and target.model != record.model:
             changes["model"] = target.model
         if changes:
             body = msgspec.json.encode({**msgspec.json.decode(body), **changes})
         query = scope["query_string"]
         path = scope["path"] + (f"?{query.decode('latin-1')}" if query else "")
-        await self._pass(scope, receive, send, target, path, body, anthropic=True)
+        await self._pass(scope, receive, send, Passing(target, path, body, anthropic=True))
 
     async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """POST /v1/chat/completions: routed by model, tried along the fallback chain."""
-        exchange: Exchange = scope["exchange"]
+        """POST /v1/chat/completions: routed by model, tried along the fallback chain. Raises Refused."""
+        record: RequestRecord = scope["record"]
         body = await read_body(scope, receive, self.policy)
-        asked = _decode(body)
-        model = asked["model"]
-        exchange.model, exchange.stream = model, bool(asked.get("stream"))
-        choice = self.live.choose(model)
-        if choice is None:
-            raise Refused(invalid(f"no route for the model {model!r}"))
-        exchange.route = choice.match
-        for number, target in enumerate(choice.targets):
-            last = number == len(choice.targets) - 1
-            changes: dict[str, Any] = {**target.extra_body}
-            if target.model is not None:
-                changes["model"] = target.model
-            path, back = "/v1/chat/completions", None
-            sent = msgspec.json.encode({**asked, **changes}) if changes else body
-            if target.kind == "anthropic":
-                path, created = "/v1/messages", int(time.time())
-                sent = msgspec.json.encode({**to_messages(asked, model), **changes})
-                back = StreamBack(asked, model, created) if exchange.stream else WholeBack(model, created)
-            try:
-                await self._pass(scope, receive, send, target, path, sent, anthropic=False, back=back)
-                return
-            except Refused as refused:
-                if last or refused.failure.cause.value not in choice.fallback_on:
-                    raise
-                exchange.fallback = f"{target.name}->{choice.targets[number + 1].name}: {refused.failure.cause.value}"
-                self.say("fallback", {"id": exchange.id, "to": choice.targets[number + 1].name})
+        request = _decode(body)
+        record.model, record.stream = request["model"], bool(request.get("stream"))
+        route = self.live.choose(record.model)
+        if route is None:
+            raise Refused(invalid(f"no route for the model {record.model!r}"))
+        record.route = route.match
 
-    async def _pass(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        target: Target,
-        path: str,
-        body: bytes,
-        *,
-        anthropic: bool,
-        back: StreamBack | WholeBack | None = None,
-    ) -> None:
-        """back: turns an Anthropic upstream's answer into a completion. Raises Refused while nothing has been sent."""
-        exchange: Exchange = scope["exchange"]
-        exchange.upstream = target.name
-        headers = self._headers(scope, target, anthropic)
+        async def attempt(turn: Turn) -> Outcome:
+            record.fallback = turn.fallback
+            try:
+                await self._pass(scope, receive, send, _passing(turn.target, request, body))
+            except Refused as refused:
+                return Unanswered(refused.failure)
+            return Answered()
+
+        outcome = await Fallback(route, record.id, self.log_event).first_answer(attempt)
+        if isinstance(outcome, Unanswered):
+            raise Refused(outcome.failure)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, passing: Passing) -> None:
+        """Raises Refused while nothing has been sent."""
+        record: RequestRecord = scope["record"]
+        record.upstream = passing.target.name
         current = asyncio.current_task()
         assert current is not None
         watcher = asyncio.get_running_loop().create_task(_cancel_when_gone(receive, current))
-        response: aiohttp.ClientResponse | None = None
-        started = False
         try:
-            response = await self.upstreams.post(target, path, body, headers)
-            if response.status != 200 and not anthropic:
-                raise Refused(await self.upstreams.failure(target, response))
-            self.upstreams.health[target.name] = response.status < 500
-            exchange.status = response.status
-            started = True
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": response.status,
-                    "headers": self._back(response, exchange, back.content_type if back else None),
-                }
-            )
-            failure = await self._body(send, response, target, back)
-            if failure is not None:
-                exchange.cause = failure.cause.value
-                await send({"type": "http.response.body", "body": _last_word(response, failure, anthropic)})
-            else:
-                await send({"type": "http.response.body", "body": back.end() if back else b""})
+            await self._exchange(scope, send, passing)
         except asyncio.CancelledError:
             if not watcher.done():
                 raise
-            exchange.disconnected = True
+            record.disconnected = True
             current.uncancel()
-            if not started:
-                exchange.status = 499
+            if not record.status:
+                record.status = 499
         finally:
             watcher.cancel()
-            if response is not None:
-                response.close() if not response.content.at_eof() else response.release()
 
-    async def _body(
-        self, send: Send, response: aiohttp.ClientResponse, target: Target, back: StreamBack | WholeBack | None
-    ) -> Failure | None:
+    async def _exchange(self, scope: Scope, send: Send, passing: Passing) -> None:
+        target, translator = passing.target, passing.translator
+        headers = self._headers(scope, passing)
+        response = await self.upstreams.post(target, passing.path, passing.body, headers)
+        try:
+            if response.status != 200 and not passing.anthropic:
+                raise Refused(await self.upstreams.failure(target, response))
+            self.upstreams.note_health(target, healthy=response.status < 500)
+            await start(scope, send, response.status, _returned(response, translator))
+            failure = await self._body(send, response, passing)
+            if failure is not None:
+                scope["record"].cause = failure.cause.value
+                rest = _last_word(response, failure, passing.anthropic)
+            else:
+                rest = translator.end() if translator is not None else b""
+            await send({"type": "http.response.body", "body": rest})
+        finally:
+            response.close() if not response.content.at_eof() else response.release()
+
+    async def _body(self, send: Send, response: aiohttp.ClientResponse, passing: Passing) -> Failure | None:
+        translator = passing.translator
         try:
             while True:
                 data = await response.content.readany()
                 if not data:
                     return None
-                if back is not None:
-                    data = back.receive(data)
+                if translator is not None:
+                    data = translator.receive(data)
                 await send({"type": "http.response.body", "body": data, "more_body": True})
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            failure = self.upstreams.failure_of(target, error)
-            return Failure(Kind.API, failure.message, Cause.CUT)
+            failure = self.upstreams.failure_of(passing.target, error)
+            return Failure(FailureKind.API, failure.message, Cause.CUT)
 
-    def _headers(self, scope: Scope, target: Target, anthropic: bool) -> dict[str, str]:
+    def _headers(self, scope: Scope, passing: Passing) -> dict[str, str]:
+        """Raises Refused."""
         forwarded: dict[str, str] = {}
-        if anthropic:
+        if passing.anthropic:
             for name, value in scope["headers"]:
                 if name not in _NOT_FORWARDED:
                     forwarded[name.decode("latin-1")] = value.decode("latin-1")
-        elif target.kind == "anthropic":
+        elif passing.target.kind == "anthropic":
             forwarded["anthropic-version"] = "2023-06-01"
-        return {**forwarded, **self.upstreams.headers(target)}
+        return {**forwarded, **self.upstreams.headers(passing.target)}
 
-    def _back(
-        self, response: aiohttp.ClientResponse, exchange: Exchange, kind: str | None
-    ) -> list[tuple[bytes, bytes]]:
-        headers = [
-            (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
-            for name, value in response.headers.items()
-            if name.lower() not in _NOT_RETURNED and not (kind and name.lower() == "content-type")
-        ]
-        if kind:
-            headers.append((b"content-type", kind.encode()))
-        if "request-id" not in response.headers:
-            headers.append((b"request-id", exchange.id.encode()))
-        headers.append((b"x-llmstack-upstream", exchange.upstream.encode("latin-1", "replace")))
-        if exchange.fallback:
-            headers.append((b"x-llmstack-fallback", exchange.fallback.encode("latin-1", "replace")))
-        return headers
+
+def _passing(target: Target, request: dict[str, Any], body: bytes) -> Passing:
+    """A chat completion as this target takes it. Raises Refused for what it can't be given."""
+    changes: dict[str, Any] = {**target.extra_body}
+    if target.model is not None:
+        changes["model"] = target.model
+    if target.kind != "anthropic":
+        data = msgspec.json.encode({**request, **changes}) if changes else body
+        return Passing(target, "/v1/chat/completions", data, anthropic=False)
+    model, created = request["model"], int(time.time())
+    data = msgspec.json.encode({**to_messages(request, model), **changes})
+    translator = OpenAIStream(request, model, created) if request.get("stream") else OpenAIBody(model, created)
+    return Passing(target, "/v1/messages", data, anthropic=False, translator=translator)
+
+
+def _returned(response: aiohttp.ClientResponse, translator: OpenAIStream | OpenAIBody | None) -> list[Header]:
+    """The upstream's headers, as far as they are the client's business."""
+    headers = [
+        (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
+        for name, value in response.headers.items()
+        if name.lower() not in _NOT_RETURNED and not (translator is not None and name.lower() == "content-type")
+    ]
+    if translator is not None:
+        headers.append((b"content-type", translator.content_type.encode()))
+    return headers
 
 
 def _decode(body: bytes) -> dict[str, Any]:
     try:
-        asked = msgspec.json.decode(body)
+        request = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise Refused(invalid("the request is no valid JSON")) from None
-    if not isinstance(asked, dict) or not isinstance(asked.get("model"), str):
+    if not isinstance(request, dict) or not isinstance(request.get("model"), str):
         raise Refused(invalid("model: a string is required"))
-    return asked
+    return request
 
 
 def _last_word(response: aiohttp.ClientResponse, failure: Failure, anthropic: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""What is told about a request: one JSON line on stderr, the counters of /metrics, a capture for --debug.
+"""What is reported of a request: one JSON line on stderr, the counters of /metrics, a capture for --debug.
 
 Never a token, never a prompt's text: the line has names, sizes, times and causes only.
 """
@@ -23,8 +23,12 @@ _MAX_LABEL_MODELS = 32
 
 
 @dataclass(slots=True)
-class Exchange:
-    """What is known about one request by its end. Times: seconds of the monotonic clock."""
+class RequestRecord:
+    """One request as the log and the metrics see it: filled while it runs. Times: seconds of the monotonic clock.
+
+    fallback: "FROM->TO: cause" of the last step along a route, or "". first_token: when a block of the answer began.
+    queue_ms: from the request to the upstream's headers. leaked: tool calls that came as text; repaired: arguments.
+    """
 
     id: str
     method: str
@@ -92,59 +96,65 @@ class Reporter:
         self._out = out if out is not None else sys.stderr
         self.registry = CollectorRegistry()
         self._models: set[str] = set()
-        made: dict[str, Any] = {"registry": self.registry}
+        registered: dict[str, Any] = {"registry": self.registry}
         self.requests = Counter(
-            "llmstack_requests", "Requests answered", ["path", "upstream", "model", "status"], **made
+            "llmstack_requests", "Requests answered", ["path", "upstream", "model", "status"], **registered
         )
-        self.tokens = Counter("llmstack_tokens", "Tokens, by kind: in, cached, out", ["upstream", "kind"], **made)
+        self.tokens = Counter("llmstack_tokens", "Tokens, by kind: in, cached, out", ["upstream", "kind"], **registered)
         self.prefix = Counter(
-            "llmstack_prefix", "Answered prompts, by what was reused of them and why", ["why"], **made
+            "llmstack_prefix", "Answered prompts, by what was reused of them and why", ["why"], **registered
         )
         self.ttft = Histogram(
             "llmstack_ttft_seconds",
             "Time to the first block of an answer; keepalives do not count",
             ["upstream"],
             buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300),
-            **made,
+            **registered,
         )
-        self.active = Gauge("llmstack_requests_active", "Requests being answered now", **made)
-        self.queued = Gauge("llmstack_requests_waiting", "Requests whose upstream has not begun to answer", **made)
-        self.up = Gauge("llmstack_upstream_up", "1 if the upstream's last answer was one", ["upstream"], **made)
-        self.failures = Counter("llmstack_failures", "Failed requests, by cause", ["cause"], **made)
-        self.connections = Gauge("llmstack_connections", "Open client connections", **made)
-        self.joined = Counter("llmstack_requests_joined", "Requests that joined a running one", **made)
-        self.disconnects = Counter("llmstack_disconnects", "Clients gone before their answer was complete", **made)
-        self.repairs = Counter("llmstack_repairs", "Tool arguments put right, tool calls recovered", ["kind"], **made)
+        self.active = Gauge("llmstack_requests_active", "Requests being answered now", **registered)
+        self.queued = Gauge(
+            "llmstack_requests_waiting", "Requests whose upstream has not begun to answer", **registered
+        )
+        self.up = Gauge("llmstack_upstream_up", "1 if the upstream's last answer was one", ["upstream"], **registered)
+        self.failures = Counter("llmstack_failures", "Failed requests, by cause", ["cause"], **registered)
+        self.connections = Gauge("llmstack_connections", "Open client connections", **registered)
+        self.joined = Counter("llmstack_requests_joined", "Requests that joined a running one", **registered)
+        self.disconnects = Counter(
+            "llmstack_disconnects", "Clients gone before their answer was complete", **registered
+        )
+        self.repairs = Counter(
+            "llmstack_repairs", "Tool arguments put right, tool calls recovered", ["kind"], **registered
+        )
 
     def event(self, name: str, fields: dict[str, Any]) -> None:
         line = {"event": name, **fields}
         self._out.write(msgspec.json.encode(line).decode() + "\n")
         self._out.flush()
 
-    def finish(self, exchange: Exchange) -> None:
-        path = exchange.path if exchange.path in _PATHS else "other"
-        upstream = exchange.upstream or "none"
-        self.requests.labels(path, upstream, self._model(exchange.model), str(exchange.status)).inc()
-        if exchange.cause:
-            self.failures.labels(exchange.cause).inc()
-        if exchange.tokens_in or exchange.tokens_out:
-            self.tokens.labels(upstream, "in").inc(exchange.tokens_in)
-            self.tokens.labels(upstream, "cached").inc(exchange.tokens_cached)
-            self.tokens.labels(upstream, "out").inc(exchange.tokens_out)
-        if exchange.audit is not None:
-            self.prefix.labels(exchange.audit.why).inc()
-        if exchange.first_token is not None and exchange.upstream:
-            self.ttft.labels(upstream).observe(max(exchange.first_token - exchange.started, 0.0))
-        if exchange.joined:
+    def finish(self, record: RequestRecord) -> None:
+        path = record.path if record.path in _PATHS else "other"
+        upstream = record.upstream or "none"
+        self.requests.labels(path, upstream, self._model(record.model), str(record.status)).inc()
+        if record.cause:
+            self.failures.labels(record.cause).inc()
+        if record.tokens_in or record.tokens_out:
+            self.tokens.labels(upstream, "in").inc(record.tokens_in)
+            self.tokens.labels(upstream, "cached").inc(record.tokens_cached)
+            self.tokens.labels(upstream, "out").inc(record.tokens_out)
+        if record.audit is not None:
+            self.prefix.labels(record.audit.why).inc()
+        if record.first_token is not None and record.upstream:
+            self.ttft.labels(upstream).observe(max(record.first_token - record.started, 0.0))
+        if record.joined:
             self.joined.inc()
-        if exchange.disconnected:
+        if record.disconnected:
             self.disconnects.inc()
-        if exchange.leaked:
-            self.repairs.labels("leaked_call").inc(exchange.leaked)
-        if exchange.repaired:
-            self.repairs.labels("argument").inc(exchange.repaired)
-        if not exchange.quiet:
-            self.event("request", exchange.line())
+        if record.leaked:
+            self.repairs.labels("leaked_call").inc(record.leaked)
+        if record.repaired:
+            self.repairs.labels("argument").inc(record.repaired)
+        if not record.quiet:
+            self.event("request", record.line())
 
     def _model(self, name: str) -> str:
         """Names come from clients: past the first few, and without an odd character, they are all `other`."""
@@ -174,7 +184,7 @@ class Capture:
 
     def write(
         self,
-        exchange: Exchange,
+        record: RequestRecord,
         headers: list[tuple[bytes, bytes]],
         request: bytes,
         answer: list[bytes],
@@ -190,9 +200,9 @@ class Capture:
             "request": {"headers": shown, "body": request.decode("utf-8", "replace")},
             "to_upstream": upstream.decode("utf-8", "replace"),
             "answer": b"".join(answer).decode("utf-8", "replace"),
-            "exchange": exchange.line(),
+            "exchange": record.line(),
         }
-        path = self._folder / f"{exchange.id}.json"
+        path = self._folder / f"{record.id}.json"
         write_private(path, msgspec.json.format(msgspec.json.encode(document), indent=2))
         old = sorted(self._folder.glob("req_*.json"), key=lambda p: p.stat().st_mtime)[: -self._keep]
         for gone in old:
@@ -200,7 +210,7 @@ class Capture:
         return path
 
 
-def place(error: BaseException) -> str:
+def error_location(error: BaseException) -> str:
     """File and line, without what the frames held."""
     frames = traceback.extract_tb(error.__traceback__)
     return " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames[-4:]))

@@ -12,7 +12,7 @@ from llmstack.errors import BadInput
 from llmstack.paths import Home
 from llmstack.proxy.app import Proxy
 from llmstack.proxy.gate import Policy
-from llmstack.proxy.live import Live
+from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.report import Capture, Reporter
 from llmstack.proxy.server import DRAIN_S, bind, run
 
@@ -35,7 +35,7 @@ def serve(
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
     reporter = Reporter()
     loopback = is_loopback(host)
-    live = Live(home, reporter.event).start()
+    live = LiveConfig(home, reporter.event).start()
     policy = Policy(port=port, loopback=loopback, hosts=frozenset(name.lower() for name in allow_hosts))
     capture = Capture(home.state / "debug") if debug else None
     proxy = Proxy(live, policy, reporter, capture)

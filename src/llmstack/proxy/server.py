@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -25,42 +26,73 @@ DRAIN_S = 25.0  # then every stream gets its error event; systemd's own limit is
 LINGER_S = 5.0
 
 
-class Limits:
-    """Shared by all connections of one server."""
+class Connection(Protocol):
+    @property
+    def idle(self) -> bool: ...
 
-    def __init__(self, most: int = MAX_CONNECTIONS, header_s: float = HEADER_S) -> None:
+    transport: Any
+
+
+class ConnectionLimits:
+    """Shared by all connections of one server. most: open ones; header_s: seconds a request's headers may take.
+
+    on_change(count) is called with the number of open connections, each time it changes.
+    """
+
+    def __init__(
+        self,
+        most: int = MAX_CONNECTIONS,
+        header_s: float = HEADER_S,
+        on_change: Callable[[int], None] = lambda count: None,
+    ) -> None:
         self.most = most
         self.header_s = header_s
-        self.open: dict[LimitedProtocol, None] = {}
+        self._on_change = on_change
+        self._open: dict[Connection, None] = {}  # the one that has been without a request for longest comes first
 
-    def make_room(self) -> None:
-        """Closes the connection that has been without a request for longest; live ones are never touched."""
-        for protocol in self.open:
-            if protocol.idle:
-                protocol.transport.abort()
-                del self.open[protocol]
-                return
+    @property
+    def count(self) -> int:
+        return len(self._open)
+
+    def admit(self, connection: Connection) -> bool:
+        """False when there is no room, even after the longest idle connection was closed; busy ones are not touched."""
+        if len(self._open) >= self.most:
+            idle = next((other for other in self._open if other.idle), None)
+            if idle is None:
+                return False
+            idle.transport.abort()
+            del self._open[idle]
+        self._open[connection] = None
+        self._on_change(len(self._open))
+        return True
+
+    def rest(self, connection: Connection) -> None:
+        """Idle from now on: behind the others."""
+        if connection in self._open:
+            del self._open[connection]
+            self._open[connection] = None
+
+    def remove(self, connection: Connection) -> None:
+        if connection in self._open:
+            del self._open[connection]
+            self._on_change(len(self._open))
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    limits: Limits
+    limits: ConnectionLimits
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._header_timer: asyncio.TimerHandle | None = None
         self._header_bytes = 0
-        limits = self.limits
-        if len(limits.open) >= limits.most:
-            limits.make_room()
-        if len(limits.open) >= limits.most:
+        if self.limits.admit(self):
+            self._wait_for_header()
+        else:
             transport.abort()
-            return
-        limits.open[self] = None
-        self._wait_for_header()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._clear_timer()
-        self.limits.open.pop(self, None)
+        self.limits.remove(self)
         super().connection_lost(exc)
 
     @property
@@ -91,9 +123,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self in self.limits.open:  # idle from now on: behind the others
-            del self.limits.open[self]
-            self.limits.open[self] = None
+        self.limits.rest(self)
         if self.cycle is not None and self.cycle.more_body and not self.transport.is_closing():
             # Answered before its body was there (413): a little time to read the answer, then the rest is cut.
             self._header_timer = self.loop.call_later(LINGER_S, self.transport.abort)
@@ -111,6 +141,11 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+
+def protocol_with(limits: ConnectionLimits) -> type[LimitedProtocol]:
+    """uvicorn makes the connections itself: it takes a class, so the limits are the class's."""
+    return type("ProtocolWithLimits", (LimitedProtocol,), {"limits": limits})
 
 
 def notify(message: str) -> None:
@@ -189,17 +224,13 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(proxy: Proxy, listener: socket.socket, *, drain_s: float = DRAIN_S, limits: Limits | None = None) -> None:
+def run(
+    proxy: Proxy, listener: socket.socket, *, drain_s: float = DRAIN_S, limits: ConnectionLimits | None = None
+) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
-    kept = limits if limits is not None else Limits()
-
-    class Protocol(LimitedProtocol):
-        pass
-
-    Protocol.limits = kept
     options: dict[str, Any] = {
         "loop": "uvloop",
-        "http": Protocol,
+        "http": protocol_with(limits or ConnectionLimits(on_change=proxy.reporter.connections.set)),
         "ws": "none",
         "lifespan": "on",
         "log_level": "warning",

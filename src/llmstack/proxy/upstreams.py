@@ -15,15 +15,15 @@ import msgspec
 from llmstack.catalog.routes import Target
 from llmstack.commands import command_line
 from llmstack.errors import StackError
-from llmstack.protocol.errors import Cause, Failure, Kind, Refused, from_upstream, unavailable, with_retry_after
-from llmstack.proxy.live import Live
+from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, from_upstream, unavailable, with_retry_after
+from llmstack.proxy.live_config import LiveConfig
 
 # Below cpp-httplib's five seconds: a connection the server is about to close is not used again.
 POOL_IDLE_S = 3.0
 _ERROR_BODY = 64 * 1024
 
 
-def way_to(target: Target) -> str | None:
+def proxy_for_url(target: Target) -> str | None:
     """The HTTP proxy that the environment names for an upstream elsewhere (HTTPS_PROXY, ALL_PROXY, NO_PROXY and their
     lower-case twins); None for a direct way, which is always the one to an upstream on this machine."""
     if target.stays_here or target.base_url is None:
@@ -31,18 +31,32 @@ def way_to(target: Target) -> str | None:
     parts = urlsplit(target.base_url)
     if urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
-    named = urllib.request.getproxies()
-    return named.get(parts.scheme) or named.get("all")
+    proxies = urllib.request.getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 @dataclass(slots=True)
 class Upstreams:
     """All connections to upstreams. health: by name, whether its last answer was one."""
 
-    live: Live
+    live: LiveConfig
     health: dict[str, bool] = field(default_factory=dict)
-    unsupported: dict[str, set[str]] = field(default_factory=dict)
+    _refused: dict[str, set[str]] = field(default_factory=dict)  # by name: fields it answered 400 to
     _session: aiohttp.ClientSession | None = None
+
+    def note_health(self, target: Target, *, healthy: bool) -> None:
+        self.health[target.name] = healthy
+
+    def leave_out(self, target: Target, field: str) -> None:
+        """From now on this upstream is not sent this field of a request."""
+        self._refused.setdefault(target.name, set()).add(field)
+
+    def left_out(self, target: Target) -> frozenset[str]:
+        return frozenset(self._refused.get(target.name, ()))
+
+    def forget_refusals(self) -> None:
+        """Another server may answer by that name now."""
+        self._refused.clear()
 
     def session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -76,8 +90,8 @@ class Upstreams:
             key = self.live.key(target)
         except StackError as error:
             hint = f"; next: {error.next}" if error.next else ""
-            said = f"the key of {target.name} cannot be used: {error.what}{hint}"
-            raise Refused(Failure(Kind.PERMISSION, said, Cause.UPSTREAM)) from None
+            message = f"the key of {target.name} cannot be used: {error.what}{hint}"
+            raise Refused(Failure(FailureKind.PERMISSION, message, Cause.UPSTREAM)) from None
         if key is not None:
             if target.kind == "anthropic":
                 headers["x-api-key"] = key
@@ -94,18 +108,18 @@ class Upstreams:
             total=total_s, sock_connect=target.connect_timeout_s, sock_read=target.timeout_s
         )
         url = self.address(target) + path
-        way = way_to(target)
+        proxy = proxy_for_url(target)
         again = True
         while True:
             try:
                 return await self.session().post(
-                    url, data=body, headers=headers, timeout=timeout, allow_redirects=False, proxy=way
+                    url, data=body, headers=headers, timeout=timeout, allow_redirects=False, proxy=proxy
                 )
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
                 if again and isinstance(error.__cause__, aiohttp.ClientConnectionResetError):
                     again = False  # "Cannot write to closing transport": a pooled connection; nothing was sent
                     continue
-                self.health[target.name] = False
+                self.note_health(target, healthy=False)
                 raise Refused(self.failure_of(target, error)) from None
 
     async def get(self, target: Target, path: str, timeout_s: float) -> int:
@@ -114,7 +128,9 @@ class Upstreams:
             url = self.address(target) + path
             timeout = aiohttp.ClientTimeout(total=timeout_s)
             headers = self.headers(target)
-            async with self.session().get(url, headers=headers, timeout=timeout, proxy=way_to(target)) as response:
+            async with self.session().get(
+                url, headers=headers, timeout=timeout, proxy=proxy_for_url(target)
+            ) as response:
                 return response.status
         except (aiohttp.ClientError, OSError, TimeoutError, Refused):
             return 0
@@ -151,12 +167,16 @@ class Upstreams:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return unavailable(f"{target.name} does not answer", Cause.UNREACHABLE, 5)
         if isinstance(error, TimeoutError):
-            return Failure(Kind.TIMEOUT, f"{target.name} said nothing for {target.timeout_s:.0f} s", Cause.TIMEOUT)
+            return Failure(
+                FailureKind.TIMEOUT, f"{target.name} said nothing for {target.timeout_s:.0f} s", Cause.TIMEOUT
+            )
         if isinstance(error, aiohttp.ClientConnectorError):
-            hint = f"; `{command_line('status')}` says why" if target.base_url is None else ""
+            hint = f"; `{command_line('status')}` says why" if target.is_local else ""
             return unavailable(f"{target.name} cannot be reached{hint}", Cause.UNREACHABLE, 2)
         if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, ConnectionError)):
             return unavailable(f"{target.name} closed the connection", Cause.UNREACHABLE, 2)
         return Failure(
-            Kind.API, f"{target.name} sent an answer that cannot be read ({type(error).__name__})", Cause.MALFORMED
+            FailureKind.API,
+            f"{target.name} sent an answer that cannot be read ({type(error).__name__})",
+            Cause.MALFORMED,
         )

@@ -6,12 +6,12 @@ a template lays them out. Only positions, names and sizes are logged, never text
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from llmstack.recent import Recent
 from llmstack.warmstart.prefix import SETTINGS, Body, common_length, prompt_of
 
 _CONVERSATIONS = 32  # a body is mostly shared with the one after it
@@ -47,15 +47,13 @@ class Auditor:
     """Remembers the last request of each conversation."""
 
     def __init__(self) -> None:
-        self._last: OrderedDict[str, tuple[Body, int]] = OrderedDict()
+        self._last: Recent[str, tuple[Body, int]] = Recent(_CONVERSATIONS)
 
     def audit(self, conversation: str, body: Body, *, reused: int, total: int) -> Audit:
         """Call once an answer is there. total: tokens of the prompt."""
         prompt = prompt_of(body)
-        before = self._last.pop(conversation, None)
-        self._last[conversation] = (prompt, total)
-        if len(self._last) > _CONVERSATIONS:
-            self._last.popitem(last=False)
+        before = self._last.pop(conversation)
+        self._last.put(conversation, (prompt, total))
         if before is None:
             return Audit(reused, total, None, "first request" if reused == 0 else "shared prefix")
         at = divergence(before[0], prompt)

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import msgspec
 
 from llmstack.paths import write_private
+from llmstack.recent import Recent
 from llmstack.warmstart.interface import LogEvent, silent
 from llmstack.warmstart.statefile import read_tokens
 
@@ -92,7 +93,7 @@ class Store:
     root: Path
     budget: int = BUDGET_BYTES
     log_event: LogEvent = silent
-    _tokens: dict[str, array[int]] = field(default_factory=dict)
+    _tokens: Recent[str, array[int]] = field(default_factory=lambda: Recent(_TOKENS_IN_MEMORY))
     _whole: dict[Path, _Mark] = field(default_factory=dict)  # files whose digest was right, as they were then
     _unfinished: set[Path] = field(default_factory=set)  # files the servers of this process write now
     _lock: threading.Lock = field(default_factory=threading.Lock)  # a pair appears whole to a sweep of another thread
@@ -118,9 +119,7 @@ class Store:
             if tokens is None or len(tokens) != state.tokens:
                 self.discard(state, "its tokens cannot be read")
                 return None
-            if len(self._tokens) >= _TOKENS_IN_MEMORY:
-                self._tokens.clear()
-            self._tokens[state.digest] = tokens
+            self._tokens.put(state.digest, tokens)
         return tokens
 
     def intact(self, state: StoredState) -> bool:
@@ -309,7 +308,7 @@ class Store:
             return -1
 
     def _remove(self, state: StoredState) -> None:
-        self._tokens.pop(state.digest, None)
+        self._tokens.pop(state.digest)
         self._whole.pop(state.path, None)
         for path in (self._description(state), state.path):  # the description first: a lone state counts for nothing
             with suppress(OSError):

@@ -417,6 +417,8 @@ def test_metrics_count_and_one_line_is_written_per_request(stand: ProxyStand, up
         stand.post(ask(model=f"made-up-{number}"), token="wrong")
         stand.post(ask(model=f"made-up-{number}"))
     shown = stand.get("/metrics").data.decode()
+    assert "llmstack_connections 0.0" not in shown, "the one that asks for metrics is open"
+    assert "llmstack_connections " in shown
     assert 'llmstack_tokens_total{kind="cached",upstream="local"}' in shown
     assert 'model="other"' in shown and "made-up-59" not in shown
     assert "llmstack_ttft_seconds_bucket" in shown and "llmstack_upstream_up" in shown

@@ -19,10 +19,11 @@ import uvicorn
 from llmstack.paths import Home
 from llmstack.proxy import server
 from llmstack.proxy.app import Proxy
+from llmstack.proxy.client_writer import Patience
 from llmstack.proxy.gate import Policy
-from llmstack.proxy.live import Live
+from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.report import Reporter
-from llmstack.proxy.server import LimitedProtocol, Limits, bind, notify, watchdog_pause_s
+from llmstack.proxy.server import ConnectionLimits, bind, notify, protocol_with, watchdog_pause_s
 from support.proxy_stand import ProxyStand, ask
 from support.streams import event, text
 from support.upstream import Asked, Upstream, Wire, aside, hello, say
@@ -39,20 +40,16 @@ def upstream() -> Iterator[Upstream]:
 class InProcess:
     """A proxy in a thread, so that its patience can be made short."""
 
-    def __init__(self, root: Path, upstream: Upstream, limits: Limits | None = None) -> None:
+    def __init__(self, root: Path, upstream: Upstream, limits: ConnectionLimits | None = None) -> None:
         self.stand = ProxyStand(root, upstream.port)
         home = Home(root / "config", root / "state", root / "data", root / "cache")
         self.out = StringIO()
         reporter = Reporter(self.out)
-        live = Live(home, reporter.event).start()
+        live = LiveConfig(home, reporter.event).start()
         self.proxy = Proxy(live, Policy(port=self.stand.port), reporter)
         listener = bind("127.0.0.1", self.stand.port)
-
-        class Protocol(LimitedProtocol):
-            pass
-
-        Protocol.limits = limits or Limits()
-        options: dict[str, Any] = {"http": Protocol, "log_config": None, "lifespan": "on"}
+        self.limits = limits or ConnectionLimits(on_change=reporter.connections.set)
+        options: dict[str, Any] = {"http": protocol_with(self.limits), "log_config": None, "lifespan": "on"}
         self.server = uvicorn.Server(uvicorn.Config(self.proxy.asgi, **options))
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve([listener])), daemon=True)
         self.thread.start()
@@ -83,7 +80,7 @@ def test_a_reader_that_reads_nothing_is_cut_after_its_time(inside: InProcess, up
             await wire.send(text("x" * 1000) * 50)
 
     upstream.script = flood
-    inside.proxy.messages.slow_reader_s = 1.0
+    inside.proxy.messages.patience = Patience(slow_reader_s=1.0)
     begun = time.monotonic()
     with inside.stand.raw(inside.stand.head(ask())):
         eventually(lambda: len(upstream.completions) == 1)
@@ -98,17 +95,16 @@ def test_an_answer_that_is_not_streamed_begins_with_blanks_after_a_while(inside:
         await wire.stream(say("late but whole"))
 
     upstream.script = slow
-    inside.proxy.messages.whole_keepalive_s = 0.5
-    inside.proxy.messages.tick_s = 0.1
+    inside.proxy.messages.patience = Patience(whole_keepalive_s=0.5, tick_s=0.1)
     answer = inside.stand.post(ask(stream=False))
     assert answer.status == 200 and answer.data.startswith(b" ")
     assert json.loads(answer.data)["content"][0]["text"] == "late but whole"
 
 
 def test_prefill_is_told_in_the_log(inside: InProcess, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    from llmstack.proxy import attempt
+    from llmstack.proxy import answer_reader
 
-    monkeypatch.setattr(attempt, "PROGRESS_S", 0.05)
+    monkeypatch.setattr(answer_reader, "PROGRESS_S", 0.05)
 
     async def reading(asked: Asked, wire: Wire) -> None:
         if asked.path != "/v1/chat/completions":
@@ -137,13 +133,13 @@ def test_the_oldest_idle_connection_makes_room_and_a_busy_one_never(tmp_path: Pa
         await wire.stream(say("still here"))
 
     upstream.script = slow
-    running = InProcess(tmp_path, upstream, Limits(most=4))
+    running = InProcess(tmp_path, upstream, ConnectionLimits(most=4))
     try:
         busy = running.stand.raw(running.stand.head(ask()))
         eventually(lambda: len(upstream.completions) == 1)
         idle = [running.stand.raw() for _ in range(8)]
         time.sleep(0.3)
-        assert len(LimitedProtocol.__subclasses__()[-1].limits.open) <= 4
+        assert running.limits.count <= 4
         data = b""
         while b"message_stop" not in data:
             piece = busy.recv(65536)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmstack.protocol import sse
-from llmstack.protocol.leak import Call, LeakScanner, Thought
+from llmstack.protocol.inline_tool_calls import InlineCall, InlineToolCallParser, Thought
 from llmstack.protocol.repair import ArgumentStream
 from llmstack.protocol.request import Dialect, Translator, decode
 from support.stream_replay import blocks, check, check_legal, machine, message, replay
@@ -52,7 +52,7 @@ def test_any_upstream_gives_a_legal_stream_with_one_end(pieces: list[bytes], end
     events = replay(case, [data])
     check_legal(events)
     again = replay(case, [data[i : i + size] for i in range(0, len(data), size)])
-    assert [sse.encode(e) for e in again] == [sse.encode(e) for e in events]
+    assert sse.encode_all(again) == sse.encode_all(events)
 
 
 @FEW
@@ -68,12 +68,12 @@ def test_text_is_never_lost_or_changed(pieces: list[str]) -> None:
 @FEW
 @given(st.text(alphabet='<>/`{}"=: \ntolcaunein_RdB', max_size=80), st.integers(1, 9))
 def test_what_is_no_leaked_call_comes_out_as_it_went_in(told: str, size: int) -> None:
-    scanner = LeakScanner(TOOLS, thinking=False)
-    out: list[str | Call | Thought] = []
+    scanner = InlineToolCallParser(TOOLS, thinking=False)
+    out: list[str | InlineCall | Thought] = []
     for start in range(0, len(told), size):
         out += scanner.receive(told[start : start + size])
     out += scanner.end()
-    if not any(isinstance(piece, Call) for piece in out):
+    if not any(isinstance(piece, InlineCall) for piece in out):
         assert "".join(piece for piece in out if isinstance(piece, str)) == told
 
 

@@ -9,7 +9,7 @@ import logging
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pypdf import PdfReader, PdfWriter
+from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from llmstack.protocol import pdf
@@ -72,24 +72,6 @@ def test_no_more_pages_and_characters_are_read_than_the_bounds_say(monkeypatch: 
     assert text_of(written("one", "two", "three")) == "one\n\ntwo"
     monkeypatch.setattr(pdf, "MOST_TEXT", 4)
     assert text_of(written("a long page", "another")) == "a lo"
-
-
-def test_a_document_is_read_once_and_one_given_up_stays_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = base64.b64encode(written("read me once")).decode()
-    assert not pdf.is_known(data)
-    first = pdf.text_of_pdf(data)
-    monkeypatch.setattr(PdfReader, "__init__", None)
-    assert pdf.text_of_pdf(data) == first
-    other = base64.b64encode(b"%PDF-1.4 slow").decode()
-    pdf.give_up(other)
-    assert pdf.text_of_pdf(other) == pdf.TOO_LONG
-
-
-def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pdf, "_KEPT_TEXT", 100)
-    for number in range(50):
-        text_of(b"a text of its own, number %d" % number)
-    assert sum(map(len, pdf._known.values())) <= 100
 
 
 @settings(max_examples=150, deadline=None)

@@ -50,7 +50,7 @@ def test_cut_off_after_every_event_it_still_ends_once(case: Case) -> None:
 
 @every
 def test_the_official_sdk_accepts_it(case: Case) -> None:
-    body = b"".join(sse.encode(event) for event in replay(case, [case.data]))
+    body = sse.encode_all(replay(case, [case.data]))
     transport = httpx2.MockTransport(
         lambda request: httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=body)
     )

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from llmstack.protocol.request import Dialect, Translator, decode
-from llmstack.protocol.stable import split
+from llmstack.protocol.volatile_lines import split
 
 TOOL = {"name": "run", "description": "runs a command", "input_schema": {"type": "object"}}
 RULES = "You change code.\nKeep it small.\n\n# Environment\n - Primary working directory: {cwd}\n - Answer briefly."

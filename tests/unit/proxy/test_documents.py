@@ -24,14 +24,15 @@ async def test_a_document_that_takes_too_long_is_given_up_while_others_go_on(mon
     release, ticks = threading.Event(), 0
     monkeypatch.setattr(pdf, "_pages", lambda raw: str(release.wait(20)))
     monkeypatch.setattr(documents, "MOST_S", 0.3)
-    reading = asyncio.create_task(documents.read_ahead(request.decode(asked(slow, slow))))
+    reader = documents.Documents()
+    reading = asyncio.create_task(reader.texts_of(request.decode(asked(slow, slow))))
     while not reading.done():
         await asyncio.sleep(0.01)
         ticks += 1
     release.set()
-    await reading
+    assert await reading == {slow: pdf.TOO_LONG}
     assert ticks >= 5
-    assert pdf.text_of_pdf(slow) == pdf.TOO_LONG
+    assert await reader.texts_of(request.decode(asked(slow))) == {slow: pdf.TOO_LONG}, "it is given up for good"
 
 
 async def test_documents_inside_tool_results_are_found() -> None:
@@ -40,5 +41,14 @@ async def test_documents_inside_tool_results_are_found() -> None:
         b'{"model":"m","max_tokens":1,"messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"t",'
         b'"content":[{"type":"document","source":{"type":"base64","data":"%s"}}]}]}]}' % text.encode()
     )
-    await documents.read_ahead(request.decode(body))
-    assert pdf.is_known(text)
+    assert await documents.Documents().texts_of(request.decode(body)) == {text: "words of a file"}
+
+
+async def test_a_document_is_read_once_and_the_model_gets_what_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = base64.b64encode(b"words of a file").decode()
+    reader, question = documents.Documents(), request.decode(asked(data))
+    first = await reader.texts_of(question)
+    monkeypatch.setattr(pdf, "text_of_pdf", None)
+    assert await reader.texts_of(question) == first
+    chat = request.Translator().to_chat(question, request.Dialect(), first)
+    assert "words of a file" in chat.body["messages"][0]["content"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmstack.catalog.routes import parse
-from llmstack.proxy.upstreams import way_to
+from llmstack.proxy.upstreams import proxy_for_url
 
 WAY = "http://proxy.example:3128"
 
@@ -36,4 +36,4 @@ def test_the_environment_decides_for_upstreams_elsewhere(
     shipped = f'[upstreams.far]\nkind = "openai"\nbase_url = "{base_url}"\n[[routes]]\nmatch = "*"\nupstream = "far"\n'
     choice = parse(shipped).choose("m")
     assert choice is not None
-    assert way_to(choice.targets[0]) == way
+    assert proxy_for_url(choice.targets[0]) == way

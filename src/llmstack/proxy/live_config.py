@@ -14,44 +14,16 @@ from typing import Any
 
 import msgspec
 
+from llmstack import stackfile
 from llmstack.catalog.overlay import load
-from llmstack.catalog.routes import Choice, Routing, Target, read
+from llmstack.catalog.routes import RouteChoice, Routing, Target, read
 from llmstack.commands import command_line
 from llmstack.errors import BadInput, MissingPart, StackError
 from llmstack.paths import Home, catalog_texts
-from llmstack.protocol.errors import Cause, Failure, Kind, Refused
+from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused
+from llmstack.stackfile import RunningServer
 
 _Signature = tuple[int, int, int] | None
-
-
-class Address(msgspec.Struct):
-    host: str = "127.0.0.1"
-    port: int = 8080
-
-
-class Model(msgspec.Struct):
-    name: str = "local"
-    path: str = ""
-
-
-class Deployed(msgspec.Struct):
-    """home.stack, written by `deploy` on `up`. Tokens: n_ctx in all, n_ctx_slot for one request."""
-
-    model: Model = msgspec.field(default_factory=Model)
-    server: Address = msgspec.field(default_factory=Address)
-    n_ctx: int = 0
-    n_ctx_slot: int = 0
-    n_parallel: int = 1
-    n_predict: int | None = None
-    capabilities: dict[str, Any] = {}
-
-    @property
-    def context(self) -> int:
-        return self.n_ctx_slot or self.n_ctx
-
-    @property
-    def vision(self) -> bool:
-        return bool(self.capabilities.get("vision"))
 
 
 def read_secret(path: Path) -> bytes:
@@ -63,12 +35,12 @@ def read_secret(path: Path) -> bytes:
     except OSError as error:
         raise BadInput(f"{path} cannot be read", why=error.strerror or str(error)) from None
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise BadInput(f"{path} is no plain file")
-        if found.st_uid != os.geteuid():
+        if status.st_uid != os.geteuid():
             raise BadInput(f"{path} belongs to another user", next=f"remove {path}, then: {command_line('up')}")
-        if found.st_mode & 0o077:
+        if status.st_mode & 0o077:
             raise BadInput(f"{path} can be read by other users", next=f"chmod 600 {path}")
         value = os.read(descriptor, 65536).strip()
     finally:
@@ -80,27 +52,30 @@ def read_secret(path: Path) -> bytes:
 
 def _signature(path: Path) -> _Signature:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return (found.st_ino, found.st_size, found.st_mtime_ns)
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(slots=True)
-class Live:
-    """routing, deployed and token as they are now. say(event, fields) tells what changed or is wrong."""
+class LiveConfig:
+    """routing, server and token as they are now; server: what is deployed, None for nothing.
+
+    problem: what is wrong with the user's models.toml. changed: called when routes or server are new.
+    """
 
     home: Home
-    say: Callable[[str, dict[str, Any]], None]
+    log_event: Callable[[str, dict[str, Any]], None]
     routing: Routing = field(init=False)
-    deployed: Deployed | None = None
+    server: RunningServer | None = None
     token: bytes = b""
     problem: str | None = None
     _seen: dict[str, _Signature] = field(default_factory=dict)
     _secrets: dict[Path, tuple[_Signature, bytes]] = field(default_factory=dict)
     changed: Callable[[], None] | None = None
 
-    def start(self) -> Live:
+    def start(self) -> LiveConfig:
         """Reads everything for the first time. Raises StackError when it cannot serve."""
         self.token = read_secret(self.home.token)
         self._seen["token"] = _signature(self.home.token)
@@ -111,7 +86,7 @@ class Live:
             # The stack comes up with what was shipped: the local server works whatever the user's file says.
             self.routing = read(load(catalog_texts(self.home, with_user=False)))
             self._bad(error)
-        self._read_deployed()
+        self._read_server()
         return self
 
     def refresh(self) -> None:
@@ -119,20 +94,20 @@ class Live:
         if self._changed("token", self.home.token):
             try:
                 self.token = read_secret(self.home.token)
-                self.say("token", {"result": "reloaded"})
+                self.log_event("token", {"result": "reloaded"})
             except StackError as error:
-                self.say("token", {"result": "kept the old one", "why": error.what})
+                self.log_event("token", {"result": "kept the old one", "why": error.what})
         if self._changed("catalog", self.home.catalog):
             try:
                 self.routing = read(load(catalog_texts(self.home)))
                 self.problem = None
-                self.say("routes", {"result": "reloaded", "routes": len(self.routing.routes)})
+                self.log_event("routes", {"result": "reloaded", "routes": len(self.routing.routes)})
                 if self.changed is not None:
                     self.changed()
             except BadInput as error:
                 self._bad(error)
         if self._changed("stack", self.home.stack):
-            self._read_deployed()
+            self._read_server()
             if self.changed is not None:
                 self.changed()
 
@@ -145,27 +120,29 @@ class Live:
 
     def _bad(self, error: BadInput) -> None:
         self.problem = f"{error.what}{': ' + error.why if error.why else ''}"
-        self.say("routes", {"result": "kept the old ones", "why": self.problem})
+        self.log_event("routes", {"result": "kept the old ones", "why": self.problem})
 
-    def _read_deployed(self) -> None:
+    def _read_server(self) -> None:
         self._seen["stack"] = _signature(self.home.stack)
         try:
-            self.deployed = msgspec.json.decode(self.home.stack.read_bytes(), type=Deployed)
+            self.server = stackfile.decode(self.home.stack.read_bytes()).running_server()
         except FileNotFoundError:
-            self.deployed = None
+            self.server = None
         except (OSError, msgspec.DecodeError) as error:
-            self.say("stack", {"result": "kept the old record", "why": str(error)})
+            self.log_event("stack", {"result": "kept the old record", "why": str(error)})
 
     # ---- what a request needs ---------------------------------------------------------------------------
 
-    def choose(self, model: str) -> Choice | None:
+    def choose(self, model: str) -> RouteChoice | None:
         """Raises Refused (403) when `offline` leaves nobody to ask."""
         choice = self.routing.choose(model)
         if choice is not None and not choice.targets:
             why = f"{', '.join(choice.refused)} is not on this machine, and models.toml says offline = true"
             raise Refused(
                 Failure(
-                    Kind.PERMISSION, f"{why}; `{command_line('upstream', 'offline', 'off')}` allows it", Cause.UPSTREAM
+                    FailureKind.PERMISSION,
+                    f"{why}; `{command_line('upstream', 'offline', 'off')}` allows it",
+                    Cause.UPSTREAM,
                 )
             )
         return choice
@@ -174,11 +151,7 @@ class Live:
         """Without a trailing slash or /v1; None when the local server is not deployed."""
         if target.base_url is not None:
             return target.base_url.rstrip("/").removesuffix("/v1")
-        if self.deployed is None:
-            return None
-        host = self.deployed.server.host
-        host = f"[{host}]" if ":" in host else host
-        return f"http://{host}:{self.deployed.server.port}"
+        return self.server.url if self.server is not None else None
 
     def key(self, target: Target) -> str | None:
         """The key for an upstream. Raises StackError when it is configured and cannot be read."""
@@ -195,35 +168,36 @@ class Live:
                     next=command_line("upstream", "add", target.name),
                 )
             return value.strip()
-        if target.kind == "llama-server" and target.base_url is None and _signature(self.home.server_key):
+        if target.is_local and _signature(self.home.server_key):
             return self._secret(self.home.server_key).decode("latin-1")
         return None
 
     def _secret(self, path: Path) -> bytes:
         now = _signature(path)
-        known = self._secrets.get(path)
-        if known is None or known[0] != now:
-            known = (now, read_secret(path))
-            self._secrets[path] = known
-        return known[1]
+        entry = self._secrets.get(path)
+        if entry is None or entry[0] != now:
+            entry = (now, read_secret(path))
+            self._secrets[path] = entry
+        return entry[1]
 
     def context(self, target: Target) -> int | None:
         """Tokens one request may have in all, where that is known."""
         if target.context is not None:
             return target.context
-        if target.kind == "llama-server" and target.base_url is None and self.deployed is not None:
-            return self.deployed.context or None
+        if target.is_local and self.server is not None:
+            return self.server.n_ctx_slot or None
         return None
 
     def max_output(self, target: Target) -> int | None:
+        """Tokens the longest answer may have, where that is known."""
         if target.max_output is not None:
             return target.max_output
-        if target.kind == "llama-server" and target.base_url is None and self.deployed is not None:
-            return self.deployed.n_predict if (self.deployed.n_predict or 0) > 0 else None
+        if target.is_local and self.server is not None and self.server.n_predict > 0:
+            return self.server.n_predict
         return None
 
     def sees(self, target: Target) -> bool:
         """Whether the model behind a target takes images; of a foreign server it is assumed."""
-        if target.kind == "llama-server" and target.base_url is None:
-            return self.deployed is not None and self.deployed.vision
+        if target.is_local:
+            return self.server is not None and self.server.vision
         return True

@@ -23,7 +23,7 @@ def stop_reason(finish: str | None, *, tools: int, sequence: str | None) -> str:
     return STOP_REASONS.get(finish or "", "end_turn")
 
 
-def counted(old: Usage, chunk: ChatChunk) -> Usage:
+def usage_after(old: Usage, chunk: ChatChunk) -> Usage:
     """The usage after a chunk. Anthropic's input_tokens leave out what the cache held; OpenAI's prompt has all."""
     prompt: int | None = None
     cached: int | None = None

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from llmstack.protocol.errors import Refused, invalid
+from llmstack.protocol.errors import Refused, invalid, unsupported
 from llmstack.protocol.sse import SSEDecoder
 
 DEFAULT_MAX_TOKENS = 8192  # a Messages request must have one, a chat completion need not
@@ -24,13 +24,13 @@ FINISH = {
 _CHOICES = {"auto": {"type": "auto"}, "none": {"type": "none"}, "required": {"type": "any"}}
 
 
-def to_messages(asked: dict[str, Any], model: str) -> dict[str, Any]:
+def to_messages(request: dict[str, Any], model: str) -> dict[str, Any]:
     """The body of a Messages request. Raises Refused for what cannot be said in one."""
-    if asked.get("n", 1) not in (1, None):
-        raise Refused(invalid("n: an Anthropic upstream gives one answer"))
+    if request.get("n", 1) not in (1, None):
+        raise Refused(unsupported("n: an Anthropic upstream gives one answer"))
     system: list[str] = []
     turns: list[dict[str, Any]] = []
-    for number, message in enumerate(asked.get("messages") or ()):
+    for number, message in enumerate(request.get("messages") or ()):
         if not isinstance(message, dict):
             raise Refused(invalid(f"messages[{number}]: an object is required"))
         role, content = message.get("role"), message.get("content")
@@ -48,22 +48,22 @@ def to_messages(asked: dict[str, Any], model: str) -> dict[str, Any]:
             _add(turns, "user", _blocks(content))
         else:
             raise Refused(invalid(f"messages[{number}].role: {role!r} is no role"))
-    limit = asked.get("max_completion_tokens") or asked.get("max_tokens") or DEFAULT_MAX_TOKENS
+    limit = request.get("max_completion_tokens") or request.get("max_tokens") or DEFAULT_MAX_TOKENS
     body: dict[str, Any] = {"model": model, "max_tokens": limit, "messages": turns}
     if system:
         body["system"] = "\n\n".join(system)
     for name in ("temperature", "top_p", "stream"):
-        if asked.get(name) is not None:
-            body[name] = asked[name]
-    stop = asked.get("stop")
+        if request.get(name) is not None:
+            body[name] = request[name]
+    stop = request.get("stop")
     if stop:
         body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
-    _tools(body, asked)
+    _tools(body, request)
     return body
 
 
-def _tools(body: dict[str, Any], asked: dict[str, Any]) -> None:
-    functions = [tool.get("function", {}) for tool in asked.get("tools") or () if isinstance(tool, dict)]
+def _tools(body: dict[str, Any], request: dict[str, Any]) -> None:
+    functions = [tool.get("function", {}) for tool in request.get("tools") or () if isinstance(tool, dict)]
     if not functions:
         return
     body["tools"] = [
@@ -74,16 +74,16 @@ def _tools(body: dict[str, Any], asked: dict[str, Any]) -> None:
         }
         for function in functions
     ]
-    choice = asked.get("tool_choice")
-    found: dict[str, Any] | None = None
+    choice = request.get("tool_choice")
+    tool_choice: dict[str, Any] | None = None
     if isinstance(choice, str):
-        found = dict(_CHOICES.get(choice, {"type": "auto"}))
+        tool_choice = dict(_CHOICES.get(choice, {"type": "auto"}))
     elif isinstance(choice, dict):
-        found = {"type": "tool", "name": choice.get("function", {}).get("name")}
-    if asked.get("parallel_tool_calls") is False:
-        found = {**(found or {"type": "auto"}), "disable_parallel_tool_use": True}
-    if found is not None:
-        body["tool_choice"] = found
+        tool_choice = {"type": "tool", "name": choice.get("function", {}).get("name")}
+    if request.get("parallel_tool_calls") is False:
+        tool_choice = {**(tool_choice or {"type": "auto"}), "disable_parallel_tool_use": True}
+    if tool_choice is not None:
+        body["tool_choice"] = tool_choice
 
 
 def _add(turns: list[dict[str, Any]], role: str, blocks: list[dict[str, Any]]) -> None:
@@ -105,15 +105,15 @@ def _text(content: Any) -> str:
 def _blocks(content: Any) -> list[dict[str, Any]]:
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content else []
-    found: list[dict[str, Any]] = []
+    blocks: list[dict[str, Any]] = []
     for part in content if isinstance(content, list) else ():
         if not isinstance(part, dict):
             continue
         if part.get("type") == "text" and part.get("text"):
-            found.append({"type": "text", "text": part["text"]})
+            blocks.append({"type": "text", "text": part["text"]})
         elif part.get("type") == "image_url":
-            found.append({"type": "image", "source": _image(part.get("image_url"))})
-    return found
+            blocks.append({"type": "image", "source": _image(part.get("image_url"))})
+    return blocks
 
 
 def _image(value: Any) -> dict[str, str]:
@@ -127,15 +127,15 @@ def _image(value: Any) -> dict[str, str]:
 
 
 def _said(message: dict[str, Any]) -> list[dict[str, Any]]:
-    found = _blocks(message.get("content"))
+    blocks = _blocks(message.get("content"))
     for call in message.get("tool_calls") or ():
         function = call.get("function", {})
         try:
             value = msgspec.json.decode(function.get("arguments") or "{}")
         except msgspec.DecodeError:
             value = {"arguments": function.get("arguments")}
-        found.append({"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": value})
-    return found
+        blocks.append({"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": value})
+    return blocks
 
 
 # ---- answers ------------------------------------------------------------------------------------------------
@@ -166,18 +166,18 @@ def to_completion(message: dict[str, Any], model: str, created: int) -> dict[str
         elif block["type"] == "tool_use":
             function = {"name": block["name"], "arguments": msgspec.json.encode(block["input"]).decode()}
             calls.append({"id": block["id"], "type": "function", "function": function})
-    said: dict[str, Any] = {"role": "assistant", "content": "".join(text) if text or not calls else None}
+    answer: dict[str, Any] = {"role": "assistant", "content": "".join(text) if text or not calls else None}
     if thinking:
-        said["reasoning_content"] = "".join(thinking)
+        answer["reasoning_content"] = "".join(thinking)
     if calls:
-        said["tool_calls"] = calls
+        answer["tool_calls"] = calls
     finish = FINISH.get(message.get("stop_reason") or "", "stop")
     return {
         "id": message.get("id", ""),
         "object": "chat.completion",
         "created": created,
         "model": model,
-        "choices": [{"index": 0, "message": said, "logprobs": None, "finish_reason": finish}],
+        "choices": [{"index": 0, "message": answer, "logprobs": None, "finish_reason": finish}],
         "usage": _usage(message.get("usage", {})),
     }
 
@@ -250,13 +250,13 @@ def _event(value: Any) -> bytes:
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
-class StreamBack:
+class OpenAIStream:
     """Bytes of an Anthropic stream in, bytes of a completion stream out; ends in [DONE] or one error."""
 
     content_type = "text/event-stream; charset=utf-8"
 
-    def __init__(self, asked: dict[str, Any], model: str, created: int) -> None:
-        options = asked.get("stream_options")
+    def __init__(self, request: dict[str, Any], model: str, created: int) -> None:
+        options = request.get("stream_options")
         self._chunks = ChunkStream(
             model, created, usage=bool(isinstance(options, dict) and options.get("include_usage"))
         )
@@ -279,7 +279,7 @@ class StreamBack:
         return out if self._chunks.done else out + _lost("the upstream ended its answer before it was complete")
 
 
-class WholeBack:
+class OpenAIBody:
     """A whole Anthropic message in, a completion out."""
 
     content_type = "application/json"

@@ -32,7 +32,7 @@ _HELD_AT_MOST = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class InlineCall:
     """arguments: JSON text of an object."""
 
     name: str
@@ -52,7 +52,7 @@ class _In(enum.Enum):
     AFTER = "after"  # behind a call that may still have its closing tag
 
 
-class LeakScanner:
+class InlineToolCallParser:
     def __init__(self, tools: Mapping[str, Any], *, thinking: bool = True) -> None:
         self._tools = tools
         self._thinking = thinking
@@ -70,16 +70,16 @@ class LeakScanner:
             return False
         return not self._tools or ("<" not in text and "`" not in text)
 
-    def receive(self, text: str) -> list[str | Call | Thought]:
-        out: list[str | Call | Thought] = []
+    def receive(self, text: str) -> list[str | InlineCall | Thought]:
+        out: list[str | InlineCall | Thought] = []
         self._held += text
         while self._held and self._step(out):
             pass
         return out
 
-    def end(self) -> list[str | Call | Thought]:
+    def end(self) -> list[str | InlineCall | Thought]:
         """No more text: what is held is a call without its end, or text after all."""
-        out: list[str | Call | Thought] = []
+        out: list[str | InlineCall | Thought] = []
         held, self._held = self._held, ""
         state, self._in = self._in, _In.TEXT
         if not held:
@@ -102,7 +102,7 @@ class LeakScanner:
 
     # ---- one step: False when more text is needed -----------------------------------------------------------
 
-    def _step(self, out: list[str | Call | Thought]) -> bool:
+    def _step(self, out: list[str | InlineCall | Thought]) -> bool:
         if self._in is _In.TEXT:
             return self._text(out)
         if self._in is _In.THINK:
@@ -113,7 +113,7 @@ class LeakScanner:
             return self._after()
         return self._call(out)
 
-    def _text(self, out: list[str | Call | Thought]) -> bool:
+    def _text(self, out: list[str | InlineCall | Thought]) -> bool:
         held = self._held
         if not self._begun:
             start = held.lstrip()
@@ -161,9 +161,9 @@ class LeakScanner:
         self._held = ""
         return False
 
-    def _think(self, out: list[str | Call | Thought]) -> bool:
-        before, found, after = self._held.partition(_THOUGHT)
-        if found:
+    def _think(self, out: list[str | InlineCall | Thought]) -> bool:
+        before, mark, after = self._held.partition(_THOUGHT)
+        if mark:
             if before:
                 out.append(Thought(before))
             self._held = after.lstrip("\n")
@@ -176,7 +176,7 @@ class LeakScanner:
         self._held = self._held[keep:]
         return False
 
-    def _call(self, out: list[str | Call | Thought]) -> bool:
+    def _call(self, out: list[str | InlineCall | Thought]) -> bool:
         held = self._held
         if held.startswith(_OPEN):
             inner = held[len(_OPEN) :].lstrip()
@@ -184,14 +184,14 @@ class LeakScanner:
                 return self._no_call(out, len(_OPEN))
             if inner.startswith(_FUNCTION):
                 # A parameter may itself speak of </tool_call>: only behind </function> is it the end.
-                found = _XML_END.search(held)
-                end = found.end() if found else -1
+                match = _XML_END.search(held)
+                end = match.end() if match else -1
             else:
                 end = held.find(_CLOSE)
                 end = end + len(_CLOSE) if end >= 0 else -1
         else:
-            found = _FUNCTION_END.search(held)
-            end = found.end() if found else -1
+            match = _FUNCTION_END.search(held)
+            end = match.end() if match else -1
             name = _NAME.match(held)
             if name and name[1].strip() not in self._tools:
                 return self._no_call(out, len(_FUNCTION))
@@ -218,13 +218,13 @@ class LeakScanner:
         self._begun = False  # the next call may follow in the bare form
         return True
 
-    def _no_call(self, out: list[str | Call | Thought], size: int) -> bool:
+    def _no_call(self, out: list[str | InlineCall | Thought], size: int) -> bool:
         out.append(self._held[:size])
         self._held = self._held[size:]
         self._in = _In.TEXT
         return bool(self._held)
 
-    def _bare_step(self, out: list[str | Call | Thought]) -> bool:
+    def _bare_step(self, out: list[str | InlineCall | Thought]) -> bool:
         start = self._held.lstrip()
         key = start[1:].lstrip()
         if key and not any(key.startswith(k) or k.startswith(key) for k in _BARE_KEYS):
@@ -255,7 +255,7 @@ class LeakScanner:
 
     # ---- the three forms ------------------------------------------------------------------------------------
 
-    def _parse(self, text: str) -> Call | None:
+    def _parse(self, text: str) -> InlineCall | None:
         inner = text.removeprefix(_OPEN).removesuffix(_CLOSE).strip()
         if inner.startswith("{"):
             return self._bare(inner)
@@ -269,30 +269,30 @@ class LeakScanner:
         end = body.rfind("</function>")
         body = body[:end] if end >= 0 else body
         covered = 0
-        for found in _PARAMETER.finditer(body):
-            key, value = found[1].strip(), found[2]
+        for parameter in _PARAMETER.finditer(body):
+            key, value = parameter[1].strip(), parameter[2]
             value = value.removeprefix("\n").removesuffix("\n")
             arguments[key] = _typed(value, properties.get(key))
-            covered = found.end()
+            covered = parameter.end()
         if "<parameter=" in body[covered:]:
             return None  # the last one was cut off: half a command is no command
-        return Call(tool, msgspec.json.encode(arguments).decode())
+        return InlineCall(tool, msgspec.json.encode(arguments).decode())
 
-    def _bare(self, text: str) -> Call | None:
+    def _bare(self, text: str) -> InlineCall | None:
         try:
-            found = msgspec.json.decode(text.strip())
+            value = msgspec.json.decode(text.strip())
         except msgspec.DecodeError:
             return None
-        if not isinstance(found, dict):
+        if not isinstance(value, dict):
             return None
-        inner = found.get("function")
+        inner = value.get("function")
         if isinstance(inner, dict):
-            found = inner
-        name = found.get("name", inner if isinstance(inner, str) else None)
+            value = inner
+        name = value.get("name", inner if isinstance(inner, str) else None)
         arguments: Any = None
         for key in ("arguments", "parameters", "input"):
-            if key in found:
-                arguments = found[key]
+            if key in value:
+                arguments = value[key]
                 break
         if not isinstance(name, str) or name not in self._tools:
             return None
@@ -303,7 +303,7 @@ class LeakScanner:
                 return None
         if not isinstance(arguments, dict):
             return None
-        return Call(name, msgspec.json.encode(arguments).decode())
+        return InlineCall(name, msgspec.json.encode(arguments).decode())
 
 
 def _typed(value: str, schema: Any) -> Any:
