@@ -95,7 +95,7 @@ class FakeUpstreams:
 
 class FakeWarmStart:
     @asynccontextmanager
-    async def turn(self, target: Target, body: Any, conversation: str) -> AsyncIterator[None]:
+    async def prefix_ready(self, target: Target, body: Any, conversation: str) -> AsyncIterator[None]:
         yield
 
 
@@ -106,8 +106,8 @@ class Asked:
         self.log: list[tuple[str, dict[str, Any]]] = []
         self.upstreams = FakeUpstreams(*answers)
         live = SimpleNamespace(context=lambda target: None, max_output=lambda target: None, sees=lambda target: True)
-        parts: dict[str, Any] = {"live": live, "upstreams": self.upstreams, "keeper": FakeWarmStart()}
-        parts |= {"preflight": None, "auditor": None, "recall": SimpleNamespace(ready=_at_once)}
+        parts: dict[str, Any] = {"live": live, "upstreams": self.upstreams, "warm_starts": FakeWarmStart()}
+        parts |= {"preflight": None, "auditor": None, "tool_calls": SimpleNamespace(ready=_at_once)}
         context = ProxyContext(
             **parts,
             translator=Translator(),

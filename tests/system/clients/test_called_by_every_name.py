@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import StackHome
+from support.stack import Stack
 
 ROOT = Path(__file__).resolve().parents[3]
 CLAUDE = f"""#!{sys.executable}
@@ -155,7 +155,7 @@ def test_the_environment_is_one_that_a_shell_takes(called: Called, tmp_path: Pat
     assert json.loads(called.run("env", "--profile", "there", "--json"))["LLMSTACK_PROFILE"] == "there"
 
 
-def test_the_token_command_of_the_settings_prints_the_token(called: Called, stack: StackHome, tmp_path: Path) -> None:
+def test_the_token_command_of_the_settings_prints_the_token(called: Called, stack: Stack, tmp_path: Path) -> None:
     """Claude Code runs apiKeyHelper by `sh -c`, in the folder of its project."""
     called = replace(called, stack_home=str(stack.root))
     token = called.run("token")

@@ -24,7 +24,7 @@ from llmstack.hardware import Cpu, Ram
 from llmstack.paths import Home
 from llmstack.plan import Goal
 from llmstack.process import ProcessSupervisor
-from llmstack.process.files import wanted
+from llmstack.process.files import next_order
 from llmstack.stackfile import HealthRecord, StackRecord
 from llmstack.supervisor import Service, ServiceState, ServiceStatus
 from support.nvml import FakeNvml, using
@@ -49,7 +49,7 @@ class Still(ProcessSupervisor):
     """Keeps the orders and starts nothing: its server is this process."""
 
     def apply(self, services: Sequence[Service]) -> tuple[str, ...]:
-        self._folder.write_order(wanted(services, self._folder.read_order()))
+        self._folder.write_order(next_order(services, self._folder.read_order()))
         return tuple(service.name for service in services)
 
     def stop(self) -> None:

@@ -11,7 +11,6 @@ from click.testing import CliRunner
 
 from llmstack.errors import BadInput
 from llmstack.plan import Goal, Infeasible, make_plan, to_json
-from llmstack.plan.argv import FLAGS
 from llmstack.plan.explain import explain
 from llmstack.render.plan import show_explained, show_plan, show_refused
 from support.planner import shapes
@@ -41,10 +40,6 @@ def test_an_infeasible_plan_says_why_and_what_would_have_to_change() -> None:
     assert data["feasible"] is False
     assert "does not fit" in data["reason"]
     assert data["nearest"]
-
-
-def test_every_flag_of_the_command_line_is_in_the_published_list() -> None:
-    assert {part for part in PLAN.argv if part.startswith("-")} <= set(FLAGS)
 
 
 @pytest.mark.parametrize("name", ["ncmoe", "-ncmoe", "--n-cpu-moe"])

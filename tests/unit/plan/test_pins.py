@@ -6,7 +6,7 @@ import pytest
 
 from llmstack.errors import BadInput
 from llmstack.llama_server.flags import FLAGS
-from llmstack.plan import Goal, argv, make_plan
+from llmstack.plan import Goal, make_plan
 from llmstack.plan.pins import pinned_flags, read_pins
 from support.planner.draws import facts, machine
 
@@ -48,9 +48,9 @@ def test_a_flag_that_is_no_longer_there_is_refused_with_its_successor() -> None:
 
 def test_threads_for_prompts_are_carried_when_pinned_and_never_set_otherwise() -> None:
     plan = make_plan(DENSE, machine(0, 32), Goal(pins={"threads-batch": "3"}))
-    line = argv(plan)
+    line = plan.argv
     assert line[line.index("-tb") : line.index("-tb") + 2] == ("-tb", "3")
     decision = next(d for d in plan.decisions if d.flag == "-tb")
     assert (decision.value, decision.pinned) == ("3", True) and decision.reason.startswith("pinned by you; CPU threads")
     free = make_plan(DENSE, machine(0, 32), Goal())
-    assert "-tb" not in argv(free) and free.predicted == plan.predicted
+    assert "-tb" not in free.argv and free.predicted == plan.predicted
