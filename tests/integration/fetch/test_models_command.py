@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_pull import CATALOG
 
 from llmstack.cli.main import run
 from llmstack.demo import build_model
@@ -17,6 +16,8 @@ from llmstack.hardware import Cpu, Device, Hardware, Ram
 from llmstack.paths import Home
 from support.hub import HubServer
 from support.paths import DOCS
+
+from .test_pull import CATALOG
 
 
 @pytest.fixture

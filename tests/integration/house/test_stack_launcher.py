@@ -49,7 +49,7 @@ def environment(tmp_path: Path, path: str | None = None) -> dict[str, str]:
 
 
 def run(command: list[str | Path], env: dict[str, str], cwd: Path | str = "/") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=600)
 
 
 def tools(tmp_path: Path, *names: str) -> Path:
@@ -89,7 +89,7 @@ def test_two_first_runs_at_once_install_once(checkout: Path, tmp_path: Path) -> 
     both = [
         subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    outputs = [process.communicate(timeout=300) for process in both]
+    outputs = [process.communicate(timeout=600) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert sum("installing 1 locked" in err for _, err in outputs) == 1
 
