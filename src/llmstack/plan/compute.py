@@ -64,7 +64,7 @@ CacheTypes = tuple[str, str] | None  # of K and V, where a copy of the cache is 
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class ReplayedProgram:
     """One program of allocations, and its peaks so far: bytes by the context's shape and the cache's types."""
 
     program: Program
@@ -79,9 +79,9 @@ class Memo:
     placements that differ only in how often blocks repeat share one. beside: by host_beside's arguments.
     """
 
-    placed: dict[Placement, Replay] = field(default_factory=dict)
-    sequences: dict[Hashable, Replay] = field(default_factory=dict)
-    beside: dict[tuple[int, int, int], Replay] = field(default_factory=dict)
+    placed: dict[Placement, ReplayedProgram] = field(default_factory=dict)
+    sequences: dict[Hashable, ReplayedProgram] = field(default_factory=dict)
+    beside: dict[tuple[int, int, int], ReplayedProgram] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=4)
@@ -186,7 +186,7 @@ class Compute:
         self._references.setdefault(like, peak / shape.ubatch)
         return peak
 
-    def _device_peak(self, replay: Replay, a: Assignment, shape: ContextShape) -> int:
+    def _device_peak(self, replay: ReplayedProgram, a: Assignment, shape: ContextShape) -> int:
         key = (shape, (a.type_k, a.type_v) if a.nkvo else None)
         peak = replay.peaks.get(key)
         if peak is None:
@@ -197,13 +197,13 @@ class Compute:
             replay.peaks[key] = peak
         return peak
 
-    def _placed(self, placement: Placement) -> Replay:
+    def _placed(self, placement: Placement) -> ReplayedProgram:
         replay = self._memo.placed.get(placement)
         if replay is None:
             replay = self._memo.placed[placement] = self._replay(placement)
         return replay
 
-    def _replay(self, placement: Placement) -> Replay:
+    def _replay(self, placement: Placement) -> ReplayedProgram:
         """Programs of placements that differ only in how often blocks repeat are the same one."""
         facts, signatures = self.facts, self._signatures
         low, high, start, ncmoe, ncffn, nkvo, rotated = placement
@@ -226,7 +226,7 @@ class Compute:
         if replay is None:
             graph = GraphReplay(facts, rotated=rotated, cache_in_ram=nkvo)
             program = graph.program(tuple(facts.blocks[n] for n in numbers), in_ram, before, mixer, ends=ends)
-            replay = self._memo.sequences[key] = Replay(program)
+            replay = self._memo.sequences[key] = ReplayedProgram(program)
         return replay
 
     def _draft(self, a: Assignment, shape: ContextShape) -> int:
@@ -297,7 +297,7 @@ class Compute:
         key = (inner, out, chosen)
         replay = self._memo.beside.get(key)
         if replay is None:
-            replay = self._memo.beside[key] = Replay(host_beside(self.facts, inner, out, chosen))
+            replay = self._memo.beside[key] = ReplayedProgram(host_beside(self.facts, inner, out, chosen))
         peak = replay.peaks.get((shape, None))
         if peak is None:
             sizes = table_bytes(replay.program.table, a, shape)
