@@ -15,7 +15,7 @@ from itertools import accumulate
 from llmstack.gguf import GgmlType, row_bytes
 from llmstack.hardware import Device
 from llmstack.plan.assignment import KV_TYPES, Assignment, of_drafter
-from llmstack.plan.compute import Compute, Layout
+from llmstack.plan.compute import Layout, compute_of
 from llmstack.plan.facts import Facts, Kind
 from llmstack.plan.graph import ContextShape
 from llmstack.plan.tensors import AMX_TYPES
@@ -163,7 +163,7 @@ class Estimator:
         )
         self._recurrent = _sums(int(b.kind is Kind.RECURRENT) for b in facts.blocks)
         self._caches = {(b.kind, b.k_width, b.v_width) for b in facts.blocks if b.k_width}
-        self.compute = Compute(facts)
+        self.compute = compute_of(facts).for_planner()
 
     def ranges(self, a: Assignment) -> tuple[int, list[tuple[int, int]]]:
         """The first block on a GPU, and [start, end) of the layers of each device; the output is layer n."""
