@@ -64,7 +64,7 @@ class Placement(NamedTuple):
 CacheTypes = tuple[str, str] | None  # of K and V, where a copy of the cache is part of the graph
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ReplayedProgram:
     """One program of allocations, and its peaks so far: bytes by the context's shape and the cache's types."""
 
@@ -72,7 +72,7 @@ class ReplayedProgram:
     peaks: dict[tuple[ContextShape, CacheTypes], int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Memo:
     """Replays of one model, by everything they depend on beside the model.
 
