@@ -35,16 +35,16 @@ class Builder:
     tensors: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
 
     def get(self, key: str, default: int | None = None) -> int:
-        found = self.values.get(key, default)
-        if isinstance(found, bool) or not isinstance(found, int):
+        value = self.values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int):
             raise BadInput(f"the shape lacks {key}")
-        return found
+        return value
 
     def at(self, key: str, layer: int, default: int | None = None) -> int:
         """A value that may be one number, or one per layer."""
-        found = self.values.get(key)
-        if isinstance(found, list | tuple):
-            return int(found[layer])
+        value = self.values.get(key)
+        if isinstance(value, list | tuple):
+            return int(value[layer])
         return self.get(key, default)
 
     @property
@@ -298,7 +298,7 @@ def parameters(arch: str, shape: Mapping[str, Any]) -> int:
 def synthesize(name: str, arch: str, shape: Mapping[str, Any], quant: str, size: int = 0) -> GgufHeader:
     """A header as the file would have it, close to the published size (bytes, 0 when unknown).
 
-    Raises BadInput when the dimensions are not enough, or the architecture is none that is known here.
+    Raises BadInput when the dimensions are not enough, or its files cannot be described.
     """
     layout = _layout(arch, shape)
     trained = ARCHITECTURES[arch].expert_type

@@ -10,6 +10,8 @@ import enum
 
 
 class GgmlType(enum.IntEnum):
+    """Numbers as they stand in a file's tensor table."""
+
     F32 = 0
     F16 = 1
     Q4_0 = 2

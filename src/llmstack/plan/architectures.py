@@ -56,7 +56,7 @@ class TensorLayout(enum.Enum):
 WINDOW_FLAGS_ONLY = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Architecture:
     """One architecture. name is the GGUF's `general.architecture`; source the file of llama.cpp that was read.
 

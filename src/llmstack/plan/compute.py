@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -63,15 +64,15 @@ class Placement(NamedTuple):
 CacheTypes = tuple[str, str] | None  # of K and V, where a copy of the cache is part of the graph
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+@dataclass(frozen=True, slots=True, eq=False)
+class ReplayedProgram:
     """One program of allocations, and its peaks so far: bytes by the context's shape and the cache's types."""
 
     program: Program
     peaks: dict[tuple[ContextShape, CacheTypes], int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Memo:
     """Replays of one model, by everything they depend on beside the model.
 
@@ -79,28 +80,22 @@ class Memo:
     placements that differ only in how often blocks repeat share one. beside: by host_beside's arguments.
     """
 
-    placed: dict[Placement, Replay] = field(default_factory=dict)
-    sequences: dict[Hashable, Replay] = field(default_factory=dict)
-    beside: dict[tuple[int, int, int], Replay] = field(default_factory=dict)
-
-
-@lru_cache(maxsize=4)
-def memo_of(facts: Facts) -> Memo:
-    """One record of replays for every planner of a model in this process."""
-    return Memo()
+    placed: dict[Placement, ReplayedProgram] = field(default_factory=dict)
+    sequences: dict[Hashable, ReplayedProgram] = field(default_factory=dict)
+    beside: dict[tuple[int, int, int], ReplayedProgram] = field(default_factory=dict)
 
 
 class Compute:
-    """Compute buffers of one model, in bytes, for one planner."""
+    """Compute buffers of one model, in bytes."""
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
-        self._memo = memo_of(facts)
+        self._memo = Memo()
         # with one kind of attention everywhere, the host's mask is free again after the first copy to the GPU
         self._uniform = {b.kind for b in facts.blocks} == {Kind.FULL}
-        self._with_mask = {
-            kind: [0, *itertools.accumulate(b.kind is kind for b in facts.blocks)] for kind in (Kind.FULL, Kind.WINDOW)
-        }
+        self._full, self._windowed = (
+            [0, *itertools.accumulate(b.kind is kind for b in facts.blocks)] for kind in (Kind.FULL, Kind.WINDOW)
+        )
         self._host_rows = [host_rows.block_rows(facts, block) for block in facts.blocks]
         self._expert_rows = [host_rows.expert_rows(facts, block) for block in facts.blocks]
         self._references: dict[tuple[object, ...], float] = {}
@@ -112,14 +107,20 @@ class Compute:
         # Mamba's scan reads its state in the cache; the scheduler copies it between devices
         self._host_state = 4 * facts.state_s if facts.recurrent and not facts.architecture.delta_net else 0
 
+    def for_planner(self) -> Compute:
+        """The same replays, but no figures that stood for like placements in another planner."""
+        compute = copy(self)
+        compute._references = {}
+        return compute
+
     def masks(self, shape: ContextShape, low: int = 0, high: int | None = None) -> int:
         """F16 masks of the blocks [low, high), one per kind of cache (llm_graph_input_attn_kv).
 
         Each is [cells, tokens of a stream, 1, streams].
         """
         high = len(self.facts.blocks) if high is None else high
-        full, window = self._with_mask[Kind.FULL], self._with_mask[Kind.WINDOW]
-        cells = shape.full * (full[high] > full[low]) + shape.window * (window[high] > window[low])
+        cells = shape.full if self._full[high] > self._full[low] else 0
+        cells += shape.window if self._windowed[high] > self._windowed[low] else 0
         return 2 * shape.ubatch * cells
 
     def device(
@@ -186,7 +187,7 @@ class Compute:
         self._references.setdefault(like, peak / shape.ubatch)
         return peak
 
-    def _device_peak(self, replay: Replay, a: Assignment, shape: ContextShape) -> int:
+    def _device_peak(self, replay: ReplayedProgram, a: Assignment, shape: ContextShape) -> int:
         key = (shape, (a.type_k, a.type_v) if a.nkvo else None)
         peak = replay.peaks.get(key)
         if peak is None:
@@ -197,13 +198,13 @@ class Compute:
             replay.peaks[key] = peak
         return peak
 
-    def _placed(self, placement: Placement) -> Replay:
+    def _placed(self, placement: Placement) -> ReplayedProgram:
         replay = self._memo.placed.get(placement)
         if replay is None:
             replay = self._memo.placed[placement] = self._replay(placement)
         return replay
 
-    def _replay(self, placement: Placement) -> Replay:
+    def _replay(self, placement: Placement) -> ReplayedProgram:
         """Programs of placements that differ only in how often blocks repeat are the same one."""
         facts, signatures = self.facts, self._signatures
         low, high, start, ncmoe, ncffn, nkvo, rotated = placement
@@ -226,7 +227,7 @@ class Compute:
         if replay is None:
             graph = GraphReplay(facts, rotated=rotated, cache_in_ram=nkvo)
             program = graph.program(tuple(facts.blocks[n] for n in numbers), in_ram, before, mixer, ends=ends)
-            replay = self._memo.sequences[key] = Replay(program)
+            replay = self._memo.sequences[key] = ReplayedProgram(program)
         return replay
 
     def _draft(self, a: Assignment, shape: ContextShape) -> int:
@@ -297,7 +298,7 @@ class Compute:
         key = (inner, out, chosen)
         replay = self._memo.beside.get(key)
         if replay is None:
-            replay = self._memo.beside[key] = Replay(host_beside(self.facts, inner, out, chosen))
+            replay = self._memo.beside[key] = ReplayedProgram(host_beside(self.facts, inner, out, chosen))
         peak = replay.peaks.get((shape, None))
         if peak is None:
             sizes = table_bytes(replay.program.table, a, shape)
@@ -313,6 +314,12 @@ def _margin(program: Program, sizes: Sequence[int], *, nkvo: bool) -> int:
     masks = sum(size for size, entry in zip(sizes, program.table, strict=True) if is_mask(entry))
     largest = max(size for size, entry in zip(sizes, program.table, strict=True) if not is_mask(entry))
     return largest + (masks if nkvo else 0)
+
+
+@lru_cache(maxsize=4)
+def compute_of(facts: Facts) -> Compute:
+    """One record of replays for every planner of a model in this process; take its `for_planner`."""
+    return Compute(facts)
 
 
 def _representative(signatures: Sequence[Hashable], *, ends: bool) -> list[int]:

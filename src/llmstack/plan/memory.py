@@ -15,7 +15,7 @@ from itertools import accumulate
 from llmstack.gguf import GgmlType, row_bytes
 from llmstack.hardware import Device
 from llmstack.plan.assignment import KV_TYPES, Assignment, draft_assignment
-from llmstack.plan.compute import Compute, Layout
+from llmstack.plan.compute import Layout, compute_of
 from llmstack.plan.facts import Facts, Kind
 from llmstack.plan.graph import ContextShape
 from llmstack.plan.tensors import AMX_TYPES
@@ -39,6 +39,8 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
+    """What a plan takes. cache_ram, checkpoints of all slots: MiB of host.other; checkpoint: MiB of one of them."""
+
     devices: tuple[Use, ...]
     host: Use
     cache_ram: float
@@ -161,7 +163,7 @@ class Estimator:
         )
         self._recurrent = _sums(int(b.kind is Kind.RECURRENT) for b in facts.blocks)
         self._caches = {(b.kind, b.k_width, b.v_width) for b in facts.blocks if b.k_width}
-        self.compute = Compute(facts)
+        self.compute = compute_of(facts).for_planner()
 
     def ranges(self, a: Assignment) -> tuple[int, list[tuple[int, int]]]:
         """The first block on a GPU, and [start, end) of the layers of each device; the output is layer n."""
@@ -197,8 +199,8 @@ class Estimator:
             return self._estimate_one_model(a, limits)
         second = self.estimate_draft_model(a)
         if limits is not None:
-            taken = [use.total - use.other for use in second.devices]
-            limits = [mib - more for mib, more in zip(limits, taken, strict=True)]
+            drafter = [use.total - use.other for use in second.devices]
+            limits = [mib - more for mib, more in zip(limits, drafter, strict=True)]
         memory = self._estimate_one_model(a, limits)
         if memory is None:
             return None
@@ -264,11 +266,11 @@ class Estimator:
             devices.append(Use(used / MIB, context / MIB, compute / MIB, other / MIB))
         compute = self.compute.host(a, shape, start, used_devices)
         each = self.checkpoint_bytes(a)
-        kept = each * a.checkpoints * a.parallel if (facts.recurrent or facts.has_window) else 0
+        checkpoints = each * a.checkpoints * a.parallel if (facts.recurrent or facts.has_window) else 0
         outputs = 4 * facts.n_vocab * a.parallel
-        other = HOST_PROCESS_MIB * MIB + outputs + a.cache_ram_mib * MIB + kept
+        other = HOST_PROCESS_MIB * MIB + outputs + a.cache_ram_mib * MIB + checkpoints
         host = Use(host_weights / MIB, host_context / MIB, compute / MIB, other / MIB)
-        return Memory(tuple(devices), host, float(a.cache_ram_mib), each / MIB, kept / MIB)
+        return Memory(tuple(devices), host, float(a.cache_ram_mib), each / MIB, checkpoints / MIB)
 
     def _output_on_host(self, repacks: bool, amx: bool, cpu_flags: Collection[str]) -> int:
         """The output's bytes without a GPU; a tied one is there twice when the CPU repacks it (MUL_MAT)."""

@@ -13,7 +13,7 @@ import pytest
 from llmstack.hardware import Device
 from llmstack.plan import Goal, Infeasible, Plan, make_plan
 from llmstack.plan.assignment import Assignment
-from llmstack.plan.compute import MAMBA_SPREAD, SPREAD, memo_of
+from llmstack.plan.compute import MAMBA_SPREAD, SPREAD, compute_of
 from llmstack.plan.memory import Estimator
 from support.planner.cells import Cell, assignment
 from support.planner.draws import NAMES, draws, facts
@@ -82,10 +82,10 @@ def test_a_planner_that_was_used_before_plans_as_a_fresh_one() -> None:
 
     warmed = plans()
     sample.reverse()
-    memo_of.cache_clear()
+    compute_of.cache_clear()
     reversed_order = plans()
     for number, draw in enumerate(sample):
-        memo_of.cache_clear()
+        compute_of.cache_clear()
         try:
             fresh: Plan | str = make_plan(draw.facts, draw.hardware, Goal(ctx=draw.ctx))
         except Infeasible as error:

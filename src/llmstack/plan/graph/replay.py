@@ -92,7 +92,8 @@ class GraphReplay:
             first = next((block for block in blocks if block.kind is not Kind.NONE or block.experts), None)
             if state_ahead and arch.early_state and first is not None and first.kind is Kind.RECURRENT:
                 graph.read_state_ahead()
-                if mixer is Kind.RECURRENT:  # ggml_cont of z, a part of that block's projection, has no weights either
+                # ggml_cont of z, a part of that block's projection, has no weights either
+                if mixer is Kind.RECURRENT:
                     projection = 2 * (facts.ssm_inner + facts.ssm_groups * facts.ssm_state) + facts.ssm_rank
                     nodes.consume(nodes.allocate(row(facts.ssm_inner), nodes.copy_in(row(projection))))
                 nodes.split()
