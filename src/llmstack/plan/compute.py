@@ -20,7 +20,7 @@ from typing import NamedTuple
 from llmstack.plan import host_rows
 from llmstack.plan.allocator import Program
 from llmstack.plan.assignment import KV_TYPES, Assignment
-from llmstack.plan.facts import Block, Facts, Kind
+from llmstack.plan.facts import BlockFacts, BlockKind, ModelFacts
 from llmstack.plan.graph import Before, ContextShape, GraphReplay, InRam, host_beside, is_mask, table_bytes
 from llmstack.plan.tensors import is_quantised
 
@@ -88,13 +88,14 @@ class Memo:
 class Compute:
     """Compute buffers of one model, in bytes."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: ModelFacts) -> None:
         self.facts = facts
         self._memo = Memo()
         # with one kind of attention everywhere, the host's mask is free again after the first copy to the GPU
-        self._uniform = {b.kind for b in facts.blocks} == {Kind.FULL}
+        self._uniform = {b.kind for b in facts.blocks} == {BlockKind.FULL}
         self._full, self._windowed = (
-            [0, *itertools.accumulate(b.kind is kind for b in facts.blocks)] for kind in (Kind.FULL, Kind.WINDOW)
+            [0, *itertools.accumulate(b.kind is kind for b in facts.blocks)]
+            for kind in (BlockKind.FULL, BlockKind.WINDOW)
         )
         self._host_rows = [host_rows.block_rows(facts, block) for block in facts.blocks]
         self._expert_rows = [host_rows.expert_rows(facts, block) for block in facts.blocks]
@@ -193,7 +194,7 @@ class Compute:
         if peak is None:
             sizes = table_bytes(replay.program.table, a, shape)
             peak = replay.program.peak(sizes)
-            if not self.facts.known:
+            if not self.facts.architecture.checked:
                 peak += _margin(replay.program, sizes, nkvo=a.nkvo)
             replay.peaks[key] = peak
         return peak
@@ -208,7 +209,7 @@ class Compute:
         """Programs of placements that differ only in how often blocks repeat are the same one."""
         facts, signatures = self.facts, self._signatures
         low, high, start, ncmoe, ncffn, nkvo, rotated = placement
-        before: Block | Before = Before.INPUT
+        before: BlockFacts | Before = Before.INPUT
         if low:
             before = facts.blocks[low - 1] if low == start else Before.DEVICE
         numbers: list[int] = []
@@ -220,7 +221,7 @@ class Compute:
                 numbers += (first + n for n in part)
         in_ram = tuple(InRam(experts=n < ncmoe, dense=n < ncffn) for n in numbers)
         entry = before if isinstance(before, Before) else signatures[low - 1]
-        mixer = next((b.kind for b in reversed(facts.blocks[:low]) if b.kind is not Kind.NONE), Kind.NONE)
+        mixer = next((b.kind for b in reversed(facts.blocks[:low]) if b.kind is not BlockKind.NONE), BlockKind.NONE)
         ends = numbers[-1] == facts.n_layer - 1
         key = (tuple(signatures[n] for n in numbers), in_ram, entry, mixer, nkvo, rotated, ends)
         replay = self._memo.sequences.get(key)
@@ -317,7 +318,7 @@ def _margin(program: Program, sizes: Sequence[int], *, nkvo: bool) -> int:
 
 
 @lru_cache(maxsize=4)
-def compute_of(facts: Facts) -> Compute:
+def compute_of(facts: ModelFacts) -> Compute:
     """One record of replays for every planner of a model in this process; take its `for_planner`."""
     return Compute(facts)
 
@@ -338,7 +339,7 @@ def _representative(signatures: Sequence[Hashable], *, ends: bool) -> list[int]:
     return [*range(lead), *(() if ends else range(max(again + 1, lead), len(signatures)))]
 
 
-def _signature(block: Block) -> tuple[object, ...]:
+def _signature(block: BlockFacts) -> tuple[object, ...]:
     """What decides a block's tensors."""
     moe = block.experts > 0
     return (block.kind, block.k_width, block.v_width, block.heads, block.ff, block.ffe if moe else 0, block.shared_ff)

@@ -18,7 +18,7 @@ _UNUSED = re.compile(r"^(mtp|v|mm)\.")
 
 @dataclass(slots=True)
 class Group:
-    """Bytes of one block's tensors, or of those that belong to no block; facts.Block says what each field means.
+    """Bytes of one block's tensors, or of those that belong to no block; facts.BlockFacts says what each field means.
 
     output_bytes: the output matrix with its norm, 0 when it is the embedding matrix (tied). input_bytes: embeddings.
     """
