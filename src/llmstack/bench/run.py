@@ -157,16 +157,16 @@ def _predictions(plan: ExpectedSpeed, measured: Measured) -> dict[str, float]:
     return {name: float(f"{value:.5g}") for name, value in expected.items()}
 
 
-def observations(plan: ExpectedSpeed, found: Depths, slow: Set[str] = frozenset()) -> list[Observation]:
+def observations(plan: ExpectedSpeed, speeds: Depths, slow: Set[str] = frozenset()) -> list[Observation]:
     """Timings for `plan.calibrate.fit`: only those taken while the machine was quiet, and not slow itself."""
     seen = [
-        plan.observation(decode=False, tokens=found.chunk, depth=mark, seconds=found.chunk / m.median)
-        for mark, m in found.prefill.items()
+        plan.observation(decode=False, tokens=speeds.chunk, depth=mark, seconds=speeds.chunk / m.median)
+        for mark, m in speeds.prefill.items()
         if not m.busy and m.name not in slow
     ]
     seen += [
         plan.observation(decode=True, tokens=1, depth=mark, seconds=1 / m.median)
-        for mark, m in found.decode.items()
+        for mark, m in speeds.decode.items()
         if not m.busy
         and m.name not in slow
         and not plan.assignment.model_guesses  # how many guesses hold says nothing about rates
@@ -180,8 +180,8 @@ def _calibrate(home: Home, plan: ExpectedSpeed, seen: list[Observation], engine:
 
     if seen:
         with contextlib.suppress(OSError):
-            known = calibration.apply(calibration.read(home, plan.hardware), plan.hardware, engine)
-            calibration.remember(home, known, fit(known, seen, engine=engine), engine)
+            hardware = calibration.apply(calibration.read(home, plan.hardware), plan.hardware, engine)
+            calibration.remember(home, hardware, fit(hardware, seen, engine=engine), engine)
 
 
 def _median(metrics: dict[str, Metric], name: str) -> float | None:

@@ -35,16 +35,16 @@ class Builder:
     tensors: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
 
     def get(self, key: str, default: int | None = None) -> int:
-        found = self.values.get(key, default)
-        if isinstance(found, bool) or not isinstance(found, int):
+        value = self.values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int):
             raise BadInput(f"the shape lacks {key}")
-        return found
+        return value
 
     def at(self, key: str, layer: int, default: int | None = None) -> int:
         """A value that may be one number, or one per layer."""
-        found = self.values.get(key)
-        if isinstance(found, list | tuple):
-            return int(found[layer])
+        value = self.values.get(key)
+        if isinstance(value, list | tuple):
+            return int(value[layer])
         return self.get(key, default)
 
     @property

@@ -57,20 +57,20 @@ class GgufHeader:
     @property
     def arch(self) -> str:
         """`general.architecture`; GgufError when the file does not name one."""
-        found = self.values.get("general.architecture")
-        if not isinstance(found, str) or not found:
+        value = self.values.get("general.architecture")
+        if not isinstance(value, str) or not value:
             raise GgufError("the file does not name its architecture (general.architecture)")
-        return found
+        return value
 
     @property
     def name(self) -> str:
-        found = self.values.get("general.name")
-        return found if isinstance(found, str) else ""
+        value = self.values.get("general.name")
+        return value if isinstance(value, str) else ""
 
     @property
     def chat_template(self) -> str | None:
-        found = self.values.get("tokenizer.chat_template")
-        return found if isinstance(found, str) else None
+        value = self.values.get("tokenizer.chat_template")
+        return value if isinstance(value, str) else None
 
     @property
     def n_tokens(self) -> int:
@@ -79,8 +79,8 @@ class GgufHeader:
 
     @property
     def split_count(self) -> int:
-        found = self.values.get("split.count", 0)
-        return int(found) if isinstance(found, int) else 0
+        value = self.values.get("split.count", 0)
+        return int(value) if isinstance(value, int) else 0
 
 
 def printable(text: str, limit: int = 200) -> str:
@@ -128,5 +128,5 @@ def merge(shards: Sequence[GgufHeader]) -> GgufHeader:
 
 
 def _number(header: GgufHeader, key: str, default: int = -1) -> int:
-    found = header.values.get(key, default)
-    return found if isinstance(found, int) else default
+    value = header.values.get(key, default)
+    return value if isinstance(value, int) else default

@@ -86,8 +86,8 @@ class _Cursor:
         if count > self.left:
             raise self._short(count, what)
         self._start += self._at
-        wanted = min(max(count, CHUNK), self._limit - self._start)
-        self._buffer = self._source.read_at(self._start, wanted)
+        length = min(max(count, CHUNK), self._limit - self._start)
+        self._buffer = self._source.read_at(self._start, length)
         self._at = 0
         self._hash.update(self._buffer)
         if len(self._buffer) < count:

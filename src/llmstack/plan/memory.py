@@ -264,11 +264,11 @@ class Estimator:
             devices.append(Use(used / MIB, context / MIB, compute / MIB, other / MIB))
         compute = self.compute.host(a, shape, start, used_devices)
         each = self.checkpoint_bytes(a)
-        kept = each * a.checkpoints * a.parallel if (facts.recurrent or facts.has_window) else 0
+        checkpoints = each * a.checkpoints * a.parallel if (facts.recurrent or facts.has_window) else 0
         outputs = 4 * facts.n_vocab * a.parallel
-        other = HOST_PROCESS_MIB * MIB + outputs + a.cache_ram_mib * MIB + kept
+        other = HOST_PROCESS_MIB * MIB + outputs + a.cache_ram_mib * MIB + checkpoints
         host = Use(host_weights / MIB, host_context / MIB, compute / MIB, other / MIB)
-        return Memory(tuple(devices), host, float(a.cache_ram_mib), each / MIB, kept / MIB)
+        return Memory(tuple(devices), host, float(a.cache_ram_mib), each / MIB, checkpoints / MIB)
 
     def _output_on_host(self, repacks: bool, amx: bool, cpu_flags: Collection[str]) -> int:
         """The output's bytes without a GPU; a tied one is there twice when the CPU repacks it (MUL_MAT)."""

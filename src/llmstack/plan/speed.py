@@ -61,7 +61,7 @@ ON_THREADS = {"f16": IN_TILES, "f32": IN_TILES, "q8_0": Attending(7.0, 1.5)}
 
 def on_threads(a: Assignment) -> Attending:
     """The slower of K's and V's: one alone in f16 helps nothing."""
-    return max((ON_THREADS.get(kind, ROW_BY_ROW) for kind in (a.type_k, a.type_v)), key=lambda found: found.prefill)
+    return max((ON_THREADS.get(kind, ROW_BY_ROW) for kind in (a.type_k, a.type_v)), key=lambda way: way.prefill)
 
 
 @dataclass(frozen=True, slots=True)
