@@ -28,7 +28,7 @@ from llmstack.detect.hardware import detect
 from llmstack.detect.model_file import open_model
 from llmstack.engine.find import Engine, find
 from llmstack.paths import Home
-from llmstack.plan import Facts, Goal, Workload, read_facts
+from llmstack.plan import Goal, ModelFacts, Workload, read_facts
 from llmstack.plan.argv import flags
 from llmstack.plan.assignment import Assignment
 
@@ -39,7 +39,7 @@ EFFORT = Effort(4, 32, 12.0)
 PAIRS = 5
 
 
-def measured(home: Home, engine: Engine, facts: Facts, a: Assignment) -> Trial:
+def measured(home: Home, engine: Engine, facts: ModelFacts, a: Assignment) -> Trial:
     """As a trial of `tune` is measured, with prompts of PROMPT tokens."""
     with scratch(home, engine, flags(facts, a, Goal(reasoning="auto"))) as (client, pid):
         sampler = Sampler([pid], patience_s=6.0)

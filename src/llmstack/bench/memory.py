@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from llmstack.bench.record import MemoryRow
 from llmstack.detect import nvml
-from llmstack.plan.memory import Use
+from llmstack.plan.memory import MemoryUse
 from llmstack.stackfile import StackRecord
 
 MIB = 1 << 20
@@ -30,7 +30,7 @@ def memory_use(stack: StackRecord, pids: Sequence[int]) -> tuple[MemoryRow, ...]
     return (*made, _row("RAM", host, plan.budget.ram, ram_mib(pids)))
 
 
-def _row(name: str, use: Use, budget: int, measured: float | None) -> MemoryRow:
+def _row(name: str, use: MemoryUse, budget: int, measured: float | None) -> MemoryRow:
     return MemoryRow(
         name, round(use.weights), round(use.context), round(use.compute), round(use.other), budget, measured
     )

@@ -39,7 +39,7 @@ OnStep = Callable[[Step], None]
 
 
 @dataclass(slots=True)
-class Measured:
+class SessionResults:
     """What is measured so far; an interrupt keeps it. shortened: what the time allowed did not suffice for."""
 
     depths: Depths = field(default_factory=Depths)
@@ -95,7 +95,7 @@ class BenchSession:
     settings: ModeSettings
     tell: StepTeller
     clock: Clock
-    measured: Measured
+    measured: SessionResults
 
     def measure(self) -> None:
         settings, depths, stack = self.settings, self.measured.depths, self.stack

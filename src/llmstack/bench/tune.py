@@ -29,7 +29,7 @@ from llmstack.errors import NotSo
 from llmstack.hardware import Hardware
 from llmstack.llama_server.flags import TUNABLE, flag_of
 from llmstack.paths import Home
-from llmstack.plan import Facts, Goal, Workload
+from llmstack.plan import Goal, ModelFacts, Workload
 from llmstack.plan.argv import flags
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.search import Search
@@ -88,7 +88,9 @@ def seconds_of(aim: Aim, prefill_tps: float, decode_tps: float, work: Workload) 
     return {Aim.SESSION: prompts + answers, Aim.PREFILL: prompts, Aim.DECODE: answers}[aim]
 
 
-def axes(start: Assignment, facts: Facts, hardware: Hardware, pinned: Sequence[str] = ()) -> dict[str, tuple[Any, ...]]:
+def axes(
+    start: Assignment, facts: ModelFacts, hardware: Hardware, pinned: Sequence[str] = ()
+) -> dict[str, tuple[Any, ...]]:
     """The values worth trying of each field, in order; those of pinned fields are left alone."""
     cores, logical = hardware.cpu.physical_cores, hardware.cpu.logical_cores
     choices: dict[str, tuple[Any, ...]] = {

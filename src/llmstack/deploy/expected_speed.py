@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmstack.hardware import Hardware
-from llmstack.plan import Facts
+from llmstack.plan import ModelFacts
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.calibrate import Observation, predict_s, stated_error
 from llmstack.stackfile import StackRecord
@@ -15,10 +15,10 @@ SMALLEST = 16 << 20  # bytes: below it fixed costs rule, which the speed model l
 
 @dataclass(frozen=True, slots=True)
 class ExpectedSpeed:
-    facts: Facts
+    facts: ModelFacts
     hardware: Hardware
     assignment: Assignment
-    drafter: Facts | None = None  # the second model that guesses ahead
+    drafter: ModelFacts | None = None  # the second model that guesses ahead
 
     @property
     def judges(self) -> bool:

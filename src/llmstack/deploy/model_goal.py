@@ -13,7 +13,7 @@ from llmstack.fetch.find_local import drafter_of, find_one, own_path
 from llmstack.fetch.survey import drafter_facts
 from llmstack.llama_server.flags import pinnable_flag
 from llmstack.paths import Home
-from llmstack.plan import Facts, Goal, read_facts
+from llmstack.plan import Goal, ModelFacts, read_facts
 
 
 def with_entry(goal: Goal, entry: Model | None) -> Goal:
@@ -47,5 +47,5 @@ def with_drafter(home: Home, goal: Goal, entry: Model | None, *, offline: bool =
     return replace(goal, draft=replace(described, path=str(own_path(home, source))))
 
 
-def _read(home: Home, path: Path) -> Facts:
+def _read(home: Home, path: Path) -> ModelFacts:
     return read_facts(open_model(path, cache=home.cache).header, path=str(path))

@@ -25,7 +25,7 @@ from llmstack.fetch.model import ResolvedModel
 from llmstack.fetch.pull import suited
 from llmstack.hardware import Hardware
 from llmstack.paths import Home
-from llmstack.plan import Facts, Goal, Infeasible, Plan, make_plan, read_facts
+from llmstack.plan import Goal, Infeasible, ModelFacts, Plan, make_plan, read_facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def plan_subject(home: Home, request: UpRequest, subject: Subject, machine: Mach
     return Planned(plan, subject, model, engine, hardware, digest, warnings=machine.warnings)
 
 
-def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject, Facts]:
+def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject, ModelFacts]:
     """A model that is not here: as the catalog describes it, else by its header, read from its server."""
     files = subject.files
     if files.entry is not None and files.entry.arch:
@@ -156,7 +156,7 @@ def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject,
     return subject, read_facts(header, path=str(path))
 
 
-def _tuned_plan(facts: Facts, hardware: Hardware, goal: Goal, user_goal: Goal) -> Plan:
+def _tuned_plan(facts: ModelFacts, hardware: Hardware, goal: Goal, user_goal: Goal) -> Plan:
     try:
         return make_plan(facts, hardware, goal)
     except Infeasible:

@@ -18,7 +18,7 @@ from llmstack.catalog.models import Catalog, Model
 from llmstack.catalog.shape import describe, describe_drafter
 from llmstack.errors import BadInput
 from llmstack.hardware import Hardware
-from llmstack.plan import Facts, Goal, Infeasible, make_plan, read_facts
+from llmstack.plan import Goal, Infeasible, ModelFacts, make_plan, read_facts
 
 ENOUGH_TPS = 10.0
 """Decode speed (tokens/s) from which a size counts as usable: slower than this, a smaller one is proposed."""
@@ -118,7 +118,7 @@ def _plan(name: str, model: Model, quant: str, hardware: Hardware) -> SurveyRow:
     )
 
 
-def drafter_facts(model: Model) -> Facts | None:
+def drafter_facts(model: Model) -> ModelFacts | None:
     """The smaller sibling as the catalog describes it."""
     if model.drafter is None:
         return None

@@ -5,7 +5,7 @@ plan = make_plan(facts, hardware, Goal())      # raises Infeasible
 plan.argv, to_json(plan)
 """
 
-from llmstack.plan.facts import Facts, read_facts
+from llmstack.plan.facts import ModelFacts, read_facts
 from llmstack.plan.goal import Goal, Workload
 from llmstack.plan.make import make_plan
 from llmstack.plan.result import Alternative, Decision, Infeasible, Plan, to_json
@@ -14,9 +14,9 @@ from llmstack.plan.speed import Predicted
 __all__ = [
     "Alternative",
     "Decision",
-    "Facts",
     "Goal",
     "Infeasible",
+    "ModelFacts",
     "Plan",
     "Predicted",
     "Workload",

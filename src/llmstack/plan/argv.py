@@ -6,11 +6,11 @@ from typing import Any
 
 from llmstack.llama_server.flags import FLAGS, Flag
 from llmstack.plan.assignment import Assignment, draft_assignment
-from llmstack.plan.facts import Facts
+from llmstack.plan.facts import ModelFacts
 from llmstack.plan.goal import Goal
 
 
-def flags(facts: Facts, a: Assignment, goal: Goal) -> tuple[str, ...]:
+def flags(facts: ModelFacts, a: Assignment, goal: Goal) -> tuple[str, ...]:
     """The arguments in the order of the table of flags, then the goal's own extra ones."""
     derived = _derived(facts, a, goal)
     words: list[str] = []
@@ -25,7 +25,7 @@ def _value(flag: Flag, a: Assignment, goal: Goal) -> Any:
     return getattr(goal, flag.goal_field) if flag.goal_field else None
 
 
-def _derived(facts: Facts, a: Assignment, goal: Goal) -> dict[str, Any]:
+def _derived(facts: ModelFacts, a: Assignment, goal: Goal) -> dict[str, Any]:
     """The values that follow from others; None where the flag is left out."""
     derived: dict[str, Any] = {"-m": facts.path, "-fa": "on", "--jinja": True, "--fit": "off"}
     if a.has_gpu and not a.ngl:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from llmstack.hardware import Hardware, Measured
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.cards import card_of
-from llmstack.plan.facts import Facts
+from llmstack.plan.facts import ModelFacts
 from llmstack.plan.memory import Estimator
 from llmstack.plan.speed import Speed
 
@@ -33,31 +33,31 @@ class Observation:
     drafter: the second model that the assignment guesses with.
     """
 
-    facts: Facts
+    facts: ModelFacts
     assignment: Assignment
     decode: bool
     tokens: int
     depth: int
     seconds: float
-    drafter: Facts | None = None
+    drafter: ModelFacts | None = None
 
 
 def predict_s(
-    facts: Facts,
+    facts: ModelFacts,
     hardware: Hardware,
     a: Assignment,
     *,
     decode: bool,
     tokens: int,
     depth: int,
-    drafter: Facts | None = None,
+    drafter: ModelFacts | None = None,
 ) -> float:
     """Seconds that the plan's model expects for an Observation's work."""
     speed = Speed(facts, hardware, _estimator(facts, hardware, drafter))
     return speed.token_s(a, depth) if decode else speed.prefill_s(a, tokens, depth)
 
 
-def _estimator(facts: Facts, hardware: Hardware, drafter: Facts | None) -> Estimator:
+def _estimator(facts: ModelFacts, hardware: Hardware, drafter: ModelFacts | None) -> Estimator:
     return Estimator(facts, hardware.devices, cpu_flags=hardware.cpu.flags, drafter=drafter)
 
 
@@ -120,7 +120,7 @@ def _names(hardware: Hardware, *, on_gpu: bool) -> tuple[tuple[int, str], ...]:
     return tuple((-1, name) for name in _CPU) + devices
 
 
-def _values(hardware: Hardware, facts: Facts, names: Sequence[tuple[int, str]]) -> list[float]:
+def _values(hardware: Hardware, facts: ModelFacts, names: Sequence[tuple[int, str]]) -> list[float]:
     rates = Speed(facts, hardware, Estimator(facts, hardware.devices, cpu_flags=hardware.cpu.flags)).rates
     return [
         (getattr(rates, _CPU[name]) or _PASS_S) if index < 0 else getattr(card_of(hardware.devices[index]), name)

@@ -11,8 +11,8 @@ from typing import Protocol
 from llmstack.errors import NotSo
 from llmstack.llama_server.flags import flag_of
 from llmstack.plan.assignment import Assignment
-from llmstack.plan.facts import Facts
-from llmstack.plan.memory import Memory
+from llmstack.plan.facts import ModelFacts
+from llmstack.plan.memory import MemoryPlan
 from llmstack.plan.result import Plan
 from llmstack.plan.search import Search
 from llmstack.plan.speed import Predicted
@@ -59,7 +59,7 @@ def fit_flags_wanted(plan: Plan) -> tuple[str, ...]:
     return (*(word for words in pairs for word in words), "-fa", "on")
 
 
-def read_fit(facts: Facts, flags: Sequence[str], base: Assignment) -> Assignment:
+def read_fit(facts: ModelFacts, flags: Sequence[str], base: Assignment) -> Assignment:
     """The assignment that the printed flags of llama-fit-params stand for.
 
     Its -ot patterns name single blocks, the last ones first; as many bytes of the first blocks cost the same, so
@@ -111,7 +111,7 @@ def compare(plan: Plan, flags: Sequence[str]) -> FitComparison:
     return FitComparison(tuple(flags), theirs, plan.predicted, verdict)
 
 
-def check(memory: Memory, devices: Sequence[Reported], host: Reported) -> tuple[Checked, ...]:
+def check(memory: MemoryPlan, devices: Sequence[Reported], host: Reported) -> tuple[Checked, ...]:
     """Planned against reported, line by line, for the devices in order and for RAM."""
     rows: list[Checked] = []
     for use, report in (*zip(memory.devices, devices, strict=False), (memory.host, host)):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from llmstack.plan import host_rows
 from llmstack.plan.allocator import Program
 from llmstack.plan.assignment import KV_TYPES, Assignment
-from llmstack.plan.facts import Block, Facts, Kind
+from llmstack.plan.facts import BlockFacts, BlockKind, ModelFacts
 from llmstack.plan.graph import Before, ContextShape, GraphReplay, InRam, host_beside, is_mask, table_bytes
 from llmstack.plan.tensors import is_quantised
 
@@ -64,7 +64,7 @@ CacheTypes = tuple[str, str] | None  # of K and V, where a copy of the cache is 
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class AllocationReplay:
     """One program of allocations, and its peaks so far: bytes by the context's shape and the cache's types."""
 
     program: Program
@@ -79,13 +79,13 @@ class Memo:
     placements that differ only in how often blocks repeat share one. beside: by host_beside's arguments.
     """
 
-    placed: dict[Placement, Replay] = field(default_factory=dict)
-    sequences: dict[Hashable, Replay] = field(default_factory=dict)
-    beside: dict[tuple[int, int, int], Replay] = field(default_factory=dict)
+    placed: dict[Placement, AllocationReplay] = field(default_factory=dict)
+    sequences: dict[Hashable, AllocationReplay] = field(default_factory=dict)
+    beside: dict[tuple[int, int, int], AllocationReplay] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=4)
-def memo_of(facts: Facts) -> Memo:
+def memo_of(facts: ModelFacts) -> Memo:
     """One record of replays for every planner of a model in this process."""
     return Memo()
 
@@ -93,13 +93,14 @@ def memo_of(facts: Facts) -> Memo:
 class Compute:
     """Compute buffers of one model, in bytes, for one planner."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: ModelFacts) -> None:
         self.facts = facts
         self._memo = memo_of(facts)
         # with one kind of attention everywhere, the host's mask is free again after the first copy to the GPU
-        self._uniform = {b.kind for b in facts.blocks} == {Kind.FULL}
+        self._uniform = {b.kind for b in facts.blocks} == {BlockKind.FULL}
         self._with_mask = {
-            kind: [0, *itertools.accumulate(b.kind is kind for b in facts.blocks)] for kind in (Kind.FULL, Kind.WINDOW)
+            kind: [0, *itertools.accumulate(b.kind is kind for b in facts.blocks)]
+            for kind in (BlockKind.FULL, BlockKind.WINDOW)
         }
         self._host_rows = [host_rows.block_rows(facts, block) for block in facts.blocks]
         self._expert_rows = [host_rows.expert_rows(facts, block) for block in facts.blocks]
@@ -118,7 +119,7 @@ class Compute:
         Each is [cells, tokens of a stream, 1, streams].
         """
         high = len(self.facts.blocks) if high is None else high
-        full, window = self._with_mask[Kind.FULL], self._with_mask[Kind.WINDOW]
+        full, window = self._with_mask[BlockKind.FULL], self._with_mask[BlockKind.WINDOW]
         cells = shape.full * (full[high] > full[low]) + shape.window * (window[high] > window[low])
         return 2 * shape.ubatch * cells
 
@@ -186,28 +187,28 @@ class Compute:
         self._references.setdefault(like, peak / shape.ubatch)
         return peak
 
-    def _device_peak(self, replay: Replay, a: Assignment, shape: ContextShape) -> int:
+    def _device_peak(self, replay: AllocationReplay, a: Assignment, shape: ContextShape) -> int:
         key = (shape, (a.type_k, a.type_v) if a.nkvo else None)
         peak = replay.peaks.get(key)
         if peak is None:
             sizes = table_bytes(replay.program.table, a, shape)
             peak = replay.program.peak(sizes)
-            if not self.facts.known:
+            if not self.facts.architecture.checked:
                 peak += _margin(replay.program, sizes, nkvo=a.nkvo)
             replay.peaks[key] = peak
         return peak
 
-    def _placed(self, placement: Placement) -> Replay:
+    def _placed(self, placement: Placement) -> AllocationReplay:
         replay = self._memo.placed.get(placement)
         if replay is None:
             replay = self._memo.placed[placement] = self._replay(placement)
         return replay
 
-    def _replay(self, placement: Placement) -> Replay:
+    def _replay(self, placement: Placement) -> AllocationReplay:
         """Programs of placements that differ only in how often blocks repeat are the same one."""
         facts, signatures = self.facts, self._signatures
         low, high, start, ncmoe, ncffn, nkvo, rotated = placement
-        before: Block | Before = Before.INPUT
+        before: BlockFacts | Before = Before.INPUT
         if low:
             before = facts.blocks[low - 1] if low == start else Before.DEVICE
         numbers: list[int] = []
@@ -219,14 +220,14 @@ class Compute:
                 numbers += (first + n for n in part)
         in_ram = tuple(InRam(experts=n < ncmoe, dense=n < ncffn) for n in numbers)
         entry = before if isinstance(before, Before) else signatures[low - 1]
-        mixer = next((b.kind for b in reversed(facts.blocks[:low]) if b.kind is not Kind.NONE), Kind.NONE)
+        mixer = next((b.kind for b in reversed(facts.blocks[:low]) if b.kind is not BlockKind.NONE), BlockKind.NONE)
         ends = numbers[-1] == facts.n_layer - 1
         key = (tuple(signatures[n] for n in numbers), in_ram, entry, mixer, nkvo, rotated, ends)
         replay = self._memo.sequences.get(key)
         if replay is None:
             graph = GraphReplay(facts, rotated=rotated, cache_in_ram=nkvo)
             program = graph.program(tuple(facts.blocks[n] for n in numbers), in_ram, before, mixer, ends=ends)
-            replay = self._memo.sequences[key] = Replay(program)
+            replay = self._memo.sequences[key] = AllocationReplay(program)
         return replay
 
     def _draft(self, a: Assignment, shape: ContextShape) -> int:
@@ -297,7 +298,7 @@ class Compute:
         key = (inner, out, chosen)
         replay = self._memo.beside.get(key)
         if replay is None:
-            replay = self._memo.beside[key] = Replay(host_beside(self.facts, inner, out, chosen))
+            replay = self._memo.beside[key] = AllocationReplay(host_beside(self.facts, inner, out, chosen))
         peak = replay.peaks.get((shape, None))
         if peak is None:
             sizes = table_bytes(replay.program.table, a, shape)
@@ -331,7 +332,7 @@ def _representative(signatures: Sequence[Hashable], *, ends: bool) -> list[int]:
     return [*range(lead), *(() if ends else range(max(again + 1, lead), len(signatures)))]
 
 
-def _signature(block: Block) -> tuple[object, ...]:
+def _signature(block: BlockFacts) -> tuple[object, ...]:
     """What decides a block's tensors."""
     moe = block.experts > 0
     return (block.kind, block.k_width, block.v_width, block.heads, block.ff, block.ffe if moe else 0, block.shared_ff)

@@ -16,7 +16,7 @@ from llmstack.plan.tensors import Group, elements, group
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS, src/llama-hparams.h
 
 
-class Kind(enum.Enum):
+class BlockKind(enum.Enum):
     """What a block keeps between tokens."""
 
     FULL = "full attention"
@@ -26,7 +26,7 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class BlockFacts:
     """One block. rest, experts and dense are bytes that add up to its weights; widths are elements per cache cell.
 
     experts: what -ncmoe moves to RAM. dense: what -ncffn moves. rest: the others, shared experts included.
@@ -38,7 +38,7 @@ class Block:
     ff, ffe, shared_ff: inner width of the dense part, of one expert, of the shared expert.
     """
 
-    kind: Kind
+    kind: BlockKind
     rest: int
     experts: int
     dense: int
@@ -58,7 +58,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ModelFacts:
     """A model: figures of its file, of its output, of its kind of attention and recurrence, and its blocks.
 
     size_bytes, n_params: of the whole file. n_expert, n_expert_used: in a block, and chosen for a token.
@@ -77,7 +77,7 @@ class Facts:
     n_ctx_train: int
     n_expert: int
     n_expert_used: int
-    blocks: tuple[Block, ...]
+    blocks: tuple[BlockFacts, ...]
     input_bytes: int
     output_bytes: int
     output_pad: int
@@ -108,15 +108,10 @@ class Facts:
         set_ = object.__setattr__  # the record is frozen; these follow from its blocks
         set_(self, "architecture", architecture_of(self.arch))
         set_(self, "moe", any(block.experts for block in self.blocks))
-        set_(self, "recurrent", any(block.kind is Kind.RECURRENT for block in self.blocks))
-        set_(self, "has_window", any(block.kind is Kind.WINDOW for block in self.blocks))
+        set_(self, "recurrent", any(block.kind is BlockKind.RECURRENT for block in self.blocks))
+        set_(self, "has_window", any(block.kind is BlockKind.WINDOW for block in self.blocks))
         set_(self, "n_draft", sum(block.draft for block in self.blocks))
         set_(self, "n_layer", len(self.blocks) - self.n_draft)
-
-    @property
-    def known(self) -> bool:
-        """Whether figures of this architecture were checked against llama-server's own report."""
-        return self.architecture.checked
 
     @property
     def n_layer_all(self) -> int:
@@ -169,7 +164,7 @@ class _Keys:
         return tuple(int(item) for item in value) if isinstance(value, tuple) else None
 
 
-def read_facts(header: GgufHeader, *, path: str = "") -> Facts:
+def read_facts(header: GgufHeader, *, path: str = "") -> ModelFacts:
     """A header's facts. Raises GgufError when it lacks what a plan needs."""
     keys = _Keys(header)
     architecture = architecture_of(header.arch)
@@ -183,7 +178,7 @@ def read_facts(header: GgufHeader, *, path: str = "") -> Facts:
     ssm_groups, conv = keys.get("ssm.group_count", 0), keys.get("ssm.conv_kernel", 0)
     top = groups[n_all]
     template = header.chat_template or ""
-    return Facts(
+    return ModelFacts(
         name=header.name or header.arch,
         arch=header.arch,
         size_bytes=header.file_bytes,
@@ -250,7 +245,7 @@ def _heads(keys: _Keys, n_all: int) -> _Heads:
 
 def _blocks(
     keys: _Keys, architecture: Architecture, groups: list[Group], n_all: int, *, mla: bool
-) -> tuple[Block, ...]:
+) -> tuple[BlockFacts, ...]:
     n_trunk = n_all - min(keys.get("nextn_predict_layers", 0), n_all)
     heads = _heads(keys, n_all)
     ff = keys.each("feed_forward_length", n_all, 0)
@@ -261,10 +256,10 @@ def _blocks(
     blocks = []
     for il in range(n_all):
         kind, parts = kinds[il], groups[il]
-        attends = kind in (Kind.FULL, Kind.WINDOW)
-        k_dim, v_dim = heads.window if kind is Kind.WINDOW else heads.full
+        attends = kind in (BlockKind.FULL, BlockKind.WINDOW)
+        k_dim, v_dim = heads.window if kind is BlockKind.WINDOW else heads.full
         blocks.append(
-            Block(
+            BlockFacts(
                 kind=kind,
                 rest=parts.rest,
                 experts=parts.experts,
@@ -289,17 +284,17 @@ def _blocks(
 
 def _kinds(
     architecture: Architecture, keys: _Keys, n_all: int, n_trunk: int, kv_heads: list[int], ff: list[int]
-) -> list[Kind]:
+) -> list[BlockKind]:
     recurrent = _recurrent(architecture.recurrent_blocks, keys, n_all, n_trunk, kv_heads, ff)
     windowed = _windows(architecture, keys, n_all, n_trunk)
     kinds = []
     for il in range(n_all):
         if recurrent[il]:
-            kinds.append(Kind.RECURRENT)
+            kinds.append(BlockKind.RECURRENT)
         elif kv_heads[il] == 0 or (architecture.single_part_blocks and ff[il] > 0):
-            kinds.append(Kind.NONE)
+            kinds.append(BlockKind.NONE)
         else:
-            kinds.append(Kind.WINDOW if windowed[il] else Kind.FULL)
+            kinds.append(BlockKind.WINDOW if windowed[il] else BlockKind.FULL)
     return kinds
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from llmstack.plan.facts import Facts
+from llmstack.plan.facts import ModelFacts
 
 DEFAULT_CONTEXT = 65536
 DEFAULT_KV = "q4_0"
@@ -57,5 +57,5 @@ class Goal:
     alias: str = ""
     mmproj_path: str = ""
     mmproj_bytes: int = 0
-    draft: Facts | None = None
+    draft: ModelFacts | None = None
     extra: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from llmstack.errors import BadInput
 from llmstack.hardware import Hardware
 from llmstack.plan.argv import flags
 from llmstack.plan.assignment import Assignment
-from llmstack.plan.facts import Facts
+from llmstack.plan.facts import ModelFacts
 from llmstack.plan.goal import DEFAULT_CONTEXT, DEFAULT_KV, Goal
 from llmstack.plan.pins import read_pins
 from llmstack.plan.reasons import alternatives, decisions, notes
@@ -21,7 +21,7 @@ BETTER_KV = ("f16", "q8_0")  # preferred over q4_0 where they cost next to nothi
 FREE_GAIN = 1.01
 
 
-def make_plan(facts: Facts, hardware: Hardware, goal: Goal) -> Plan:
+def make_plan(facts: ModelFacts, hardware: Hardware, goal: Goal) -> Plan:
     """The fastest plan within the budgets.
 
     Raises Infeasible when there is none, BadInput for pins that cannot be.
@@ -61,7 +61,7 @@ def _choose_kv(search: Search, ctx: int) -> Candidate | None:
     return best
 
 
-def _default_kv(facts: Facts) -> str:
+def _default_kv(facts: ModelFacts) -> str:
     width = min((b.head_dim for b in facts.blocks if b.k_width), default=32)
     return DEFAULT_KV if width % 32 == 0 else "f16"
 

@@ -2,7 +2,7 @@
 
 Weights follow `load_tensors` (src/llama-model.cpp), the cache `llama_kv_cache` and `llama_kv_cache_iswa`, the
 recurrent state `llama_memory_recurrent`; compute buffers are in plan.compute. All sizes are bytes inside,
-MiB in `Use`.
+MiB in `MemoryUse`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from llmstack.gguf import GgmlType, row_bytes
 from llmstack.hardware import Device
 from llmstack.plan.assignment import KV_TYPES, Assignment, draft_assignment
 from llmstack.plan.compute import Compute, Layout
-from llmstack.plan.facts import Facts, Kind
+from llmstack.plan.facts import BlockKind, ModelFacts
 from llmstack.plan.graph import ContextShape
 from llmstack.plan.tensors import AMX_TYPES
 
@@ -24,7 +24,7 @@ MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class MemoryUse:
     """MiB. other: what llama.cpp's report leaves out (driver context, scratch, prompt cache, process)."""
 
     weights: float
@@ -38,9 +38,9 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    devices: tuple[Use, ...]
-    host: Use
+class MemoryPlan:
+    devices: tuple[MemoryUse, ...]
+    host: MemoryUse
     cache_ram: float
     checkpoint: float
     checkpoints: float
@@ -90,7 +90,7 @@ def pad(value: int, to: int) -> int:
     return -(-value // to) * to
 
 
-def context_shape(facts: Facts, a: Assignment) -> ContextShape:
+def context_shape(facts: ModelFacts, a: Assignment) -> ContextShape:
     """Cache cells and streams: llama_context's n_ctx_seq and llama_kv_cache_iswa's size_swa."""
     n_ctx = pad(a.ctx, 256)
     ubatch = min(a.ubatch, a.batch, n_ctx)
@@ -116,18 +116,18 @@ class Estimator:
 
     def __init__(
         self,
-        facts: Facts,
+        facts: ModelFacts,
         devices: Sequence[Device],
         *,
         cpu_flags: Collection[str] = (),
         mmproj_bytes: int = 0,
-        drafter: Facts | None = None,
+        drafter: ModelFacts | None = None,
     ) -> None:
         self.facts = facts
         self.devices = tuple(devices)
         self.mmproj_bytes = mmproj_bytes
         self.drafter = Estimator(drafter, devices, cpu_flags=cpu_flags) if drafter is not None else None
-        self._drafters: dict[Assignment, Memory] = {}
+        self._drafters: dict[Assignment, MemoryPlan] = {}
         self.backends = tuple(BACKENDS.get(device.backend, UNKNOWN_BACKEND) for device in devices)
         trunk = [not block.draft for block in facts.blocks]
         self._all = _sums(b.rest + b.experts + b.dense for b in facts.blocks)
@@ -153,13 +153,13 @@ class Estimator:
                 _sums(b.k_width * (b.cached and b.kind is kind and not b.draft) for b in facts.blocks),
                 _sums(b.v_width * (b.cached and b.kind is kind and not b.draft) for b in facts.blocks),
             )
-            for kind in (Kind.FULL, Kind.WINDOW)
+            for kind in (BlockKind.FULL, BlockKind.WINDOW)
         }
         self._draft_widths = (
             _sums(b.k_width * b.draft for b in facts.blocks),
             _sums(b.v_width * b.draft for b in facts.blocks),
         )
-        self._recurrent = _sums(int(b.kind is Kind.RECURRENT) for b in facts.blocks)
+        self._recurrent = _sums(int(b.kind is BlockKind.RECURRENT) for b in facts.blocks)
         self._caches = {(b.kind, b.k_width, b.v_width) for b in facts.blocks if b.k_width}
         self.compute = Compute(facts)
 
@@ -185,13 +185,13 @@ class Estimator:
             at += count
         return start, ranges
 
-    def estimate(self, a: Assignment) -> Memory:
+    def estimate(self, a: Assignment) -> MemoryPlan:
         """Memory of one assignment. Blocks below the first GPU block and all inputs are on the host."""
         memory = self.estimate_within(a, None)
         assert memory is not None
         return memory
 
-    def estimate_within(self, a: Assignment, limits: Sequence[float] | None) -> Memory | None:
+    def estimate_within(self, a: Assignment, limits: Sequence[float] | None) -> MemoryPlan | None:
         """None if a device's use is over its limit, MiB; a device's compute is rough where it is far from that."""
         if not a.model_guesses:
             return self._estimate_one_model(a, limits)
@@ -206,7 +206,7 @@ class Estimator:
         host = _with(memory.host, second.host, second.host.other - HOST_PROCESS_MIB)
         return replace(memory, devices=devices, host=host)
 
-    def estimate_draft_model(self, a: Assignment) -> Memory:
+    def estimate_draft_model(self, a: Assignment) -> MemoryPlan:
         """What the draft model takes beside this assignment; its `other` is the process's, which is there once."""
         assert self.drafter is not None
         second = draft_assignment(a, layers=self.drafter.facts.n_layer_all + 1)
@@ -214,7 +214,7 @@ class Estimator:
             self._drafters[second] = self.drafter.estimate(second)
         return self._drafters[second]
 
-    def _estimate_one_model(self, a: Assignment, limits: Sequence[float] | None) -> Memory | None:
+    def _estimate_one_model(self, a: Assignment, limits: Sequence[float] | None) -> MemoryPlan | None:
         facts, n = self.facts, self.facts.n_layer_all
         weights = self._all if a.block_guesses else self._trunk
         start, ranges = self.ranges(a)
@@ -261,14 +261,14 @@ class Estimator:
             compute = self.compute.device(a, shape, layout, staged=backend.pinned, room=room)
             if room is not None and compute > room:
                 return None
-            devices.append(Use(used / MIB, context / MIB, compute / MIB, other / MIB))
+            devices.append(MemoryUse(used / MIB, context / MIB, compute / MIB, other / MIB))
         compute = self.compute.host(a, shape, start, used_devices)
         each = self.checkpoint_bytes(a)
         checkpoints = each * a.checkpoints * a.parallel if (facts.recurrent or facts.has_window) else 0
         outputs = 4 * facts.n_vocab * a.parallel
         other = HOST_PROCESS_MIB * MIB + outputs + a.cache_ram_mib * MIB + checkpoints
-        host = Use(host_weights / MIB, host_context / MIB, compute / MIB, other / MIB)
-        return Memory(tuple(devices), host, float(a.cache_ram_mib), each / MIB, checkpoints / MIB)
+        host = MemoryUse(host_weights / MIB, host_context / MIB, compute / MIB, other / MIB)
+        return MemoryPlan(tuple(devices), host, float(a.cache_ram_mib), each / MIB, checkpoints / MIB)
 
     def _output_on_host(self, repacks: bool, amx: bool, cpu_flags: Collection[str]) -> int:
         """The output's bytes without a GPU; a tied one is there twice when the CPU repacks it (MUL_MAT)."""
@@ -287,7 +287,7 @@ class Estimator:
             return 0
         kind_k, kind_v = KV_TYPES[a.type_k], KV_TYPES[a.type_v]
         total = 0
-        for kind, count in ((Kind.FULL, shape.full), (Kind.WINDOW, shape.window)):
+        for kind, count in ((BlockKind.FULL, shape.full), (BlockKind.WINDOW, shape.window)):
             k, v = (_between(sums, low, high) for sums in self._widths[kind])
             total += count * shape.streams * (_row(kind_k, k) + _row(kind_v, v))
         if a.block_guesses:
@@ -307,7 +307,7 @@ class Estimator:
             return total
         worst = 0
         for kind, k_width, v_width in self._caches:
-            count = shape.window if kind is Kind.WINDOW else shape.full
+            count = shape.window if kind is BlockKind.WINDOW else shape.full
             worst = max(worst, count * shape.streams * 2 * (k_width + v_width))
         return total + worst
 
@@ -317,7 +317,7 @@ class Estimator:
         n = facts.n_layer_all
         total = _between(self._recurrent, 0, n) * 4 * (facts.state_r + facts.state_s)
         if facts.has_window and not a.swa_full:
-            k, v = (_between(sums, 0, n) for sums in self._widths[Kind.WINDOW])
+            k, v = (_between(sums, 0, n) for sums in self._widths[BlockKind.WINDOW])
             total += shape.window * (_row(KV_TYPES[a.type_k], k) + _row(KV_TYPES[a.type_v], v))
         return total
 
@@ -326,14 +326,16 @@ class Estimator:
         facts, n, shape = self.facts, self.facts.n_layer_all, context_shape(self.facts, a)
         total, shared = 0, sharing(a)
         window = min(shape.window, facts.window * shared or shape.window)
-        for kind, limit in ((Kind.FULL, shape.full), (Kind.WINDOW, window)):
+        for kind, limit in ((BlockKind.FULL, shape.full), (BlockKind.WINDOW, window)):
             k, v = (_between(sums, 0, n) for sums in self._widths[kind])
             total += min(depth * shared, limit) * (_row(KV_TYPES[a.type_k], k) + _row(KV_TYPES[a.type_v], v))
         return total
 
 
-def _with(use: Use, more: Use, other: float) -> Use:
-    return Use(use.weights + more.weights, use.context + more.context, use.compute + more.compute, use.other + other)
+def _with(use: MemoryUse, more: MemoryUse, other: float) -> MemoryUse:
+    return MemoryUse(
+        use.weights + more.weights, use.context + more.context, use.compute + more.compute, use.other + other
+    )
 
 
 def _sums(values: Iterable[int]) -> list[int]:

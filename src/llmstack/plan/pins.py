@@ -9,14 +9,14 @@ from typing import Any
 from llmstack.errors import BadInput
 from llmstack.llama_server.flags import FLAGS, REMOVED, pinnable_flag
 from llmstack.llama_server.values import KV_TYPES
-from llmstack.plan.facts import Facts
+from llmstack.plan.facts import ModelFacts
 from llmstack.plan.goal import Goal
 
 MOST_SLOTS = 256  # LLAMA_MAX_SEQ (src/llama-cparams.h)
 MOST_TOKENS = 1 << 26
 
 
-def read_pins(goal: Goal, facts: Facts) -> tuple[Goal, dict[str, Any]]:
+def read_pins(goal: Goal, facts: ModelFacts) -> tuple[Goal, dict[str, Any]]:
     """The goal with its own pins applied, and the pinned fields of Assignment.
 
     Raises BadInput for a flag that cannot be pinned, or a value that it cannot take.
@@ -57,7 +57,7 @@ def pinned_flags(goal: Goal) -> frozenset[str]:
     return frozenset(names)
 
 
-def _check(pinned: Mapping[str, Any], facts: Facts, draft: Facts | None) -> None:
+def _check(pinned: Mapping[str, Any], facts: ModelFacts, draft: ModelFacts | None) -> None:
     """Raises BadInput for a value that this model, or llama.cpp, cannot take."""
     for field in ("ctx", "parallel", "batch", "ubatch"):
         if field in pinned and not 0 < pinned[field] <= MOST_TOKENS:
@@ -79,7 +79,7 @@ def _check(pinned: Mapping[str, Any], facts: Facts, draft: Facts | None) -> None
             raise BadInput(f"{kind} needs heads of a multiple of 32 values; this model's have {width}")
 
 
-def _clamped(pinned: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+def _clamped(pinned: Mapping[str, Any], facts: ModelFacts) -> dict[str, Any]:
     """The same with counts of layers and blocks that this model has; llama.cpp takes larger ones for all."""
     most = {"ngl": facts.n_layer_all + 1, "ncmoe": facts.n_layer_all, "ncffn": facts.n_layer_all}
     return {field: min(value, most[field]) if field in most else value for field, value in pinned.items()}

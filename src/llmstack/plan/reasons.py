@@ -8,7 +8,7 @@ from llmstack.commands import command_line
 from llmstack.llama_server.flags import FLAGS, flag_of
 from llmstack.plan.argv import flags
 from llmstack.plan.assignment import DRAFT_KV, Assignment, draft_assignment
-from llmstack.plan.facts import Facts, Kind
+from llmstack.plan.facts import BlockKind, ModelFacts
 from llmstack.plan.goal import DEFAULT_CONTEXT, DEFAULT_KV, Goal
 from llmstack.plan.memory import MIB
 from llmstack.plan.pins import pinned_flags
@@ -203,7 +203,7 @@ def _drafting(search: Search, chosen: Candidate, trades: Trades) -> list[Decisio
     ]
 
 
-def _draft_model(search: Search, chosen: Candidate, draft: Facts) -> list[Decision]:
+def _draft_model(search: Search, chosen: Candidate, draft: ModelFacts) -> list[Decision]:
     a = chosen.assignment
     alone = search.score(replace(a, draft_max=0, drafter=False)).predicted
     decode, prefill = (
@@ -295,7 +295,7 @@ def _trade(search: Search, a: Assignment, trade: Trade) -> str:
 
 def notes(search: Search, chosen: Candidate, n_ctx: int) -> tuple[str, ...]:
     facts, rows = search.facts, []
-    if not facts.known:
+    if not facts.architecture.checked:
         rows.append(
             f"{facts.arch} is not an architecture whose figures were checked: it is planned from its tensors, "
             f"and its cache is an upper estimate"
@@ -327,6 +327,6 @@ def notes(search: Search, chosen: Candidate, n_ctx: int) -> tuple[str, ...]:
             "the second model does not know a prompt that was restored from disk (llama.cpp#28619): its guesses are "
             "worse there"
         )
-    if any(b.kind is Kind.WINDOW for b in facts.blocks) and not chosen.assignment.swa_full:
+    if any(b.kind is BlockKind.WINDOW for b in facts.blocks) and not chosen.assignment.swa_full:
         rows.append("sliding window without --swa-full: the first answer after a restart reads its prompt again")
     return tuple(rows)

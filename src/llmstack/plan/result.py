@@ -9,9 +9,9 @@ from llmstack.errors import NotSo
 from llmstack.hardware import Hardware
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.calibrate import stated_error
-from llmstack.plan.facts import Facts
+from llmstack.plan.facts import ModelFacts
 from llmstack.plan.goal import Goal
-from llmstack.plan.memory import Memory, Use
+from llmstack.plan.memory import MemoryPlan, MemoryUse
 from llmstack.plan.speed import Predicted
 
 
@@ -45,11 +45,11 @@ class Budget:
 class Plan:
     """argv: llama-server's arguments without what running under the stack adds (address, key file, states folder)."""
 
-    facts: Facts
+    facts: ModelFacts
     hardware: Hardware
     goal: Goal
     assignment: Assignment
-    memory: Memory
+    memory: MemoryPlan
     budget: Budget
     predicted: Predicted
     decisions: tuple[Decision, ...]
@@ -72,7 +72,7 @@ class Infeasible(NotSo):
         return {"feasible": False, "reason": self.reason, "nearest": self.nearest, "model": self.model}
 
 
-def model_json(facts: Facts) -> dict[str, Any]:
+def model_json(facts: ModelFacts) -> dict[str, Any]:
     return {
         "name": facts.name,
         "path": facts.path,
@@ -88,11 +88,11 @@ def model_json(facts: Facts) -> dict[str, Any]:
         "recurrent": facts.recurrent,
         "sliding_window": facts.window if facts.has_window else 0,
         "mtp_layers": facts.n_draft,
-        "known_architecture": facts.known,
+        "known_architecture": facts.architecture.checked,
     }
 
 
-def _use_json(name: str, use: Use, budget: int) -> dict[str, Any]:
+def _use_json(name: str, use: MemoryUse, budget: int) -> dict[str, Any]:
     return {
         "name": name,
         "weights_mib": round(use.weights),

@@ -15,9 +15,9 @@ from llmstack.gguf.header import VOCAB_APART
 from llmstack.hardware import Hardware
 from llmstack.plan.assignment import Assignment, on_cpu
 from llmstack.plan.budget import budgets
-from llmstack.plan.facts import Facts
+from llmstack.plan.facts import ModelFacts
 from llmstack.plan.goal import Goal
-from llmstack.plan.memory import Estimator, Memory
+from llmstack.plan.memory import Estimator, MemoryPlan
 from llmstack.plan.speed import Predicted, Speed
 
 UBATCHES = (512, 1024, 2048, 4096)
@@ -41,7 +41,7 @@ class Candidate:
     estimator: Estimator
 
     @property
-    def memory(self) -> Memory:
+    def memory(self) -> MemoryPlan:
         return self.estimator.estimate(self.assignment)
 
     @property
@@ -50,7 +50,7 @@ class Candidate:
 
 
 class Search:
-    def __init__(self, facts: Facts, hardware: Hardware, goal: Goal, pinned: Mapping[str, Any]) -> None:
+    def __init__(self, facts: ModelFacts, hardware: Hardware, goal: Goal, pinned: Mapping[str, Any]) -> None:
         self.facts = facts
         self.hardware = hardware
         self.goal = goal
@@ -89,7 +89,7 @@ class Search:
         ordered = sorted(candidates, key=_price)
         return next((candidate for candidate in ordered if self._keeps(candidate.memory)), None)
 
-    def _keeps(self, memory: Memory) -> bool:
+    def _keeps(self, memory: MemoryPlan) -> bool:
         return all(use.total <= mib for use, mib in zip(memory.devices, self.budget.devices, strict=True))
 
     def share_of_baseline(self, candidate: Candidate, baseline: Predicted) -> float:
@@ -340,7 +340,7 @@ def _price(candidate: Candidate) -> float:
     return candidate.cost * (WORTH if candidate.assignment.model_guesses else 1.0)
 
 
-def why_no_draft_model(facts: Facts, hardware: Hardware, goal: Goal) -> str:
+def why_no_draft_model(facts: ModelFacts, hardware: Hardware, goal: Goal) -> str:
     """Why the goal's draft model cannot be used at all; empty when it can, or there is none."""
     if goal.draft is None:
         return ""

@@ -14,7 +14,7 @@ from llmstack.gguf import row_bytes
 from llmstack.hardware import Hardware, Measured
 from llmstack.plan.assignment import KV_TYPES, Assignment, draft_assignment
 from llmstack.plan.cards import Card, card_of
-from llmstack.plan.facts import Facts, Kind
+from llmstack.plan.facts import BlockKind, ModelFacts
 from llmstack.plan.goal import Workload
 from llmstack.plan.memory import Estimator, sharing
 
@@ -122,7 +122,7 @@ def _matrix_tflops(card: Card, experts: bool) -> float:
 
 
 class Speed:
-    def __init__(self, facts: Facts, hardware: Hardware, estimator: Estimator) -> None:
+    def __init__(self, facts: ModelFacts, hardware: Hardware, estimator: Estimator) -> None:
         self.facts = facts
         self.hardware = hardware
         self.estimator = estimator
@@ -230,7 +230,7 @@ class Speed:
                     syncs += EXPERT_SYNC_S
                 else:
                     gpu += block.dense
-                if block.kind is Kind.RECURRENT:
+                if block.kind is BlockKind.RECURRENT:
                     total += RECURRENT_S
                     if a.nkvo:
                         syncs += EXPERT_SYNC_S + tokens * 6.0 * facts.state_s / (SCAN_GFLOPS * 1e9)
@@ -260,10 +260,10 @@ class Speed:
         """Bytes of as many cells in f16."""
         return live * 4 / sum(row_bytes(KV_TYPES[kind], 32) / 32 for kind in (a.type_k, a.type_v))
 
-    def _seen(self, a: Assignment, cached: float) -> dict[Kind, float]:
+    def _seen(self, a: Assignment, cached: float) -> dict[BlockKind, float]:
         """Cells that one token's attention passes over, by the kind of block."""
         near = min(cached, self.facts.window)
-        return {kind: sharing(a) * (near if kind is Kind.WINDOW else cached) for kind in Kind}
+        return {kind: sharing(a) * (near if kind is BlockKind.WINDOW else cached) for kind in BlockKind}
 
     def _live(self, a: Assignment, depth: int) -> float:
         """Bytes of live cache of one attending block."""
@@ -306,7 +306,7 @@ class Speed:
                 staged += moved / (link * 1e9)
                 syncs += EXPERT_SYNC_S
             off = a.nkvo or il < start
-            if off and block.kind is Kind.RECURRENT:
+            if off and block.kind is BlockKind.RECURRENT:
                 scan += 6.0 * facts.state_s / (SCAN_GFLOPS * 1e9)
             elif off and block.k_width:
                 staged += live / (card.link_gbps * PAGEABLE_LINK * 1e9)

@@ -16,7 +16,7 @@ from llmstack.hardware import Hardware
 from llmstack.plan import Infeasible, Plan, to_json
 from llmstack.plan.compare import Checked, FitComparison
 from llmstack.plan.explain import Explanation
-from llmstack.plan.memory import Use
+from llmstack.plan.memory import MemoryUse
 from llmstack.render.output import show, show_json, style
 from llmstack.sizes import mib_text
 
@@ -185,7 +185,7 @@ def machine(hardware: Hardware) -> str:
     return f"{cards}, {ram}" if cards else f"this processor ({hardware.cpu.physical_cores} cores), {ram}"
 
 
-def _bar(name: str, use: Use, budget: int) -> None:
+def _bar(name: str, use: MemoryUse, budget: int) -> None:
     part = min(use.total / budget, 1.0) if budget else 1.0
     filled = round(part * _BAR)
     bar = "█" * filled + "░" * (_BAR - filled)

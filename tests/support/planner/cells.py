@@ -12,7 +12,7 @@ from llmstack.hardware import Device
 from llmstack.plan.argv import flags
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.compare import Checked, check
-from llmstack.plan.facts import Facts, read_facts
+from llmstack.plan.facts import ModelFacts, read_facts
 from llmstack.plan.goal import Goal
 from llmstack.plan.memory import Estimator
 from support.planner.oracle import Oracle
@@ -72,10 +72,10 @@ class Bench:
         self._folder = folder
         self._oracle = oracle
         self._cpu_flags = cpu_flags
-        self._facts: dict[str, Facts] = {}
+        self._facts: dict[str, ModelFacts] = {}
         self._paths: dict[str, Path] = {}
 
-    def facts(self, name: str) -> Facts:
+    def facts(self, name: str) -> ModelFacts:
         if name not in self._facts:
             shape = shape_of(name)
             self._paths[name] = shape.write(self._folder)
@@ -87,7 +87,11 @@ class Bench:
         return self.compare(facts, assignment(facts, cell))
 
     def compare(
-        self, facts: Facts, a: Assignment, devices: tuple[Device, ...] | None = None, drafter: Facts | None = None
+        self,
+        facts: ModelFacts,
+        a: Assignment,
+        devices: tuple[Device, ...] | None = None,
+        drafter: ModelFacts | None = None,
     ) -> tuple[Checked, ...]:
         if devices is None:
             devices = () if a.ngl == 0 else (Device("RPC0", "RPC", 24000, 24000),)
@@ -100,7 +104,7 @@ class Bench:
         return check(memory, reported.devices, reported.host)
 
 
-def assignment(facts: Facts, cell: Cell) -> Assignment:
+def assignment(facts: ModelFacts, cell: Cell) -> Assignment:
     top, third = facts.n_layer_all + 1, facts.n_layer_all // 3
     in_ram = "ncmoe" if facts.moe else "ncffn"
     placement = {

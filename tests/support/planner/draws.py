@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from llmstack.hardware import Cpu, Device, Hardware, Ram
-from llmstack.plan.facts import Facts, read_facts
+from llmstack.plan.facts import ModelFacts, read_facts
 from support.planner import shapes
 
 CARDS = ("RTX 3060", "RTX 3090", "RTX 4070", "RTX 5090", "H100", "Some Card 9000")
@@ -17,13 +17,13 @@ CARDS = ("RTX 3060", "RTX 3090", "RTX 4070", "RTX 5090", "H100", "Some Card 9000
 @dataclass(frozen=True, slots=True)
 class Draw:
     number: int
-    facts: Facts
+    facts: ModelFacts
     hardware: Hardware
     ctx: int
 
 
 @cache
-def facts(name: str) -> Facts:
+def facts(name: str) -> ModelFacts:
     return read_facts(shapes.shape_of(name).header(), path=f"/models/{name}.gguf")
 
 

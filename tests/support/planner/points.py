@@ -13,7 +13,7 @@ from typing import Any
 from llmstack.gguf import GgmlType
 from llmstack.hardware import Cpu, Device, Hardware, Ram
 from llmstack.plan.assignment import Assignment
-from llmstack.plan.facts import Facts, read_facts
+from llmstack.plan.facts import ModelFacts, read_facts
 from llmstack.plan.memory import Estimator
 from llmstack.plan.speed import Speed
 from support.planner import shapes
@@ -35,7 +35,7 @@ class Case:
 
 
 @cache
-def _facts(shape: str, quant: str, mtp: bool) -> Facts:
+def _facts(shape: str, quant: str, mtp: bool) -> ModelFacts:
     options: dict[str, Any] = {"q": GgmlType[quant]} if quant else {}
     if mtp:
         options["mtp"] = True
@@ -60,14 +60,14 @@ def cases() -> Iterator[Case]:
             )
 
 
-def _assignment(facts: Facts, point: dict[str, Any], setting: int) -> Assignment:
+def _assignment(facts: ModelFacts, point: dict[str, Any], setting: int) -> Assignment:
     base = Assignment(ctx=point.get("ctx", 32768), ngl=facts.n_layer_all + 1, type_k=point["kv"], type_v=point["kv"])
     given = {key: point[key] for key in ("ncmoe", "nkvo", "draft_max", "load_mode") if key in point}
     a = replace(base, **given, **{point["vary"]: setting})
     return replace(a, batch=max(2048, a.ubatch))
 
 
-def _predict(facts: Facts, hardware: Hardware, a: Assignment, point: dict[str, Any]) -> float:
+def _predict(facts: ModelFacts, hardware: Hardware, a: Assignment, point: dict[str, Any]) -> float:
     estimator = Estimator(facts, hardware.devices)
     speed = Speed(facts, hardware, estimator)
     if point["metric"] == "vram":

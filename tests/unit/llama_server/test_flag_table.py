@@ -14,7 +14,7 @@ import pytest
 from llmstack.engine.embedded import SETTERS
 from llmstack.engine.flags import parse_help
 from llmstack.llama_server.flags import FLAGS, REMOVED, Flag, flag_named, flag_of, pinnable_flag
-from llmstack.plan import Facts, Goal
+from llmstack.plan import Goal, ModelFacts
 from llmstack.plan.argv import flags
 from llmstack.plan.assignment import Assignment
 from llmstack.warmstart.fingerprint import folder_name
@@ -42,7 +42,7 @@ def command_lines() -> Iterator[tuple[str, ...]]:
     carried = {flag.field: 5 for flag in FLAGS if flag.only_pinned}
     whole = replace(whole, **carried)  # type: ignore[arg-type]
     goal = Goal(alias="a", mmproj_path="/v.gguf", draft=small)
-    deaf: Facts = replace(dense, template_ignores_switch=True)
+    deaf: ModelFacts = replace(dense, template_ignores_switch=True)
     for a in (whole, replace(whole, draft_max=2), replace(whole, draft_max=2, drafter=True), replace(whole, ngl=0)):
         yield flags(deaf, a, goal)
 

@@ -11,7 +11,7 @@ from llmstack.hardware import Cpu, Device, Hardware, Measured, Ram
 from llmstack.plan import read_facts
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.calibrate import ASSUMED_ERROR, Observation, fit, predict_s, stated_error
-from llmstack.plan.facts import Facts
+from llmstack.plan.facts import ModelFacts
 from support.planner import shapes
 
 CPU_ONLY = Hardware(Ram(65536, 60000), Cpu(8, 16, ("avx2",)))
@@ -22,11 +22,11 @@ TRUE = Measured(
 )  # fmt: skip
 
 
-def facts_of(shape: shapes.Shape) -> Facts:
+def facts_of(shape: shapes.Shape) -> ModelFacts:
     return read_facts(shape.header(), path="/m.gguf")
 
 
-def observe(hardware: Hardware, facts: Facts, noise: float = 0.0) -> list[Observation]:
+def observe(hardware: Hardware, facts: ModelFacts, noise: float = 0.0) -> list[Observation]:
     """What a machine with exactly these rates would be measured at, each second timing `noise` too slow."""
     a = Assignment(ctx=65536, ngl=99 if hardware.devices else 0, threads=8, has_gpu=bool(hardware.devices))
     factors = itertools.cycle((1.0, 1.0 + noise))
@@ -80,7 +80,7 @@ def test_without_measurements_nothing_changes_and_the_error_is_the_assumed_one()
     assert stated_error(CPU_ONLY) == ASSUMED_ERROR
 
 
-def smaller(facts: Facts, rest: int, experts: int) -> Facts:
+def smaller(facts: ModelFacts, rest: int, experts: int) -> ModelFacts:
     """So many times fewer bytes of a block's dense weights and of its experts, as many blocks."""
     blocks = tuple(
         replace(block, rest=block.rest // rest, dense=block.dense // rest, experts=block.experts // experts)

@@ -16,7 +16,7 @@ from llmstack.hardware import Hardware
 from llmstack.plan import Goal, Infeasible, Plan, make_plan, read_facts
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.explain import explain
-from llmstack.plan.facts import Facts
+from llmstack.plan.facts import ModelFacts
 from llmstack.plan.memory import Estimator
 from llmstack.plan.result import to_json
 from llmstack.plan.search import WORTH, Search
@@ -28,17 +28,17 @@ MODELS = read_models(merge(parse(CATALOG.read_bytes(), CATALOG.name))).models
 CODER_14B, CODER_7B = MODELS["qwen2.5-coder-14b"], MODELS["qwen2.5-coder-7b"]
 
 
-def of(model: Model) -> Facts:
+def of(model: Model) -> ModelFacts:
     return read_facts(describe("coder", model, "Q4_K_M"), path="/models/coder.gguf")
 
 
-def sibling(model: Model = CODER_14B) -> Facts:
+def sibling(model: Model = CODER_14B) -> ModelFacts:
     found = drafter_facts(model)
     assert found is not None
     return replace(found, path="/models/small.gguf")
 
 
-def planned(model: Facts, hardware: Hardware, draft: Facts | None = None, **pins: str) -> Plan:
+def planned(model: ModelFacts, hardware: Hardware, draft: ModelFacts | None = None, **pins: str) -> Plan:
     named = {name.replace("_", "-"): value for name, value in pins.items()}
     return make_plan(model, hardware, Goal(draft=draft or sibling(), pins=named))
 
@@ -99,7 +99,7 @@ def test_it_is_left_out_where_it_does_not_fit_and_the_reason_is_given() -> None:
     assert "-md" not in plan.argv
 
 
-def fits_alone(model: Facts, gib: float) -> bool:
+def fits_alone(model: ModelFacts, gib: float) -> bool:
     a = make_plan(model, machine(gib, 64, card="RTX 5060 Ti"), Goal()).assignment
     return a.ngl == model.n_layer_all + 1 and not a.ncffn
 
@@ -128,7 +128,7 @@ def test_a_processor_alone_gains_less_than_the_guesses_cost() -> None:
         (facts("llama-8b"), machine(24, 64), Goal(), "vocabulary differs by 23680 tokens"),
     ],
 )
-def test_where_it_cannot_be_used_the_plan_says_why(model: Facts, hardware: Hardware, goal: Goal, why: str) -> None:
+def test_where_it_cannot_be_used_the_plan_says_why(model: ModelFacts, hardware: Hardware, goal: Goal, why: str) -> None:
     plan = make_plan(model, hardware, replace(goal, draft=sibling()))
     assert plan.assignment.model_guesses == 0
     assert why in decided(plan, "--spec-type")

@@ -16,7 +16,7 @@ from llmstack.gguf.header import GgufHeader
 from llmstack.hardware import Device
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.compare import read_fit
-from llmstack.plan.facts import Kind, read_facts
+from llmstack.plan.facts import BlockKind, read_facts
 from llmstack.plan.memory import Estimator, context_shape
 from support.planner import shapes
 from support.planner.draws import NAMES, facts, machine
@@ -91,12 +91,12 @@ def test_prompt_cache_and_checkpoints_are_counted_in_ram() -> None:
 
 def test_each_architecture_keeps_what_its_blocks_need() -> None:
     kinds = {name: [b.kind for b in facts(name).blocks] for name in ("qwen35moe-35b-a3b", "gemma3-12b", "gpt-oss-20b")}
-    assert kinds["qwen35moe-35b-a3b"].count(Kind.FULL) == 10
-    assert kinds["qwen35moe-35b-a3b"].count(Kind.RECURRENT) == 30
-    assert kinds["gemma3-12b"].count(Kind.FULL) == 8
-    assert kinds["gpt-oss-20b"].count(Kind.FULL) == 12
+    assert kinds["qwen35moe-35b-a3b"].count(BlockKind.FULL) == 10
+    assert kinds["qwen35moe-35b-a3b"].count(BlockKind.RECURRENT) == 30
+    assert kinds["gemma3-12b"].count(BlockKind.FULL) == 8
+    assert kinds["gpt-oss-20b"].count(BlockKind.FULL) == 12
     nemotron = facts("nemotron-h-moe-30b-a3b")
-    assert {b.kind for b in nemotron.blocks} == {Kind.FULL, Kind.RECURRENT, Kind.NONE}
+    assert {b.kind for b in nemotron.blocks} == {BlockKind.FULL, BlockKind.RECURRENT, BlockKind.NONE}
     assert all(b.v_width == 0 for b in facts("deepseek2-30b-a3b").blocks)
 
 
@@ -108,7 +108,7 @@ def _renamed(arch: str) -> GgufHeader:
 
 def test_an_unknown_architecture_is_planned_from_its_tensors_and_says_so() -> None:
     found = read_facts(_renamed("brandnew"))
-    assert not found.known
+    assert not found.architecture.checked
     known, unknown = (Estimator(f, RPC).estimate(Assignment(ctx=8192, ngl=33)) for f in (facts("llama-8b"), found))
     assert unknown.devices[0].weights == known.devices[0].weights
     assert unknown.devices[0].context == known.devices[0].context

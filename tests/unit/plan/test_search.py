@@ -11,7 +11,7 @@ from llmstack.errors import BadInput
 from llmstack.hardware import Hardware
 from llmstack.plan import Goal, Infeasible, make_plan
 from llmstack.plan.assignment import Assignment
-from llmstack.plan.facts import Facts
+from llmstack.plan.facts import ModelFacts
 from llmstack.plan.search import Search
 from support.planner.draws import draws, facts, machine
 
@@ -86,7 +86,7 @@ def test_nothing_that_fits_is_refused_over_many_small_machines() -> None:
             assert everything(search, 16384) == []
 
 
-def plan_of(model: Facts, hardware: Hardware, **pins: str) -> Assignment:
+def plan_of(model: ModelFacts, hardware: Hardware, **pins: str) -> Assignment:
     return make_plan(model, hardware, Goal(pins=pins)).assignment
 
 

@@ -10,7 +10,7 @@ import pytest
 from llmstack.deploy.status import StackState, StackStatus, Warm
 from llmstack.deploy.usage import Used
 from llmstack.plan import Decision, Goal, make_plan
-from llmstack.plan.memory import Use
+from llmstack.plan.memory import MemoryUse
 from llmstack.render.status import duration, screen
 from llmstack.stackfile import HealthRecord, ModelEntry, ProxyEntry, ServerEntry, StackRecord, store_plan
 from llmstack.supervisor import ServiceState, ServiceStatus
@@ -26,7 +26,11 @@ PLAN = replace(
         Decision("-nkvo", "", "why"),
         Decision("-ub", "512", "why"),
     ),
-    memory=replace(_PLANNED.memory, devices=(Use(10000, 800, 200, 0), Use(900, 100, 0, 0)), host=Use(7000, 0, 0, 1000)),
+    memory=replace(
+        _PLANNED.memory,
+        devices=(MemoryUse(10000, 800, 200, 0), MemoryUse(900, 100, 0, 0)),
+        host=MemoryUse(7000, 0, 0, 1000),
+    ),
 )
 STACK = StackRecord(
     ModelEntry("qwen", "/m/q.gguf"),

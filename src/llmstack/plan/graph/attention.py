@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from llmstack.plan.facts import Block
+from llmstack.plan.facts import BlockFacts
 from llmstack.plan.graph.context import GraphContext
 from llmstack.plan.graph.recurrent import fetch_next_state
 from llmstack.plan.graph.sizes import KEYS, VALUES, row
 
 
-def attention(graph: GraphContext, block: Block, normed: int, residual: int) -> int:
+def attention(graph: GraphContext, block: BlockFacts, normed: int, residual: int) -> int:
     """build_qkv, build_attn and the sum with the residual. Returns the new residual's number."""
     nodes = graph.nodes
     size = row(block.heads * block.head_dim)
@@ -30,7 +30,7 @@ def attention(graph: GraphContext, block: Block, normed: int, residual: int) -> 
     return nodes.in_place(graph.width, nodes.allocate(graph.width, result), residual)
 
 
-def _query(graph: GraphContext, block: Block, normed: int) -> tuple[int | None, int]:
+def _query(graph: GraphContext, block: BlockFacts, normed: int) -> tuple[int | None, int]:
     """The query with its gate, where the matrix gives both, and the query alone."""
     nodes, arch = graph.nodes, graph.arch
     size = row(block.heads * block.head_dim)
@@ -48,7 +48,7 @@ def _query(graph: GraphContext, block: Block, normed: int) -> tuple[int | None, 
     return full_query, query
 
 
-def _key(graph: GraphContext, block: Block, normed: int) -> int:
+def _key(graph: GraphContext, block: BlockFacts, normed: int) -> int:
     nodes, size = graph.nodes, row(block.k_width)
     key = nodes.allocate(size, normed)
     if graph.arch.rope:
@@ -56,7 +56,7 @@ def _key(graph: GraphContext, block: Block, normed: int) -> int:
     return nodes.allocate(size, graph.rotation(block), key) if graph.rotates_k else key
 
 
-def _value(graph: GraphContext, block: Block, normed: int) -> int:
+def _value(graph: GraphContext, block: BlockFacts, normed: int) -> int:
     nodes, size = graph.nodes, row(block.k_width)
     value = nodes.allocate(size, normed)
     if graph.arch.value_norm:  # ggml_rms_norm of a reshaped view
@@ -64,7 +64,7 @@ def _value(graph: GraphContext, block: Block, normed: int) -> int:
     return nodes.allocate(size, graph.rotation(block, value=True), value) if graph.rotates_v else value
 
 
-def _attend(graph: GraphContext, block: Block, query: int, key: int, value: int) -> int:
+def _attend(graph: GraphContext, block: BlockFacts, query: int, key: int, value: int) -> int:
     """cpy_k, cpy_v (src/llama-kv-cache.cpp), then build_attn_mha's flash attention over the whole cache."""
     nodes, kind = graph.nodes, block.kind
     size = row(block.heads * block.head_dim)
@@ -85,7 +85,7 @@ def _attend(graph: GraphContext, block: Block, query: int, key: int, value: int)
     return nodes.allocate(size, query, *cache, graph.mask(kind))
 
 
-def latent_attention(graph: GraphContext, block: Block, normed: int, residual: int) -> int:
+def latent_attention(graph: GraphContext, block: BlockFacts, normed: int, residual: int) -> int:
     """src/models/deepseek2.cpp with is_mla: the query is absorbed into the latent space (wk_b).
 
     Only the latent row is cached; V is a view of K (build_attn of llm_graph_input_attn_k).

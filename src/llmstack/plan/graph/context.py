@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from llmstack.plan.allocator import NodeList, Size
-from llmstack.plan.facts import Block, Facts, Kind
+from llmstack.plan.facts import BlockFacts, BlockKind, ModelFacts
 from llmstack.plan.graph.sizes import BYTES, MASK, SEQUENCE, per_sequence, row
 
 
@@ -23,19 +23,19 @@ class GraphContext:
     host works on them between two splits.
     """
 
-    def __init__(self, facts: Facts, *, rotated: tuple[bool, bool], cache_in_ram: bool) -> None:
+    def __init__(self, facts: ModelFacts, *, rotated: tuple[bool, bool], cache_in_ram: bool) -> None:
         self.facts = facts
         self.arch = facts.architecture
         self.nodes = NodeList()
         self.width = row(facts.n_embd)  # of the residual stream
         self.rotates_k, self.rotates_v = rotated
         self.cache_in_ram = cache_in_ram
-        self.following: tuple[Block, ...] = ()  # blocks after the one at hand
+        self.following: tuple[BlockFacts, ...] = ()  # blocks after the one at hand
         self.in_ram = InRam(experts=False, dense=False)
         self.state_read: int | None = None  # the next Mamba block's convolution state, when it was read already
-        self._inputs: dict[tuple[str, Kind | None], int] = {}
+        self._inputs: dict[tuple[str, BlockKind | None], int] = {}
 
-    def shared_input(self, what: str, size: Size, kind: Kind | None = None) -> int:
+    def shared_input(self, what: str, size: Size, kind: BlockKind | None = None) -> int:
         """An input of the graph that many blocks read, copied to the device once (llm_graph_result.add_input)."""
         if (what, kind) not in self._inputs:
             self._inputs[what, kind] = self.nodes.copy_in(size)
@@ -53,15 +53,15 @@ class GraphContext:
         """build_inp_pos: one int32 per token, four with multi-axis rotation."""
         return self.shared_input("positions", row(self.arch.positions_per_token))
 
-    def mask(self, kind: Kind) -> int:
+    def mask(self, kind: BlockKind) -> int:
         """build_attn_inp_kq_mask: one per kind of cache."""
         return self.shared_input("mask", ((MASK[kind], 1),), kind)
 
-    def cells(self, side: str, kind: Kind) -> int:
+    def cells(self, side: str, kind: BlockKind) -> int:
         """build_input_k_idxs, build_input_v_idxs (src/llama-kv-cache.cpp): an int64 per token, the cell to write."""
         return self.shared_input(f"cells of {side}", row(2), kind)
 
-    def rotation(self, block: Block, *, value: bool = False) -> int:
+    def rotation(self, block: BlockFacts, *, value: bool = False) -> int:
         """The F32 matrix that rotates K or V: build_input_k_rot, build_input_v_rot (src/llama-kv-cache.cpp).
 
         K's is as large as the largest power of two that divides a head, V's 64 by 64.

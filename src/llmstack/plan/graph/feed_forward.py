@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from llmstack.plan.allocator import NodeList, Program
 from llmstack.plan.architectures import SharedGate
-from llmstack.plan.facts import Block, Facts, Kind
+from llmstack.plan.facts import BlockFacts, BlockKind, ModelFacts
 from llmstack.plan.graph.context import GraphContext
 from llmstack.plan.graph.recurrent import fetch_state_after_experts
 from llmstack.plan.graph.sizes import MASK, per_sequence, row
 
 
-def feed_forward(graph: GraphContext, block: Block, normed: int, residual: int) -> int:
+def feed_forward(graph: GraphContext, block: BlockFacts, normed: int, residual: int) -> int:
     """The experts with their shared one, or the dense part, and the sum. Returns the new residual's number."""
     nodes, arch = graph.nodes, graph.arch
     if block.experts:
@@ -29,7 +29,7 @@ def feed_forward(graph: GraphContext, block: Block, normed: int, residual: int) 
     return nodes.in_place(graph.width, result, residual)
 
 
-def experts_beside_dense(graph: GraphContext, block: Block, residual: int) -> int:
+def experts_beside_dense(graph: GraphContext, block: BlockFacts, residual: int) -> int:
     """gemma4.cpp with experts: a router, the experts and a dense part, each with a norm of its own.
 
     The router's norm (`tmp`) is expanded by build_moe_ffn's early expand of the weights, that of the experts only with
@@ -59,7 +59,7 @@ def _ffn(graph: GraphContext, width: int, normed: int) -> int:
     return nodes.allocate(graph.width, nodes.allocate(inner, up, gate))
 
 
-def _experts(graph: GraphContext, block: Block, *, routed: int, normed: Callable[[], int]) -> int:
+def _experts(graph: GraphContext, block: BlockFacts, *, routed: int, normed: Callable[[], int]) -> int:
     """build_moe_ffn. routed: what the router reads. normed: makes what the experts read, after the choice."""
     nodes, facts, arch = graph.nodes, graph.facts, graph.arch
     used = facts.n_expert_used
@@ -97,7 +97,7 @@ def sum_of_experts(graph: GraphContext, weighted: int) -> int:
     return total
 
 
-def host_beside(facts: Facts, inner: int, out: int, chosen: int) -> Program:
+def host_beside(facts: ModelFacts, inner: int, out: int, chosen: int) -> Program:
     """The host's part when it computes feed-forward weights of a model whose blocks are all on the GPU.
 
     The graph's inputs (build_inp_embd, build_inp_pos, the cells, the mask, build_inp_out_ids) come first and are free
@@ -110,7 +110,7 @@ def host_beside(facts: Facts, inner: int, out: int, chosen: int) -> Program:
     nodes.allocate(width)  # embeddings instead of tokens: nothing reads them
     slots, mixed, positions = nodes.allocate(row(2)), nodes.allocate(width), nodes.allocate(row(1))
     cells = nodes.allocate(row(2)), nodes.allocate(row(2))
-    mask = nodes.allocate(((MASK[Kind.FULL], 1),))
+    mask = nodes.allocate(((MASK[BlockKind.FULL], 1),))
     nodes.allocate(per_sequence(1))  # which rows the output needs: read after these blocks
     embedded = nodes.allocate(width, tokens)
     looked_up = nodes.allocate(width, mixed_tokens)

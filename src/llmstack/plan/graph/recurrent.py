@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmstack.plan.facts import Kind
+from llmstack.plan.facts import BlockKind
 from llmstack.plan.graph.context import GraphContext
 from llmstack.plan.graph.sizes import OTHER_SEQUENCES, ROW, SEQUENCE, per_sequence, row
 
@@ -84,15 +84,15 @@ def fetch_next_state(graph: GraphContext) -> None:
     early, so the read moves before them.
     """
     for block in graph.following:
-        if block.kind is Kind.RECURRENT:
+        if block.kind is BlockKind.RECURRENT:
             graph.host_works()
             graph.read_state_ahead()
-        if block.kind is not Kind.NONE or block.experts:
+        if block.kind is not BlockKind.NONE or block.experts:
             return
 
 
 def fetch_state_after_experts(graph: GraphContext) -> None:
     """The same where a block has experts: build_moe_ffn expands its result, so only the next block's state moves."""
-    if graph.following and graph.following[0].kind is Kind.RECURRENT:
+    if graph.following and graph.following[0].kind is BlockKind.RECURRENT:
         graph.host_works()
         graph.read_state_ahead()

@@ -6,7 +6,7 @@ import enum
 
 from llmstack.plan.allocator import Program
 from llmstack.plan.architectures import SharedGate
-from llmstack.plan.facts import Block, Facts, Kind
+from llmstack.plan.facts import BlockFacts, BlockKind, ModelFacts
 from llmstack.plan.graph.attention import attention, latent_attention
 from llmstack.plan.graph.context import GraphContext, InRam
 from llmstack.plan.graph.feed_forward import experts_beside_dense, feed_forward, sum_of_experts
@@ -27,15 +27,15 @@ class GraphReplay:
     rotated: K, and V, are rotated before they are quantised. cache_in_ram: -nkvo.
     """
 
-    def __init__(self, facts: Facts, *, rotated: tuple[bool, bool], cache_in_ram: bool) -> None:
+    def __init__(self, facts: ModelFacts, *, rotated: tuple[bool, bool], cache_in_ram: bool) -> None:
         self._graph = GraphContext(facts, rotated=rotated, cache_in_ram=cache_in_ram)
 
     def program(
         self,
-        blocks: tuple[Block, ...],
+        blocks: tuple[BlockFacts, ...],
         in_ram: tuple[InRam, ...],
-        before: Block | Before,
-        mixer: Kind = Kind.NONE,
+        before: BlockFacts | Before,
+        mixer: BlockKind = BlockKind.NONE,
         *,
         ends: bool,
     ) -> Program:
@@ -78,7 +78,7 @@ class GraphReplay:
             return nodes.copy_in(width)
         return nodes.in_place(width, nodes.copy_in(width), nodes.copy_in(row(1)))  # inp_scale_rows
 
-    def _after_host(self, before: Block, mixer: Kind, blocks: tuple[Block, ...]) -> int:
+    def _after_host(self, before: BlockFacts, mixer: BlockKind, blocks: tuple[BlockFacts, ...]) -> int:
         """The end of the host's last block.
 
         What follows its last matrix needs no weights, so ggml_backend_sched_split_graph gives it to the GPU already
@@ -89,10 +89,12 @@ class GraphReplay:
         wide, used = row(facts.n_expert_used * facts.n_embd), row(facts.n_expert_used)
         state_ahead = not graph.cache_in_ram and arch.mamba2
         if not before.experts or arch.dense_beside_experts:
-            first = next((block for block in blocks if block.kind is not Kind.NONE or block.experts), None)
-            if state_ahead and arch.early_state and first is not None and first.kind is Kind.RECURRENT:
+            first = next((block for block in blocks if block.kind is not BlockKind.NONE or block.experts), None)
+            if state_ahead and arch.early_state and first is not None and first.kind is BlockKind.RECURRENT:
                 graph.read_state_ahead()
-                if mixer is Kind.RECURRENT:  # ggml_cont of z, a part of that block's projection, has no weights either
+                if (
+                    mixer is BlockKind.RECURRENT
+                ):  # ggml_cont of z, a part of that block's projection, has no weights either
                     projection = 2 * (facts.ssm_inner + facts.ssm_groups * facts.ssm_state) + facts.ssm_rank
                     nodes.consume(nodes.allocate(row(facts.ssm_inner), nodes.copy_in(row(projection))))
                 nodes.split()
@@ -101,7 +103,7 @@ class GraphReplay:
             result, weights = nodes.copy_in(wide), nodes.copy_in(used)
             total = sum_of_experts(graph, nodes.in_place(wide, result, weights))
             return nodes.in_place(width, total, nodes.copy_in(width))
-        if state_ahead and blocks[0].kind is Kind.RECURRENT:
+        if state_ahead and blocks[0].kind is BlockKind.RECURRENT:
             # The state's gather stands between the experts' sum and the shared expert, whose weights are on the host.
             result, weights = nodes.copy_in(wide), nodes.copy_in(used)
             routed = sum_of_experts(graph, nodes.in_place(wide, result, weights))
@@ -126,16 +128,16 @@ class GraphReplay:
             gate = nodes.in_place(single, gate)
         return nodes.in_place(width, nodes.copy_in(width), gate)
 
-    def _block(self, block: Block, residual: int, *, last: bool) -> int:
+    def _block(self, block: BlockFacts, residual: int, *, last: bool) -> int:
         """build_norm, the mixer, build_norm, the feed-forward part: the loop of every graph in src/models."""
         graph = self._graph
         nodes, width, arch = graph.nodes, graph.width, graph.arch
-        if block.kind is Kind.RECURRENT and not arch.delta_net and graph.state_read is None:
+        if block.kind is BlockKind.RECURRENT and not arch.delta_net and graph.state_read is None:
             graph.read_state_ahead()
         normed = nodes.in_place(width, residual)
-        if block.kind is Kind.RECURRENT:
+        if block.kind is BlockKind.RECURRENT:
             residual = (delta_net if arch.delta_net else mamba2)(graph, normed, residual)
-        elif block.kind is not Kind.NONE:
+        elif block.kind is not BlockKind.NONE:
             residual = (latent_attention if graph.facts.mla else attention)(graph, block, normed, residual)
         elif block.experts or block.ff:  # nemotron-h: the block is only its feed-forward part
             return feed_forward(graph, block, normed, residual)

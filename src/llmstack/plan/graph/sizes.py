@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from llmstack.gguf import row_bytes
 from llmstack.plan.allocator import Size
 from llmstack.plan.assignment import KV_TYPES, Assignment
-from llmstack.plan.facts import Kind
+from llmstack.plan.facts import BlockKind
 
 ROW = "F32 per token"
 SEQUENCE = "F32 per sequence"
 OTHER_SEQUENCES = "F32 per sequence but one"
 BYTES = "bytes"
-MASK = {Kind.FULL: "mask", Kind.WINDOW: "window mask"}
-KEYS = {Kind.FULL: "K", Kind.WINDOW: "window K"}
-VALUES = {Kind.FULL: "V", Kind.WINDOW: "window V"}
+MASK = {BlockKind.FULL: "mask", BlockKind.WINDOW: "window mask"}
+KEYS = {BlockKind.FULL: "K", BlockKind.WINDOW: "window K"}
+VALUES = {BlockKind.FULL: "V", BlockKind.WINDOW: "window V"}
 ALIGNMENT = 32  # bytes: ggml_backend_buft_get_alignment of the CPU's and the RPC backend's buffers
 
 
@@ -61,8 +61,8 @@ def table_bytes(table: Sequence[Size], a: Assignment, shape: ContextShape) -> li
         OTHER_SEQUENCES: 4 * (shape.sequences - 1),
         BYTES: 1,
         # F16, one row of cells for each token (build_attn_inp_kq_mask)
-        MASK[Kind.FULL]: 2 * shape.ubatch * shape.full,
-        MASK[Kind.WINDOW]: 2 * shape.ubatch * shape.window,
+        MASK[BlockKind.FULL]: 2 * shape.ubatch * shape.full,
+        MASK[BlockKind.WINDOW]: 2 * shape.ubatch * shape.window,
     }
     sizes = []
     for size in table:
@@ -76,5 +76,5 @@ def table_bytes(table: Sequence[Size], a: Assignment, shape: ContextShape) -> li
 def _cache_bytes(unit: str, width: int, a: Assignment, shape: ContextShape) -> int:
     """A block's whole K or V, `width` values a cell, which -nkvo copies from RAM."""
     kind = KV_TYPES[a.type_k if unit in KEYS.values() else a.type_v]
-    cells = shape.window if unit in (KEYS[Kind.WINDOW], VALUES[Kind.WINDOW]) else shape.full
+    cells = shape.window if unit in (KEYS[BlockKind.WINDOW], VALUES[BlockKind.WINDOW]) else shape.full
     return row_bytes(kind, -(-width // 32) * 32) * cells * shape.streams
