@@ -59,7 +59,7 @@ def calibrate(home: Home, on_progress: Callable[[str], None], probes: Sequence[P
     """Raises NotSo when the machine was never quiet enough, or when the engine cannot run the models."""
     engine = find(home)
     hardware = for_engine(detect(), engine).hardware
-    known = calibration.apply(calibration.ensure(home, hardware), hardware, "")
+    machine = calibration.apply(calibration.ensure(home, hardware), hardware, "")
     taken: list[Timing] = []
     with tempfile.TemporaryDirectory(prefix="llmstack-probe-") as folder:
         for turn, depths in enumerate(ROUNDS, start=1):
@@ -74,7 +74,7 @@ def calibrate(home: Home, on_progress: Callable[[str], None], probes: Sequence[P
             why="other programs kept the processors busy, so the rates would be theirs as much as the machine's",
             next="try again when less is running",
         )
-    fitted = fit(known, seen, engine=engine.name)
+    fitted = fit(machine, seen, engine=engine.name)
     calibration.remember(home, hardware, fitted, engine.name)
     measured = fitted.measured
     assert measured is not None
@@ -128,12 +128,12 @@ def observe(home: Home, engine: Engine, hardware: Hardware, path: Path, depths: 
         has_gpu=bool(hardware.devices),
     )
     seen: list[Timing] = []
-    wanted = flags(facts, a, Goal(reasoning="auto"))
-    with scratch(home, engine, wanted, model_bytes=model.size_bytes) as (client, pid):
-        found = measure(client, Sampler([pid], patience_s=40.0), depths, EFFORT, lambda _: None)
-    for decode, metrics in ((False, found.prefill), (True, found.decode)):
+    argv = flags(facts, a, Goal(reasoning="auto"))
+    with scratch(home, engine, argv, model_bytes=model.size_bytes) as (client, pid):
+        speeds = measure(client, Sampler([pid], patience_s=40.0), depths, EFFORT, lambda _: None)
+    for decode, metrics in ((False, speeds.prefill), (True, speeds.decode)):
         for depth, metric in metrics.items():
-            tokens = 1 if decode else found.chunk
+            tokens = 1 if decode else speeds.chunk
             if not metric.busy:
                 seen.append(Timing(Observation(facts, a, decode, tokens, depth, tokens / metric.median), metric.pace))
     return seen

@@ -97,36 +97,36 @@ def measure(
 
     Raises NotSo when the engine fails.
     """
-    found = into if into is not None else Depths()
+    speeds = into if into is not None else Depths()
     prompts = Prompts(engine)
     began = time.perf_counter()
     # Pages weights in, and compiles kernels on some backends; its speed is a guess of the rest's.
     first = engine.complete(prompts.tokens(LEAST_CHUNK), n_predict=4)
-    found.chunk = chunk or _chunk(first.prefill_tps, effort.seconds)
-    if found.chunk > LEAST_CHUNK:
-        engine.complete(prompts.tokens(found.chunk), n_predict=1)
+    speeds.chunk = chunk or _chunk(first.prefill_tps, effort.seconds)
+    if speeds.chunk > LEAST_CHUNK:
+        engine.complete(prompts.tokens(speeds.chunk), n_predict=1)
     decode_tps = first.decode_tps
     base: list[int] = []
     for number, depth in enumerate(depths):
         left = effort.seconds - (time.perf_counter() - began)
-        if number and _cost(found, depth, len(base), effort) > left:
-            found.left_out += depths[number:]
+        if number and _cost(speeds, depth, len(base), effort) > left:
+            speeds.left_out += depths[number:]
             break
         if depth > len(base):
             step(f"a prompt of {depth:,} tokens")
-            base = _grow(engine, prompts, base, depth, found)
+            base = _grow(engine, prompts, base, depth, speeds)
         share = max(left / 2 / max(len(depths) - number, 1), 0.1)
         step(f"prefill at a depth of {depth:,}")
-        found.prefill[depth] = sampler.rate(
-            prefill_at(depth), _prefill(engine, prompts, base, found.chunk), repeats=effort.repeats, seconds=share
+        speeds.prefill[depth] = sampler.rate(
+            prefill_at(depth), _prefill(engine, prompts, base, speeds.chunk), repeats=effort.repeats, seconds=share
         )
         step(f"decode at a depth of {depth:,}")
         tokens = max(min(effort.decode_tokens, int(share * decode_tps / 2)), 4)
-        found.decode[depth] = sampler.rate(
+        speeds.decode[depth] = sampler.rate(
             decode_at(depth), _decode(engine, prompts, base, tokens), repeats=effort.repeats, seconds=share
         )
-        decode_tps = found.decode[depth].median
-    return found
+        decode_tps = speeds.decode[depth].median
+    return speeds
 
 
 def _chunk(prefill_tps: float, seconds: float) -> int:
@@ -137,10 +137,10 @@ def _chunk(prefill_tps: float, seconds: float) -> int:
     return chunk
 
 
-def _grow(engine: EngineClient, prompts: Prompts, base: list[int], depth: int, found: Depths) -> list[int]:
+def _grow(engine: EngineClient, prompts: Prompts, base: list[int], depth: int, speeds: Depths) -> list[int]:
     grown = base + prompts.tokens(depth - len(base))
     done = engine.complete(grown, n_predict=1)
-    found.grown.append((done.prompt_n, done.cached_n, done.prompt_ms / 1000))
+    speeds.grown.append((done.prompt_n, done.cached_n, done.prompt_ms / 1000))
     return grown
 
 
@@ -160,9 +160,9 @@ def _decode(engine: EngineClient, prompts: Prompts, base: list[int], tokens: int
     return work
 
 
-def _cost(found: Depths, depth: int, at: int, effort: Effort) -> float:
+def _cost(speeds: Depths, depth: int, at: int, effort: Effort) -> float:
     """Seconds that the next mark takes, from what the last one showed."""
-    prefill = list(found.prefill.values())[-1].median or 1.0
-    decode = list(found.decode.values())[-1].median or 1.0
+    prefill = list(speeds.prefill.values())[-1].median or 1.0
+    decode = list(speeds.decode.values())[-1].median or 1.0
     again = min(effort.repeats, 3)
-    return (depth - at) / prefill * 1.3 + again * (found.chunk / prefill + effort.decode_tokens / decode) * 1.3
+    return (depth - at) / prefill * 1.3 + again * (speeds.chunk / prefill + effort.decode_tokens / decode) * 1.3

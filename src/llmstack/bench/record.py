@@ -122,21 +122,21 @@ def named(runs: tuple[BenchRun, ...], name: str) -> BenchRun:
         if int(back or 0) >= len(runs):
             raise BadInput(f"there are only {len(runs)} runs", next=f"{command_line('bench', 'history')}   lists them")
         return runs[-1 - int(back or 0)]
-    found = [run for run in runs if run.id == name] or [run for run in runs if run.id.startswith(name)]
-    if len(found) != 1:
-        problem = "no run is called" if not found else "several runs start with"
+    matches = [run for run in runs if run.id == name] or [run for run in runs if run.id.startswith(name)]
+    if len(matches) != 1:
+        problem = "no run is called" if not matches else "several runs start with"
         raise BadInput(f"{problem} {name}", next=f"{command_line('bench', 'history')}   lists them")
-    return found[0]
+    return matches[0]
 
 
 def changed_flags(before: BenchRun, after: BenchRun) -> tuple[str, ...]:
     """What differs between two runs besides their figures, such as `-t 2 → 1`."""
-    found = [] if before.engine == after.engine else [f"engine {before.engine} → {after.engine}"]
+    changes = [] if before.engine == after.engine else [f"engine {before.engine} → {after.engine}"]
     old, new = _flags(before.argv), _flags(after.argv)
     for flag in dict.fromkeys((*old, *new)):
         if old.get(flag) != new.get(flag):
-            found.append(f"{flag} {old.get(flag, '(absent)')} → {new.get(flag, '(absent)')}")
-    return tuple(found)
+            changes.append(f"{flag} {old.get(flag, '(absent)')} → {new.get(flag, '(absent)')}")
+    return tuple(changes)
 
 
 def _flags(argv: tuple[str, ...]) -> dict[str, str]:

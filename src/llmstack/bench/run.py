@@ -16,7 +16,7 @@ from llmstack.bench.metrics import Quantity, decode_at, prefill_at
 from llmstack.bench.modes import SETTINGS, Clock, Mode
 from llmstack.bench.record import BenchRun, MemoryRow, comparable, history, like, new_id, remember
 from llmstack.bench.sample import Pace, Sampler, beside, unpaced
-from llmstack.bench.session import BenchSession, Measured, OnStep, StepTeller
+from llmstack.bench.session import BenchSession, OnStep, SessionResults, StepTeller
 from llmstack.bench.stream import Client
 from llmstack.commands import command_line
 from llmstack.deploy import keys
@@ -60,7 +60,7 @@ def bench(home: Home, on_step: OnStep, *, mode: Mode = Mode.NORMAL, with_restart
         )
     settings = SETTINGS[mode]
     restarts = mode is Mode.FULL if with_restart is None else with_restart
-    measured, complete = Measured(), True
+    measured, complete = SessionResults(), True
     began, clock = time.time(), Clock(settings.total_s)
     earlier = history(home)
     machine = calibration.machine_of(detect().hardware)
@@ -102,7 +102,9 @@ def bench(home: Home, on_step: OnStep, *, mode: Mode = Mode.NORMAL, with_restart
     return run
 
 
-def _described(stack: StackRecord, plan: ExpectedSpeed | None, measured: Measured, occasion: Occasion) -> BenchRun:
+def _described(
+    stack: StackRecord, plan: ExpectedSpeed | None, measured: SessionResults, occasion: Occasion
+) -> BenchRun:
     """The run before it is judged against earlier ones."""
     metrics = measured.metrics
     predictions = _predictions(plan, measured) if plan is not None and plan.judges else {}
@@ -146,7 +148,7 @@ def _client(home: Home, stack: StackRecord) -> Client:
     return Client(stack.proxy.url, keys.token(home), stack.server.url, key, stack.model.name)
 
 
-def _predictions(plan: ExpectedSpeed, measured: Measured) -> dict[str, float]:
+def _predictions(plan: ExpectedSpeed, measured: SessionResults) -> dict[str, float]:
     """What the plan expects of exactly what was measured: tokens/s, and s for the first tokens."""
     size = measured.depths.chunk
     expected = {prefill_at(depth): size / plan.prefill_s(size, depth) for depth in measured.depths.prefill}
@@ -157,16 +159,16 @@ def _predictions(plan: ExpectedSpeed, measured: Measured) -> dict[str, float]:
     return {name: float(f"{value:.5g}") for name, value in expected.items()}
 
 
-def observations(plan: ExpectedSpeed, found: Depths, slow: Set[str] = frozenset()) -> list[Observation]:
+def observations(plan: ExpectedSpeed, speeds: Depths, slow: Set[str] = frozenset()) -> list[Observation]:
     """Timings for `plan.calibrate.fit`: only those taken while the machine was quiet, and not slow itself."""
     seen = [
-        plan.observation(decode=False, tokens=found.chunk, depth=mark, seconds=found.chunk / m.median)
-        for mark, m in found.prefill.items()
+        plan.observation(decode=False, tokens=speeds.chunk, depth=mark, seconds=speeds.chunk / m.median)
+        for mark, m in speeds.prefill.items()
         if not m.busy and m.name not in slow
     ]
     seen += [
         plan.observation(decode=True, tokens=1, depth=mark, seconds=1 / m.median)
-        for mark, m in found.decode.items()
+        for mark, m in speeds.decode.items()
         if not m.busy
         and m.name not in slow
         and not plan.assignment.model_guesses  # how many guesses hold says nothing about rates
@@ -180,8 +182,8 @@ def _calibrate(home: Home, plan: ExpectedSpeed, seen: list[Observation], engine:
 
     if seen:
         with contextlib.suppress(OSError):
-            known = calibration.apply(calibration.read(home, plan.hardware), plan.hardware, engine)
-            calibration.remember(home, known, fit(known, seen, engine=engine), engine)
+            hardware = calibration.apply(calibration.read(home, plan.hardware), plan.hardware, engine)
+            calibration.remember(home, hardware, fit(hardware, seen, engine=engine), engine)
 
 
 def _median(metrics: dict[str, Metric], name: str) -> float | None:

@@ -61,21 +61,21 @@ class Sampler:
         while True:
             began = time.perf_counter()
             self.watch.restart()
-            found = self._pace(_LOOK_S)
+            machine_pace = self._pace(_LOOK_S)
             if self.watch.others() <= BUSY or time.perf_counter() >= deadline:
                 self.watch.restart()
-                return found
+                return machine_pace
             self._patience_s -= time.perf_counter() - began
 
     def take(self, work: Callable[[], Work]) -> tuple[Work, float, float | None]:
         """One sample of at least _SAMPLE_S, the load by others during it, and the machine's pace before it."""
-        found = self.look()
+        machine_pace = self.look()
         began = time.perf_counter()
         units = seconds = 0.0
         while not units or time.perf_counter() - began < _SAMPLE_S:
             done = work()
             units, seconds = units + done.units, seconds + done.seconds
-        return Work(units, max(seconds, 1e-9)), self.watch.others(), found
+        return Work(units, max(seconds, 1e-9)), self.watch.others(), machine_pace
 
     def rate(self, name: str, work: Callable[[], Work], *, repeats: int, seconds: float) -> Metric:
         """Units per second (tokens/s): `repeats` clean samples, fewer when they agree or time is up (at least one)."""

@@ -32,8 +32,8 @@ def scratch(
     home.make()
     keys.ensure(home)
     port = _free_port()
-    wanted = (*argv, "--host", "127.0.0.1", "--port", str(port), "--api-key-file", str(home.server_key), "--no-ui")
-    fitted = fit(wanted, engine.flags or parse_help(embedded.help_text()), engine=engine.name)
+    full_argv = (*argv, "--host", "127.0.0.1", "--port", str(port), "--api-key-file", str(home.server_key), "--no-ui")
+    fitted = fit(full_argv, engine.flags or parse_help(embedded.help_text()), engine=engine.name)
     log = home.logs / "scratch.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(

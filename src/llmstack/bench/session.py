@@ -39,7 +39,7 @@ OnStep = Callable[[Step], None]
 
 
 @dataclass(slots=True)
-class Measured:
+class SessionResults:
     """What is measured so far; an interrupt keeps it. shortened: what the time allowed did not suffice for."""
 
     depths: Depths = field(default_factory=Depths)
@@ -95,7 +95,7 @@ class BenchSession:
     settings: ModeSettings
     tell: StepTeller
     clock: Clock
-    measured: Measured
+    measured: SessionResults
 
     def measure(self) -> None:
         settings, depths, stack = self.settings, self.measured.depths, self.stack
@@ -209,11 +209,11 @@ class BenchSession:
             measured.others |= better
 
 
-def cold_size(wanted: int, possible: float) -> int:
+def cold_size(tokens: int, possible: float) -> int:
     """Tokens of the new conversation: halved until possible, so that another run of a similar speed reads as many."""
-    while wanted > possible and wanted > LEAST_COLD:
-        wanted //= 2
-    return max(wanted, LEAST_COLD)
+    while tokens > possible and tokens > LEAST_COLD:
+        tokens //= 2
+    return max(tokens, LEAST_COLD)
 
 
 def _is_first_token(name: str) -> bool:

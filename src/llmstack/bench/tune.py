@@ -93,17 +93,17 @@ def axes(
 ) -> dict[str, tuple[Any, ...]]:
     """The values worth trying of each field, in order; those of pinned fields are left alone."""
     cores, logical = hardware.cpu.physical_cores, hardware.cpu.logical_cores
-    found: dict[str, tuple[Any, ...]] = {
+    choices: dict[str, tuple[Any, ...]] = {
         "ubatch": tuple(u for u in UBATCHES if u <= start.ctx),
         "threads": tuple(sorted({t for t in (cores // 2, cores - 1, cores, logical, start.threads) if t > 0})),
         "type_k": KV_TYPES[KV_TYPES.index(start.type_k) :] if start.type_k in KV_TYPES else (start.type_k,),
         "load_mode": LOAD_MODES if start.load_mode in LOAD_MODES else (start.load_mode,),
     }
     if facts.n_draft:
-        found["draft_max"] = DRAFTS
+        choices["draft_max"] = DRAFTS
     if hardware.devices and facts.moe and start.ngl:
-        found["ncmoe"] = tuple(range(max(start.ncmoe - 4, 0), min(start.ncmoe + 3, facts.n_layer_all) + 1))
-    return {name: values for name, values in found.items() if len(values) > 1 and flag_of(name).name not in pinned}
+        choices["ncmoe"] = tuple(range(max(start.ncmoe - 4, 0), min(start.ncmoe + 3, facts.n_layer_all) + 1))
+    return {name: values for name, values in choices.items() if len(values) > 1 and flag_of(name).name not in pinned}
 
 
 def moved(a: Assignment, name: str, value: Any) -> Assignment:
@@ -122,14 +122,14 @@ def search(
 
     Ends after a round over all axes that changed nothing. Pure but for try_it.
     """
-    known: dict[Assignment, Trial] = {}
+    trials: dict[Assignment, Trial] = {}
 
     def trial(a: Assignment) -> Trial | None:
-        if a not in known:
+        if a not in trials:
             if not fits(a):
                 return None
-            known[a] = try_it(a)
-        return known[a]
+            trials[a] = try_it(a)
+        return trials[a]
 
     best = trial(start)
     if best is None:
@@ -147,7 +147,7 @@ def search(
                     if other is None or other.seconds > best.seconds * (1 - MIN_GAIN):
                         break
                     best, improved = other, True
-    return best, list(known.values())
+    return best, list(trials.values())
 
 
 def tune(
@@ -193,12 +193,12 @@ def tune(
             chunk = _chunk(plan.assignment, first, taken)
             if chunk == taken:
                 tried.append(first)
-            wanted = axes(plan.assignment, plan.facts, plan.hardware, pinned)
-            if "ubatch" in wanted:  # a larger one than the prompts that are timed would never show what it does
+            choices = axes(plan.assignment, plan.facts, plan.hardware, pinned)
+            if "ubatch" in choices:  # a larger one than the prompts that are timed would never show what it does
                 most = max(chunk, plan.assignment.ubatch)
-                wanted["ubatch"] = tuple(u for u in wanted["ubatch"] if u <= most)
+                choices["ubatch"] = tuple(u for u in choices["ubatch"] if u <= most)
             try:
-                best, _ = search(plan.assignment, wanted, limits.fits, try_it)
+                best, _ = search(plan.assignment, choices, limits.fits, try_it)
             except _TimeUp:
                 best = min(tried, key=lambda trial: trial.seconds)
             gain = 1 - best.seconds / tried[0].seconds
@@ -255,13 +255,13 @@ def _measure(
 ) -> tuple[Trial, int]:
     """A trial, and the tokens of its prefill samples: chunk, or what the time of a trial allows."""
     facts = plan.facts
-    wanted = flags(facts, replace(a, cache_ram_mib=0), Goal(reasoning="auto", draft=plan.drafter))
-    with scratch(home, engine, wanted, model_bytes=facts.size_bytes) as (client, pid):
+    argv = flags(facts, replace(a, cache_ram_mib=0), Goal(reasoning="auto", draft=plan.drafter))
+    with scratch(home, engine, argv, model_bytes=facts.size_bytes) as (client, pid):
         depth = _depth(a)
         effort = Effort(4, 32, 12.0)
-        found = measure(client, Sampler([pid], patience_s=6.0), (depth,), effort, lambda _: None, chunk=chunk)
-    prefill, decode = found.prefill[depth].median, found.decode[depth].median
-    return Trial(a, prefill, decode, seconds_of(aim, prefill, decode, Workload())), found.chunk
+        speeds = measure(client, Sampler([pid], patience_s=6.0), (depth,), effort, lambda _: None, chunk=chunk)
+    prefill, decode = speeds.prefill[depth].median, speeds.decode[depth].median
+    return Trial(a, prefill, decode, seconds_of(aim, prefill, decode, Workload())), speeds.chunk
 
 
 def _depth(a: Assignment) -> int:
@@ -284,13 +284,13 @@ def _confirm(try_it: Measure, start: Assignment, best: Trial) -> float:
 
 
 def _changed(start: Assignment, best: Assignment) -> dict[str, str]:
-    found = {}
+    changes = {}
     for flag in TUNABLE:
         if getattr(start, flag.field) != getattr(best, flag.field):
-            found[flag.name] = str(getattr(best, flag.field))
-    if "-ctk" in found:
-        found["-ctv"] = best.type_v
-    return found
+            changes[flag.name] = str(getattr(best, flag.field))
+    if "-ctk" in changes:
+        changes["-ctv"] = best.type_v
+    return changes
 
 
 def _words(start: Assignment, a: Assignment) -> str:

@@ -187,8 +187,8 @@ _QUANT = re.compile(r"(?:^|[-_.])((?:UD-)?(?:I?Q\d(?:_\w+)*|MXFP4(?:_MOE)?|NVFP4
 
 def quant_of(file: str) -> str:
     """The quantisation named in a file's name (`…-Q4_K_M-00001-of-00002.gguf` → Q4_K_M), or an empty string."""
-    found = _QUANT.findall(stem_of(file))
-    return str(found[-1]).upper() if found else ""
+    quants = _QUANT.findall(stem_of(file))
+    return str(quants[-1]).upper() if quants else ""
 
 
 def stem_of(file: str) -> str:

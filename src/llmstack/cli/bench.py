@@ -59,18 +59,18 @@ def command(
     from llmstack.render.bench import bar, show_bench, show_calibration
     from llmstack.render.output import StepProgress, show_json
 
-    place = home()
+    folders = home()
     with StepProgress() as progress:
         if what is not None:
-            _bring_up(place, what, progress)
+            _bring_up(folders, what, progress)
         if calibrate:
             from llmstack.bench.calibrate import calibrate as measure
 
-            calibrated = measure(place, progress)
+            calibrated = measure(folders, progress)
             progress.done()
             if not as_json:
                 show_calibration(calibrated)
-        run = bench(place, lambda step: progress(bar(step)), mode=Mode(mode or "normal"), with_restart=with_restart)
+        run = bench(folders, lambda step: progress(bar(step)), mode=Mode(mode or "normal"), with_restart=with_restart)
     if report is not None:
         _report(report, run)
     if as_json:
@@ -84,7 +84,7 @@ def command(
     return 0 if run.verdict.ok else 1
 
 
-def _bring_up(place: Home, model: str, progress: StepProgress) -> None:
+def _bring_up(home: Home, model: str, progress: StepProgress) -> None:
     """`llmstack up MODEL`, unless that model is the one that is deployed: then its plan, pins and all, stays."""
     from llmstack import stackfile
     from llmstack.deploy.apply import up
@@ -93,14 +93,14 @@ def _bring_up(place: Home, model: str, progress: StepProgress) -> None:
     from llmstack.fetch import locate
     from llmstack.render.output import warn
 
-    deployed = stackfile.read(place)
-    if deployed is not None and str(locate(place, model).path) == deployed.model.path:
+    deployed = stackfile.read(home)
+    if deployed is not None and str(locate(home, model).path) == deployed.model.path:
         return
-    prepared = prepare(place, UpRequest(model), progress, progress.download)
+    prepared = prepare(home, UpRequest(model), progress, progress.download)
     for sentence in prepared.warnings:
         progress.done()
         warn(sentence)
-    up(place, prepared.deployment, progress)
+    up(home, prepared.deployment, progress)
 
 
 def _history(names: tuple[str, ...], report: Path | None, as_json: bool) -> int:
@@ -134,15 +134,21 @@ def _compare(names: tuple[str, ...], as_json: bool) -> int:
         raise BadInput("bench compare needs two runs", next=command_line("bench", "compare", "last~1", "last"))
     runs = history(home())
     before, after = (named(runs, name) for name in names)
-    found = compare_runs([comparable(before, after.chunk, after.prompt_tokens)], after.metrics)
+    comparison = compare_runs([comparable(before, after.chunk, after.prompt_tokens)], after.metrics)
     flags = changed_flags(before, after)
     if as_json:
         show_json(
-            {"before": before.id, "after": after.id, "changed": flags, "rows": found.rows, "ok": not found.slower}
+            {
+                "before": before.id,
+                "after": after.id,
+                "changed": flags,
+                "rows": comparison.rows,
+                "ok": not comparison.slower,
+            }
         )
     else:
-        show_comparison(before, after, found, flags)
-    return 1 if found.slower else 0
+        show_comparison(before, after, comparison, flags)
+    return 1 if comparison.slower else 0
 
 
 def _report(file: Path, run: BenchRun) -> None:

@@ -28,8 +28,8 @@ def list_command(as_json: bool, no_devices: bool) -> int:
     from llmstack.render.engine import EngineList, show_engines
     from llmstack.render.output import emit
 
-    where = home()
-    engines = list_engines(where, devices=not no_devices)
+    folders = home()
+    engines = list_engines(folders, devices=not no_devices)
     in_use = _in_use()
     emit(EngineList(engines, in_use), as_json, show_engines)
     return 0

@@ -31,15 +31,15 @@ def pull_command(
     from llmstack.render.models import PullProgress, show_pulled
     from llmstack.render.output import show_json
 
-    where = home().make()
+    folders = home().make()
     done = []
     for name in names:
         progress = PullProgress()
-        before = locate(where, name)
-        hardware = this_machine(where).hardware if before.path is None and before.entry is not None else None
+        before = locate(folders, name)
+        hardware = this_machine(folders).hardware if before.path is None and before.entry is not None else None
         try:
-            found = resolve(
-                where,
+            model = resolve(
+                folders,
                 name,
                 offline=offline,
                 on_progress=progress,
@@ -49,22 +49,22 @@ def pull_command(
             )
         finally:
             progress.close()
-        paths = [*found.paths, *((found.mmproj,) if found.mmproj else ())]
+        paths = [*model.paths, *((model.mmproj,) if model.mmproj else ())]
         already = before.path is not None
         done.append(
             {
-                "name": found.name,
-                "quant": found.quant,
-                "paths": [str(path) for path in found.paths],
-                "mmproj": str(found.mmproj) if found.mmproj else None,
-                "store": found.store,
+                "name": model.name,
+                "quant": model.quant,
+                "paths": [str(path) for path in model.paths],
+                "mmproj": str(model.mmproj) if model.mmproj else None,
+                "store": model.store,
                 "already": already,
                 "size_bytes": sum(path.stat().st_size for path in paths),
             }
         )
         if not as_json:
-            title = found.name if found.quant in found.name else f"{found.name}:{found.quant}"
-            show_pulled(title, paths, found.store, already)
+            title = model.name if model.quant in model.name else f"{model.name}:{model.quant}"
+            show_pulled(title, paths, model.store, already)
     if as_json:
         show_json({"models": done})
     return 0
@@ -79,22 +79,22 @@ def verify_command(names: tuple[str, ...], as_json: bool) -> int:
     from llmstack.render.models import PullProgress, show_verdicts
     from llmstack.render.output import show_json
 
-    where = home()
-    wanted: list[tuple[Path, str]] = []
+    folders = home()
+    files: list[tuple[Path, str]] = []
     for name in names:
-        found = locate(where, name)
-        if found.path is None:
+        model = locate(folders, name)
+        if model.path is None:
             from llmstack.errors import NotSo
 
             raise NotSo(f"{name} is not on this machine", next=command_line("models", "pull", name))
-        digests = [source.sha256 for source in found.sources] or [""] * len(found.paths)
-        wanted += list(zip(found.paths, digests, strict=False))
-        if found.mmproj:
-            wanted.append((found.mmproj, ""))
+        digests = [source.sha256 for source in model.sources] or [""] * len(model.paths)
+        files += list(zip(model.paths, digests, strict=False))
+        if model.mmproj:
+            files.append((model.mmproj, ""))
     if not names:
-        wanted = [(item.path, "") for item in models_dir.contents(where) if not item.partial]
+        files = [(item.path, "") for item in models_dir.contents(folders) if not item.partial]
     progress = PullProgress()
-    verdicts = [models_dir.verify(path, digest, on_progress=progress) for path, digest in wanted]
+    verdicts = [models_dir.verify(path, digest, on_progress=progress) for path, digest in files]
     progress.close()
     if as_json:
         show_json(
@@ -123,18 +123,18 @@ def remove_command(names: tuple[str, ...], yes: bool, as_json: bool) -> int:
     from llmstack.render.models import show_removed
     from llmstack.render.output import show_json
 
-    where = home()
+    folders = home()
     paths: list[Path] = []
     for name in names:
-        found = stored_files(where, name)
-        if not found:
+        files = stored_files(folders, name)
+        if not files:
             raise NotSo(
                 f"{name} has no file in the stack's own store", next=f"{command_line('models', 'disk')}   lists them"
             )
-        paths += found
+        paths += files
     if not yes and not as_json:
         click.confirm("Delete " + ", ".join(path.name for path in paths) + "?", abort=True, err=True)
-    freed = models_dir.remove(where, tuple(paths))
+    freed = models_dir.remove(folders, tuple(paths))
     if as_json:
         show_json({"removed": [str(path) for path in paths], "freed_bytes": freed})
     else:
@@ -150,11 +150,11 @@ def disk_command(as_json: bool) -> int:
     from llmstack.render.models import show_disk
     from llmstack.render.output import show_json
 
-    where = home()
-    stored = models_dir.contents(where)
+    folders = home()
+    stored = models_dir.contents(folders)
     if as_json:
         files = [{"path": str(item.path), "size_bytes": item.size, "partial": item.partial} for item in stored]
-        show_json({"folder": str(where.models), "size_bytes": sum(item.size for item in stored), "files": files})
+        show_json({"folder": str(folders.models), "size_bytes": sum(item.size for item in stored), "files": files})
     else:
-        show_disk(stored, where.models)
+        show_disk(stored, folders.models)
     return 0

@@ -45,19 +45,19 @@ def list_command(as_json: bool, every: bool, names: bool, hardware_file: Path | 
     from llmstack.render.output import StepProgress, show_json, warn
     from llmstack.render.plan import machine as machine_sentence
 
-    where = home()
-    catalog = read_catalog(where)
-    here = _here(where, catalog)
+    folders = home()
+    catalog = read_catalog(folders)
+    here = _here(folders, catalog)
     if names and not as_json:
         show_names(catalog.models, here)
         return 0
-    machine = machine_of_file(hardware_file) if hardware_file is not None else this_machine(where)
+    machine = machine_of_file(hardware_file) if hardware_file is not None else this_machine(folders)
     for sentence in machine.warnings:
         warn(sentence)
     rows = []
     if not names:
         with StepProgress() as progress:
-            for row in survey(catalog, machine.hardware, where.cache, every=every):
+            for row in survey(catalog, machine.hardware, folders.cache, every=every):
                 progress(f"planned {row.name}")
                 rows.append(row)
     if as_json:
@@ -83,24 +83,24 @@ def show_command(name: str, template: bool, as_json: bool) -> int:
     from llmstack.render.models import entry_json, show_model, show_template
     from llmstack.render.output import show_json
 
-    where = home()
-    catalog = read_catalog(where)
-    found = locate(where, name, catalog=catalog)
-    data: dict[str, Any] = {"name": found.name}
-    if found.entry is not None:
-        data |= entry_json(found.name, found.entry, {})
-        data["sizes"] = _sizes(where, found.name, found.entry, catalog)
-    elif found.paths:
-        total = sum(path.stat().st_size for path in found.paths if path.exists())
-        data["sizes"] = [{"quant": found.quant, "size_bytes": total, "sha256": [], "path": str(found.path)}]
-    text = _template(found.path) if found.path is not None else None
+    folders = home()
+    catalog = read_catalog(folders)
+    model = locate(folders, name, catalog=catalog)
+    data: dict[str, Any] = {"name": model.name}
+    if model.entry is not None:
+        data |= entry_json(model.name, model.entry, {})
+        data["sizes"] = _sizes(folders, model.name, model.entry, catalog)
+    elif model.paths:
+        total = sum(path.stat().st_size for path in model.paths if path.exists())
+        data["sizes"] = [{"quant": model.quant, "size_bytes": total, "sha256": [], "path": str(model.path)}]
+    text = _template(model.path) if model.path is not None else None
     if text is not None:
         data["template"] = text
     if template:
         if text is None:
             from llmstack.errors import NotSo
 
-            raise NotSo(f"{found.name} is not here, or it has no template", next=command_line("models", "pull", name))
+            raise NotSo(f"{model.name} is not here, or it has no template", next=command_line("models", "pull", name))
         if as_json:
             show_json(data["template"])
         else:
@@ -125,9 +125,9 @@ def cards_command(into: Path | None, as_json: bool) -> int:
     from llmstack.render.models import cards_markdown, row_json, show_text, with_table
     from llmstack.render.output import show_json
 
-    where = home()
-    catalog = read_catalog(where)
-    table = cards(catalog, where.cache)
+    folders = home()
+    catalog = read_catalog(folders)
+    table = cards(catalog, folders.cache)
     if as_json:
         show_json(
             {"cards": {name: {str(gib): row_json(row) for gib, row in rows.items()} for name, rows in table.items()}}
@@ -141,25 +141,25 @@ def cards_command(into: Path | None, as_json: bool) -> int:
     return 0
 
 
-def _here(where: Home, catalog: Catalog) -> dict[str, str]:
+def _here(home: Home, catalog: Catalog) -> dict[str, str]:
     """Which models are on this machine, and in whose store."""
     from llmstack.fetch import foreign_caches, locate
 
     caches = foreign_caches.on_this_machine()
-    found = {}
+    labels = {}
     for name in catalog.models:
-        model = locate(where, name, catalog=catalog, caches=caches)
+        model = locate(home, name, catalog=catalog, caches=caches)
         if model.path is not None:
-            found[name] = f"{model.quant} ({model.store})" if model.store != "own" else model.quant
-    return found
+            labels[name] = f"{model.quant} ({model.store})" if model.store != "own" else model.quant
+    return labels
 
 
-def _sizes(where: Home, name: str, model: Model, catalog: Catalog) -> list[dict[str, Any]]:
+def _sizes(home: Home, name: str, model: Model, catalog: Catalog) -> list[dict[str, Any]]:
     from llmstack.fetch import locate
 
     listed = []
     for quant, size in model.sizes().items():
-        found = locate(where, f"{name}:{quant}", catalog=catalog)
+        copy = locate(home, f"{name}:{quant}", catalog=catalog)
         listed.append(
             {
                 "quant": quant,
@@ -168,8 +168,8 @@ def _sizes(where: Home, name: str, model: Model, catalog: Catalog) -> list[dict[
                 "size_bytes": size.bytes,
                 "exact": bool(size.size),
                 "sha256": list(size.digests),
-                "path": str(found.path) if found.path else None,
-                "store": found.store or None,
+                "path": str(copy.path) if copy.path else None,
+                "store": copy.store or None,
             }
         )
     return listed

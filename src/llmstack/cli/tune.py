@@ -31,11 +31,11 @@ def command(aim: str, minutes: float, pinned: tuple[str, ...], forget: bool, yes
     from llmstack.render.output import StepProgress, show, show_json
     from llmstack.render.tune import show_tuned, tuned_json
 
-    place = home()
+    folders = home()
     if forget:
         return _forget(as_json)
     with StepProgress() as progress:
-        result = tune(place, progress, aim=Aim(aim), minutes=minutes, pinned=pinned)
+        result = tune(folders, progress, aim=Aim(aim), minutes=minutes, pinned=pinned)
     offered = bool(result.changed) and result.complete  # stopped early, nothing is confirmed
     apply = offered and yes
     if as_json:
@@ -45,7 +45,7 @@ def command(aim: str, minutes: float, pinned: tuple[str, ...], forget: bool, yes
     if offered and not yes and not as_json:
         apply = click.confirm("Use these flags from now on?", default=True, err=True)
     if apply:
-        keep(place, result)
+        keep(folders, result)
         _apply()
         if not as_json:
             show(f"the stack runs with them now; {command_line('tune', '--forget')}   goes back")

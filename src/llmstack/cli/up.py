@@ -55,14 +55,14 @@ def command(
         raise BadInput(
             "--foreground has no end, so it cannot be one JSON object", next=command_line("up", "--foreground")
         )
-    place = home()
+    folders = home()
     request = UpRequest(model, demo, make_goal(**goal), host, port, server_port, offline)
     with StepProgress() as progress:
-        prepared = prepare(place, request, progress, progress.download)
+        prepared = prepare(folders, request, progress, progress.download)
         for sentence in prepared.warnings:
             progress.done()
             warn(sentence)
-        outcome = up(place, prepared.deployment, progress, force=force)
+        outcome = up(folders, prepared.deployment, progress, force=force)
     for sentence in outcome.notices:
         warn(sentence)
     if as_json:
@@ -73,5 +73,5 @@ def command(
         from llmstack.deploy.foreground import hold
         from llmstack.render.logs import show_following
 
-        hold(place, lambda lines: show_following((), lines, is_raw=False))
+        hold(folders, lambda lines: show_following((), lines, is_raw=False))
     return 0

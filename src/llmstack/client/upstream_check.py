@@ -49,9 +49,9 @@ def check_upstream(home: Home, name: str, model: str | None, on_progress: OnProg
     """The checks in their order, up to one that makes the rest pointless. Raises BadInput for an unknown name."""
     routes = routing(home)
     if name not in routes.upstreams:
-        known = ", ".join(sorted(routes.upstreams))
+        names = ", ".join(sorted(routes.upstreams))
         raise BadInput(
-            f"there is no upstream called {name}", why=f"known are {known}", next=command_line("upstream", "add")
+            f"there is no upstream called {name}", why=f"known are {names}", next=command_line("upstream", "add")
         )
     keys.ensure(home.make())
     target = resolve(name, routes.upstreams[name], None)

@@ -95,7 +95,7 @@ def _merge(parts: list[str], pair: Pair) -> list[str]:
     return merged
 
 
-def _frequent_pairs(words: list[tuple[list[str], int]], wanted: int) -> list[Pair]:
+def _frequent_pairs(words: list[tuple[list[str], int]], limit: int) -> list[Pair]:
     """The most frequent pair, merged everywhere, again and again; ties go to the smaller pair, so runs agree."""
     parts_of = [parts for parts, _ in words]
     frequency: Counter[Pair] = Counter()
@@ -108,7 +108,7 @@ def _frequent_pairs(words: list[tuple[list[str], int]], wanted: int) -> list[Pai
     heap = [(-count, pair) for pair, count in frequency.items()]
     heapq.heapify(heap)
     learned: list[Pair] = []
-    while len(learned) < wanted and heap:
+    while len(learned) < limit and heap:
         negative, best = heapq.heappop(heap)
         if frequency[best] != -negative:
             continue

@@ -136,9 +136,9 @@ def restart(home: Home, names: tuple[str, ...], on_progress: OnProgress) -> Stac
         return stack
 
 
-def _save(home: Home, running: StackRecord | None, wanted: StackRecord, on_progress: OnProgress) -> None:
+def _save(home: Home, running: StackRecord | None, target: StackRecord, on_progress: OnProgress) -> None:
     """Before a running server is replaced, what its slots hold goes to disk."""
-    if running is not None and running.services != wanted.services:
+    if running is not None and running.services != target.services:
         on_progress("saving what the server holds")
         warm.save(home, running)
 

@@ -121,5 +121,5 @@ def ask(url: str, token: str, model: str, *, text: str = "Say hello.", max_token
         raise NotSo(
             f"the proxy at {url} did not answer a message", why=detail, next=command_line("logs", "proxy")
         ) from None
-    said = "".join(block.get("text", "") for block in content if block.get("type") == "text")
-    return said if len(said) <= 120 else said[:117] + "…"
+    answer = "".join(block.get("text", "") for block in content if block.get("type") == "text")
+    return answer if len(answer) <= 120 else answer[:117] + "…"

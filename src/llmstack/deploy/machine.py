@@ -123,9 +123,9 @@ def without_own_server(detected: Detected, pid: int, deployed: Plan | None) -> H
 def _held_by(pids: set[int], detected: Detected, deployed: Plan | None) -> Sequence[int]:
     """MiB by device that these processes hold."""
     devices = detected.hardware.devices
-    told = [nvml.held_mib(running, pids) for running in detected.processes]
-    if len(told) == len(devices) and any(mib is not None for mib in told):
-        return [mib or 0 for mib in told]
+    readings = [nvml.held_mib(running, pids) for running in detected.processes]
+    if len(readings) == len(devices) and any(mib is not None for mib in readings):
+        return [mib or 0 for mib in readings]
     if deployed is None or _names(deployed.hardware.devices) != _names(devices):
         return [0] * len(devices)
     # What llama.cpp itself reports of a device; the driver's part is an upper estimate, so it is not given back.

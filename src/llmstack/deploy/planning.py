@@ -156,13 +156,13 @@ def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject,
     return subject, read_facts(header, path=str(path))
 
 
-def _tuned_plan(facts: ModelFacts, hardware: Hardware, goal: Goal, asked: Goal) -> Plan:
+def _tuned_plan(facts: ModelFacts, hardware: Hardware, goal: Goal, user_goal: Goal) -> Plan:
     try:
         return make_plan(facts, hardware, goal)
     except Infeasible:
-        if goal.pins == asked.pins:
+        if goal.pins == user_goal.pins:
             raise
-        return make_plan(facts, hardware, replace(goal, pins=asked.pins))  # what was tuned fits no longer
+        return make_plan(facts, hardware, replace(goal, pins=user_goal.pins))  # what was tuned fits no longer
 
 
 def _deployed(home: Home, digest: str) -> Plan | None:

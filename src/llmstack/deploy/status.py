@@ -46,8 +46,8 @@ class Warm:
     left_s: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        told: dict[str, Any] = {"state": self.state, "prefix_tokens": self.prefix_tokens, "source": self.source}
-        return told | ({"done": self.done, "of": self.of, "left_s": self.left_s} if self.of else {})
+        fields: dict[str, Any] = {"state": self.state, "prefix_tokens": self.prefix_tokens, "source": self.source}
+        return fields | ({"done": self.done, "of": self.of, "left_s": self.left_s} if self.of else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +108,11 @@ def gather(home: Home) -> StackStatus:
     if proxy is Readiness.READY:
         warm = _kept(home, stack, warm)
     state = health_of(services, server, proxy)
-    told = _Told()
+    trouble = _Trouble()
     if state in (StackState.FAILED, StackState.DEGRADED):
-        told = _tell(supervisor, stack, services)
+        trouble = _tell(supervisor, stack, services)
     return StackStatus(
-        state, stack, services, supervisor.kind, warm, told.line, told.cause, told.next,
+        state, stack, services, supervisor.kind, warm, trouble.line, trouble.cause, trouble.next,
         used=usage.used([status.pid for status in services.values() if status.pid]),
         interrupted=interrupted,
         bench=usage.last_bench(home),
@@ -120,24 +120,24 @@ def gather(home: Home) -> StackStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Trouble:
     line: str = ""
     cause: str = ""
     next: str = ""
 
 
-def _tell(supervisor: Supervisor, stack: StackRecord, services: Mapping[str, ServiceStatus]) -> _Told:
+def _tell(supervisor: Supervisor, stack: StackRecord, services: Mapping[str, ServiceStatus]) -> _Trouble:
     """The last error of the service that is worst off, and what it means."""
     worst = sorted(services.values(), key=lambda s: (s.state is not ServiceState.FAILED, s.last_exit is None))[0]
     if worst.last_exit is None:
-        return _Told()
+        return _Trouble()
     lines = _since_last_start(last_words(supervisor, worst.name, 0.0))
     smaller = command_line("up", stack.model.name, "--ctx", max(stack.n_ctx_slot // 2, 4096))
     cause = explain(lines, worst.last_exit, smaller=smaller)
     line = cause.line if cause is not None and cause.line else excerpt(supervisor, worst.name, 0.0, most=1)
     if cause is None:
-        return _Told(line, worst.last_exit, command_line("logs", worst.name, "-n", "50"))
-    return _Told(line, f"{worst.name}: {cause.what}", cause.next)
+        return _Trouble(line, worst.last_exit, command_line("logs", worst.name, "-n", "50"))
+    return _Trouble(line, f"{worst.name}: {cause.what}", cause.next)
 
 
 def _since_last_start(lines: list[str]) -> list[str]:
@@ -185,13 +185,15 @@ def _ask_server(home: Home, stack: StackRecord) -> tuple[Readiness, Warm]:
 
 def _kept(home: Home, stack: StackRecord, seen: Warm) -> Warm:
     """What the proxy knows of it, where that says more than the slots."""
-    told = deploy_warm.state(home, stack)
-    state = str(told.get("state", ""))
+    report = deploy_warm.state(home, stack)
+    state = str(report.get("state", ""))
     if state in ("restoring", "warming"):
-        left = told.get("left_s")
-        return Warm(state, int(told["prefix_tokens"]), told["source"], told.get("done", 0), told.get("of", 0), left)
+        left = report.get("left_s")
+        return Warm(
+            state, int(report["prefix_tokens"]), report["source"], report.get("done", 0), report.get("of", 0), left
+        )
     if state == "warm" and seen.state == "warm":
-        return Warm("warm", seen.prefix_tokens, told["source"] or seen.source)
+        return Warm("warm", seen.prefix_tokens, report["source"] or seen.source)
     return seen
 
 

@@ -33,15 +33,15 @@ def chosen(home: Home, *, force: bool = False) -> Supervisor:
     """
     from llmstack.systemd import unavailable_because
 
-    asked = os.environ.get(VARIABLE, "")
-    if asked not in ("", *KINDS):
-        raise BadInput(f"{VARIABLE}={asked} is not one of {', '.join(KINDS)}")
-    if asked == "process":
+    kind = os.environ.get(VARIABLE, "")
+    if kind not in ("", *KINDS):
+        raise BadInput(f"{VARIABLE}={kind} is not one of {', '.join(KINDS)}")
+    if kind == "process":
         return of_kind(home, "process")
     problem = unavailable_because()
     if problem is None:
         return of_kind(home, "systemd", force=force)
-    if asked == "systemd":
+    if kind == "systemd":
         raise MissingPart("there is no systemd user manager here", why=problem, next=f"unset {VARIABLE}")
     return of_kind(home, "process")
 
@@ -56,17 +56,17 @@ def of_kind(home: Home, kind: str, *, force: bool = False) -> Supervisor:
 
 def others(home: Home, supervisor: Supervisor) -> tuple[Supervisor, ...]:
     """The other supervisor, if it has services of this home: a stack can move from one to the other."""
-    found = []
+    supervisors = []
     for kind in KINDS:
         if kind == supervisor.kind:
             continue
         other = of_kind(home, kind)
         try:
             if other.status():
-                found.append(other)
+                supervisors.append(other)
         except MissingPart:  # units without a manager that could run them
             continue
-    return tuple(found)
+    return tuple(supervisors)
 
 
 def notices(supervisor: Supervisor) -> tuple[str, ...]:

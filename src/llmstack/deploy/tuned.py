@@ -41,18 +41,18 @@ def read(home: Home) -> tuple[Tuned, ...]:
         return ()
 
 
-def remember(home: Home, found: Tuned) -> None:
+def remember(home: Home, result: Tuned) -> None:
     """Replaces an earlier result for the same model, engine and machine."""
-    same = (found.model, found.engine, found.machine)
+    same = (result.model, result.engine, result.machine)
     others = [old for old in read(home) if (old.model, old.engine, old.machine) != same]
-    write_private(home.tuned, msgspec.json.encode([*others, found]))
+    write_private(home.tuned, msgspec.json.encode([*others, result]))
 
 
 def forget(home: Home, identity: Sequence[Identity]) -> bool:
     """True when there was a result for this model."""
-    kept = [old for old in read(home) if old.model != _key(identity)]
-    changed = len(kept) != len(read(home))
-    write_private(home.tuned, msgspec.json.encode(kept))
+    others = [old for old in read(home) if old.model != _key(identity)]
+    changed = len(others) != len(read(home))
+    write_private(home.tuned, msgspec.json.encode(others))
     return changed
 
 
@@ -72,27 +72,27 @@ def make(
 
 def with_tuned(home: Home, goal: Goal, identity: Sequence[Identity], hardware: Hardware, engine: str) -> Goal:
     """The goal with what was tuned pinned, below what the user pins: a flag of theirs is never overruled."""
-    wanted = (_key(identity), engine, machine_of(hardware))
-    found = next((old for old in read(home) if (old.model, old.engine, old.machine) == wanted), None)
-    if found is None:
+    key = (_key(identity), engine, machine_of(hardware))
+    result = next((old for old in read(home) if (old.model, old.engine, old.machine) == key), None)
+    if result is None:
         return goal
     own = {pin.name for name in goal.pins if (pin := pinnable_flag(name)) is not None}
     own |= {"-ctk", "-ctv"} if goal.kv_type is not None else set()
-    return replace(goal, pins={**{f: v for f, v in found.flags.items() if f not in own}, **goal.pins})
+    return replace(goal, pins={**{f: v for f, v in result.flags.items() if f not in own}, **goal.pins})
 
 
 def explained(home: Home, plan: Plan, identity: Sequence[Identity], engine: str) -> Plan:
     """The plan whose tuned flags say so, instead of `pinned by you`."""
-    wanted = (_key(identity), engine)
-    found = next((old for old in read(home) if (old.model, old.engine) == wanted), None)
-    if found is None:
+    key = (_key(identity), engine)
+    result = next((old for old in read(home) if (old.model, old.engine) == key), None)
+    if result is None:
         return plan
     reason = (
-        f"measured by `{command_line('tune')}` as best here: {found.gain:.0%} faster, {found.trials} candidates tried"
+        f"measured by `{command_line('tune')}` as best here: {result.gain:.0%} faster, {result.trials} candidates tried"
     )
     decisions = tuple(
         replace(decision, reason=reason, pinned=False)
-        if decision.pinned and found.flags.get(decision.flag) == decision.value
+        if decision.pinned and result.flags.get(decision.flag) == decision.value
         else decision
         for decision in plan.decisions
     )

@@ -37,26 +37,26 @@ def uninstall(home: Home, *, keep_models: bool) -> Removed:
     A unit edited by hand is removed too: it was ours, and it would fail without us. Drop-ins are the user's.
     """
     _refuse_broad_home(home)
-    kept: list[LeftBehind] = []
+    remains: list[LeftBehind] = []
     removed: list[str] = []
     if _exists(home):
         with deploy_lock(home):
-            removed += _remove_services(home, kept)
+            removed += _remove_services(home, remains)
     else:
-        removed += _remove_services(home, kept)
+        removed += _remove_services(home, remains)
     size = sum(_size(folder) for folder in home.folders())
     for folder in home.folders():
         if not folder.exists():
             continue
         if keep_models and home.models.is_relative_to(folder) and any(home.models.glob("*")):
             _empty_but(folder, home.models)
-            kept.append(LeftBehind(str(home.models), "--keep-models"))
+            remains.append(LeftBehind(str(home.models), "--keep-models"))
         else:
             shutil.rmtree(folder, ignore_errors=False)
         removed.append(str(folder))
         _remove_empty_parents(folder)
     left = sum(_size(folder) for folder in home.folders())
-    return Removed(tuple(removed), tuple(kept), (size - left) >> 20)
+    return Removed(tuple(removed), tuple(remains), (size - left) >> 20)
 
 
 def _refuse_broad_home(home: Home) -> None:
@@ -74,7 +74,7 @@ def _exists(home: Home) -> bool:
     return any(folder.exists() for folder in home.folders())
 
 
-def _remove_services(home: Home, kept: list[LeftBehind]) -> list[str]:
+def _remove_services(home: Home, remains: list[LeftBehind]) -> list[str]:
     """Both kinds: a stack may have moved from one supervisor to the other."""
     if (home.state / "process").exists():
         ProcessSupervisor(home).remove()
@@ -88,7 +88,7 @@ def _remove_services(home: Home, kept: list[LeftBehind]) -> list[str]:
             why="without it the services cannot be stopped",
             next=f"log in as this user (not through su or sudo), then run {command_line('uninstall')} again",
         )
-    kept += [LeftBehind(path, "a drop-in of yours") for path in units.drop_ins()]
+    remains += [LeftBehind(path, "a drop-in of yours") for path in units.drop_ins()]
     units.remove()
     return names
 

@@ -51,7 +51,7 @@ def last_bench(home: Home) -> dict[str, Any]:
         with home.bench_history.open("rb") as stream:
             stream.seek(max(home.bench_history.stat().st_size - 65_536, 0))
             lines = stream.read().splitlines()
-        found = msgspec.json.decode(lines[-1]) if lines else {}
+        run = msgspec.json.decode(lines[-1]) if lines else {}
     except (OSError, msgspec.DecodeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return run if isinstance(run, dict) else {}

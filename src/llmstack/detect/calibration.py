@@ -54,10 +54,10 @@ def machine_of(hardware: Hardware) -> str:
 def read(home: Home, hardware: Hardware) -> Calibration | None:
     """None without a record, with one that cannot be read, and with another machine's."""
     try:
-        found = msgspec.json.decode(home.calibration.read_bytes(), type=Calibration)
+        record = msgspec.json.decode(home.calibration.read_bytes(), type=Calibration)
     except (OSError, msgspec.DecodeError):
         return None
-    return found if found.machine == machine_of(hardware) else None
+    return record if record.machine == machine_of(hardware) else None
 
 
 def apply(calibration: Calibration | None, hardware: Hardware, engine: str) -> Hardware:
@@ -90,9 +90,9 @@ def _padded(links: tuple[float | None, ...], devices: tuple[Device, ...]) -> tup
 
 def ensure(home: Home, hardware: Hardware) -> Calibration:
     """The record, made by the microbenchmark if there is none: two seconds, once per machine."""
-    found = read(home, hardware)
-    if found is not None:
-        return found
+    record = read(home, hardware)
+    if record is not None:
+        return record
     ram: float | None = None
     with contextlib.suppress(OSError):
         ram = bandwidth.ram_read_gbps(hardware.cpu.physical_cores)
@@ -112,10 +112,10 @@ def remember(home: Home, hardware: Hardware, fitted: Hardware, engine: str) -> N
     """Keeps the rates that `plan.calibrate.fit` found for this engine. Nothing to keep where nothing was fitted."""
     if fitted.measured is None:
         return
-    found = read(home, hardware) or Calibration(machine_of(hardware))
+    record = read(home, hardware) or Calibration(machine_of(hardware))
     cards = tuple(CardRates(d.bandwidth_gbps, d.compute_tflops, d.link_gbps) for d in fitted.devices)
     rates = EngineRates(fitted.measured, cards, time.time())
-    write(home, msgspec.structs.replace(found, engines={**found.engines, engine: rates}))
+    write(home, msgspec.structs.replace(record, engines={**record.engines, engine: rates}))
 
 
 def write(home: Home, calibration: Calibration) -> None:

@@ -80,24 +80,26 @@ def _read(process: subprocess.Popen[str], argv: Sequence[str]) -> Breakdown:
     second_model = "draft-simple" in argv
     contexts = 2 if second_model or "draft-mtp" in argv else 1
     tail: list[str] = []
-    found: list[Breakdown] = []
+    breakdowns: list[Breakdown] = []
     for line in process.stdout:
         if not line.startswith('{"type":"fit_memory_breakdown"'):
             tail = [*tail[-5:], line]
             continue
         rows = json.loads(line)["data"]["rows"]
         devices = tuple(_part(row["name"], [row]) for row in rows if row["kind"] == "device")
-        found.append(Breakdown(devices, _part("RAM", [row for row in rows if row["kind"] != "device"])))
-        if len(found) == contexts:
-            return _together(found, weights=second_model)
+        breakdowns.append(Breakdown(devices, _part("RAM", [row for row in rows if row["kind"] != "device"])))
+        if len(breakdowns) == contexts:
+            return _together(breakdowns, weights=second_model)
     raise NotSo("llama-server ended before it said what it needs", why="".join(tail).strip()[-1500:])
 
 
-def _together(found: list[Breakdown], *, weights: bool) -> Breakdown:
+def _together(breakdowns: list[Breakdown], *, weights: bool) -> Breakdown:
     """The caches and buffers of every context; the weights of all, or once where they are shared."""
-    first = found[0]
-    devices = tuple(_sum([each.devices[number] for each in found], weights) for number in range(len(first.devices)))
-    return Breakdown(devices, _sum([each.host for each in found], weights))
+    first = breakdowns[0]
+    devices = tuple(
+        _sum([each.devices[number] for each in breakdowns], weights) for number in range(len(first.devices))
+    )
+    return Breakdown(devices, _sum([each.host for each in breakdowns], weights))
 
 
 def _sum(parts: list[MemoryPart], weights: bool) -> MemoryPart:

@@ -149,12 +149,12 @@ def _read(descriptor: int, identity: Identity, cache: Path | None) -> GgufHeader
     if cache is None:
         return read_header(_FileSource(descriptor), identity.size_bytes)
     key = hashlib.sha256(f"{CACHE_FORMAT}|{identity}".encode()).hexdigest()[:32]
-    kept = cache / "headers" / f"{key}.msgpack"
+    entry = cache / "headers" / f"{key}.msgpack"
     with suppress(OSError, msgspec.DecodeError):
-        return msgspec.msgpack.decode(kept.read_bytes(), type=GgufHeader)
+        return msgspec.msgpack.decode(entry.read_bytes(), type=GgufHeader)
     header = read_header(_FileSource(descriptor), identity.size_bytes)
     with suppress(OSError):  # a full or read-only cache costs time, nothing else
-        write_private(kept, msgspec.msgpack.encode(header))
+        write_private(entry, msgspec.msgpack.encode(header))
     return header
 
 

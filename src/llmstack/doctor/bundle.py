@@ -93,17 +93,17 @@ def _units(home: Home) -> dict[str, str]:
 
 
 def _secrets(home: Home) -> dict[str, str]:
-    found: dict[str, str] = {}
+    replacements: dict[str, str] = {}
     for file in (home.token, home.server_key):
         try:
-            found[file.read_text().strip()] = _HIDDEN
+            replacements[file.read_text().strip()] = _HIDDEN
         except OSError:
             continue
     for text, shown in ((str(Path.home()), "~"), (socket.gethostname(), "[host]")):
         if len(text) >= 4:
-            found[text] = shown
-    found.pop("localhost", None)
-    return found
+            replacements[text] = shown
+    replacements.pop("localhost", None)
+    return replacements
 
 
 def _json(value: object) -> str:

@@ -100,7 +100,7 @@ class ServiceFacts:
 
 @dataclass(frozen=True, slots=True)
 class StackFacts:
-    """What is deployed; None in `Facts` when nothing is. planned_host_mib: host memory the plan counts on."""
+    """What is deployed; None in `DoctorFacts` when nothing is. planned_host_mib: host memory the plan counts on."""
 
     state: str
     url: str

@@ -57,7 +57,7 @@ def _settings(
     environment: Mapping[str, str], user_home: Path, url: str | None
 ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
     folder = Path(environment.get("CLAUDE_CONFIG_DIR") or user_home / ".claude")
-    found: dict[str, tuple[str, ...]] = {}
+    keys_by_file: dict[str, tuple[str, ...]] = {}
     broken = []
     for file in (folder / "settings.json", Path("/etc/claude-code/managed-settings.json")):
         try:
@@ -69,8 +69,8 @@ def _settings(
             continue
         keys = fighting_keys(data, url)
         if keys:
-            found[str(file)] = keys
-    return found, tuple(broken)
+            keys_by_file[str(file)] = keys
+    return keys_by_file, tuple(broken)
 
 
 def fighting_keys(data: object, url: str | None) -> tuple[str, ...]:

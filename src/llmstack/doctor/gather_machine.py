@@ -37,8 +37,8 @@ def engine(home: Home) -> EngineFacts:
 
 
 def hardware() -> tuple[Hardware, tuple[str, ...]]:
-    found = detect()
-    return found.hardware, found.warnings
+    machine = detect()
+    return machine.hardware, machine.warnings
 
 
 def gpu(warnings: tuple[str, ...], ours: Collection[int], root: Path = Path("/")) -> GpuFacts:
@@ -95,12 +95,12 @@ def program(pid: int) -> str:
 
 def disks(home: Home) -> tuple[DiskFacts, ...]:
     """Free space once per file system that holds models, cache or state."""
-    found: dict[int, DiskFacts] = {}
+    by_device: dict[int, DiskFacts] = {}
     for folder in (home.models, home.cache, home.state):
         place = next((p for p in (folder, *folder.parents) if p.exists()), Path("/"))
         device = place.stat().st_dev
-        found.setdefault(device, DiskFacts(str(folder), shutil.disk_usage(place).free // MIB))
-    return tuple(found.values())
+        by_device.setdefault(device, DiskFacts(str(folder), shutil.disk_usage(place).free // MIB))
+    return tuple(by_device.values())
 
 
 def clock() -> ClockFacts:
@@ -112,11 +112,11 @@ def descendants(pids: Collection[int]) -> set[int]:
     """These processes and all they started."""
     import psutil
 
-    found = set(pids)
+    family = set(pids)
     for pid in pids:
         with contextlib.suppress(psutil.Error):
-            found |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
-    return found
+            family |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    return family
 
 
 def user_id() -> int:

@@ -43,31 +43,31 @@ def stack(status: StackStatus) -> StackFacts | None:
 
 def ports(status: StackStatus) -> tuple[PortFacts, ...]:
     record = status.stack
-    wanted: Sequence[tuple[str, str, int]] = DEFAULT_PORTS
+    addresses: Sequence[tuple[str, str, int]] = DEFAULT_PORTS
     if record is not None:
-        wanted = (
+        addresses = (
             ("proxy", record.proxy.host, record.proxy.port),
             ("server", record.server.host, record.server.port),
         )
     ours = descendants([service.pid for service in status.services.values() if service.pid])
-    found = []
-    for service, host, port in wanted:
+    facts = []
+    for service, host, port in addresses:
         taken = not port_owners.is_free(host, port)
         pid, name = port_owners.owner(port) if taken else (None, "")
-        found.append(PortFacts(service, host, port, taken, pid, name, pid in ours if pid else False))
-    return tuple(found)
+        facts.append(PortFacts(service, host, port, taken, pid, name, pid in ours if pid else False))
+    return tuple(facts)
 
 
 def secrets(home: Home) -> tuple[SecretFacts, ...]:
-    found = []
+    facts = []
     for path in (home.token, home.server_key):
         try:
             status = path.lstat()
         except OSError:
-            found.append(SecretFacts(str(path), exists=False))
+            facts.append(SecretFacts(str(path), exists=False))
             continue
-        found.append(SecretFacts(str(path), True, status.st_mode & 0o777, status.st_uid == user_id()))
-    return tuple(found)
+        facts.append(SecretFacts(str(path), True, status.st_mode & 0o777, status.st_uid == user_id()))
+    return tuple(facts)
 
 
 def catalog_problem(home: Home) -> str:

@@ -33,15 +33,15 @@ def locate(
     caches = foreign_caches.on_this_machine() if caches is None else caches
     models = catalog or read_catalog(home)
     if reference.kind is ReferenceKind.NAME:
-        found = models.find(what)
-        if found is None:
+        entry = models.find(what)
+        if entry is None:
             near = models.near(what)
             raise BadInput(
                 f"there is no model named {what}",
                 why=f"did you mean {' or '.join(near)}?" if near else "",
                 next=f"{command_line('models', 'list')}   shows the names; hf:OWNER/REPO, a URL or a path do as well",
             )
-        return _entry(home, *found, caches)
+        return _entry(home, *entry, caches)
     if reference.kind is ReferenceKind.URL:
         source = Source(reference.file, url=reference.text, file=reference.file)
         return _gather(home, reference.file.removesuffix(".gguf"), None, "", (source,), None, caches)
@@ -84,10 +84,10 @@ def _entry(home: Home, name: str, model: Model, quant: str, caches: foreign_cach
     sizes = model.sizes()
     first: ResolvedModel | None = None
     for key in [quant] if quant else sizes:
-        found = _gather(home, name, model, key, sources_of(model, sizes[key]), projector_of(model), caches)
-        if found.path is not None:
-            return found
-        first = first or found
+        candidate = _gather(home, name, model, key, sources_of(model, sizes[key]), projector_of(model), caches)
+        if candidate.path is not None:
+            return candidate
+        first = first or candidate
     if first is None:
         raise BadInput(f"{name} names no file", next=command_line("models", "show", name))
     return first
@@ -115,10 +115,17 @@ def projector_of(model: Model) -> Source | None:
 
 def drafter_of(model: Model) -> Source | None:
     """The small model that may guess ahead for a catalog model."""
-    one = model.drafter
-    if one is None:
+    drafter = model.drafter
+    if drafter is None:
         return None
-    return Source(one.file.rpartition("/")[2], one.repo, one.file, one.revision, size=one.size, sha256=one.sha256)
+    return Source(
+        drafter.file.rpartition("/")[2],
+        drafter.repo,
+        drafter.file,
+        drafter.revision,
+        size=drafter.size,
+        sha256=drafter.sha256,
+    )
 
 
 def find_one(home: Home, source: Source, caches: foreign_caches.ForeignCaches | None = None) -> Path | None:
@@ -194,10 +201,10 @@ def _gather(
     if all(present):
         return ResolvedModel(name, own[0], entry, quant, own, image, "own", sources, (), projector)
     if not any(present):
-        found = [foreign_caches.find(_query(source), caches) if source.repo else None for source in sources]
-        paths = tuple(item.path for item in found if item is not None)
+        copies = [foreign_caches.find(_query(source), caches) if source.repo else None for source in sources]
+        paths = tuple(item.path for item in copies if item is not None)
         if len(paths) == len(sources) and (len(paths) == 1 or len({path.parent for path in paths}) == 1):
-            store = next(item.store for item in found if item is not None)
+            store = next(item.store for item in copies if item is not None)
             return ResolvedModel(name, paths[0], entry, quant, paths, image, store, sources, (), projector)
     missing = tuple(source for source, here in zip(sources, present, strict=True) if not here)
     return ResolvedModel(name, None, entry, quant, (), image, "", sources, missing, projector)
@@ -213,21 +220,21 @@ def _one(home: Home, source: Source, caches: foreign_caches.ForeignCaches) -> Pa
     own = own_path(home, source)
     if own.is_file():
         return own
-    found = foreign_caches.find(_query(source), caches) if source.repo else None
-    return found.path if found else None
+    copy = foreign_caches.find(_query(source), caches) if source.repo else None
+    return copy.path if copy else None
 
 
 def _query(source: Source) -> foreign_caches.FileQuery:
     return foreign_caches.FileQuery(source.repo, source.file, source.revision, source.size, source.sha256)
 
 
-def not_here(found: ResolvedModel) -> MissingPart:
+def not_here(model: ResolvedModel) -> MissingPart:
     """The error for a model that is not on this machine while the network is not to be used."""
     return MissingPart(
-        f"{found.name} is not on this machine, and this is offline mode",
-        why=f"{len(found.missing)} of {max(len(found.sources), 1)} files are missing",
+        f"{model.name} is not on this machine, and this is offline mode",
+        why=f"{len(model.missing)} of {max(len(model.sources), 1)} files are missing",
         next=(
-            f"{command_line('models', 'pull', found.name)}   with a network, "
+            f"{command_line('models', 'pull', model.name)}   with a network, "
             f"or: {command_line('models', 'list')}   shows what is here"
         ),
     )

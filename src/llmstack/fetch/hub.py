@@ -45,17 +45,21 @@ def describe(repo: str, file: str, revision: str = "main", *, allow_hosts: Seque
     base = endpoint()
     token = get_token()
     try:
-        found = get_hf_file_metadata(
+        metadata = get_hf_file_metadata(
             hf_hub_url(repo, file, revision=revision, endpoint=base), token=token, endpoint=base, timeout=20.0
         )
     except Exception as error:
         raise _explain(error, repo, file) from None
-    commit = found.commit_hash if found.commit_hash and re.fullmatch(r"[0-9a-f]{40}", found.commit_hash) else revision
-    etag = (found.etag or "").strip('"')
+    commit = (
+        metadata.commit_hash
+        if metadata.commit_hash and re.fullmatch(r"[0-9a-f]{40}", metadata.commit_hash)
+        else revision
+    )
+    etag = (metadata.etag or "").strip('"')
     return Remote(
         url=hf_hub_url(repo, file, revision=commit, endpoint=base),
         name=file.rpartition("/")[2],
-        size=found.size or 0,
+        size=metadata.size or 0,
         sha256=etag if re.fullmatch(r"[0-9a-f]{64}", etag) else "",
         hub=True,
         endpoint=base,
@@ -81,8 +85,8 @@ def choose(repo: str, files: Sequence[str], quant: str) -> tuple[str, ...]:
     sizes: dict[str, list[str]] = {}
     for name in sorted(models):
         sizes.setdefault(quant_of(name), []).append(name)
-    wanted = [quant] if quant else [*PREFERRED, *sizes]
-    for name in wanted:
+    quants = [quant] if quant else [*PREFERRED, *sizes]
+    for name in quants:
         for key, names in sizes.items():
             if key.lower() == name.lower():
                 return shards(names[0])
@@ -96,8 +100,10 @@ def choose(repo: str, files: Sequence[str], quant: str) -> tuple[str, ...]:
 
 def projector(files: Sequence[str]) -> str:
     """The image encoder that belongs to a repository's models (mmproj), F16 before others; empty without one."""
-    found = sorted((name for name in files if is_projector(name)), key=lambda name: ("f16" not in name.lower(), name))
-    return found[0] if found else ""
+    projectors = sorted(
+        (name for name in files if is_projector(name)), key=lambda name: ("f16" not in name.lower(), name)
+    )
+    return projectors[0] if projectors else ""
 
 
 def is_projector(name: str) -> bool:

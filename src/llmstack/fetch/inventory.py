@@ -19,15 +19,15 @@ def stored_files(home: Home, name: str) -> list[Path]:
         return sorted(direct)
     entry = catalog.find(name)
     if entry is None:
-        found = locate(home, name, catalog=catalog)
-        places = {own_path(home, source) for source in found.sources}
-        if not found.sources and found.missing:
-            folder = home.models / found.missing[0].repo
+        target = locate(home, name, catalog=catalog)
+        places = {own_path(home, source) for source in target.sources}
+        if not target.sources and target.missing:
+            folder = home.models / target.missing[0].repo
             places = {path for path in stored if path.is_relative_to(folder)}
         return sorted(places & stored)
     _, model, quant = entry
-    wanted = [size for key, size in model.sizes().items() if quant in ("", key)]
-    places = {own_path(home, source) for size in wanted for source in sources_of(model, size)}
+    sizes = [size for key, size in model.sizes().items() if quant in ("", key)]
+    places = {own_path(home, source) for size in sizes for source in sources_of(model, size)}
     projector = projector_of(model)
     others = {own_path(home, source) for size in model.sizes().values() for source in sources_of(model, size)} - places
     if projector is not None and not others & stored:

@@ -91,17 +91,17 @@ def write_record(path: Path, source: str, sha256: str, name: str = "") -> FileRe
 
 def contents(home: Home) -> tuple[Stored, ...]:
     """Every model file of the store, and every unfinished one."""
-    found = []
+    files = []
     if not home.models.is_dir():
         return ()
     for path in sorted(home.models.rglob("*.gguf*")):
         if not path.is_file() or path.is_symlink():
             continue
         if (path.name.startswith(".") and path.name.endswith(".part")) or path.name.endswith(".quarantined"):
-            found.append(Stored(path, path.stat().st_size, partial=True))
+            files.append(Stored(path, path.stat().st_size, partial=True))
         elif path.suffix == ".gguf" and not path.name.startswith("."):
-            found.append(Stored(path, path.stat().st_size, record=read_record(path)))
-    return tuple(found)
+            files.append(Stored(path, path.stat().st_size, record=read_record(path)))
+    return tuple(files)
 
 
 def digest_of(path: Path, on_progress: OnTransfer = quiet) -> str:
@@ -118,15 +118,15 @@ def digest_of(path: Path, on_progress: OnTransfer = quiet) -> str:
 def verify(path: Path, expected: str = "", *, on_progress: OnTransfer = quiet) -> FileVerdict:
     """Hashes a file anew and compares it with the digest that is known of it. A good one is recorded."""
     record = read_record(path)
-    wanted = expected or (record.sha256 if record else "")
+    digest = expected or (record.sha256 if record else "")
     actual = digest_of(path, on_progress)
-    if not wanted:
+    if not digest:
         return FileVerdict(path, None, actual, "", "no SHA-256 is known to compare with")
-    if actual != wanted:
-        return FileVerdict(path, False, actual, wanted, "the file is damaged, or was replaced")
+    if actual != digest:
+        return FileVerdict(path, False, actual, digest, "the file is damaged, or was replaced")
     if record is not None:
         write_record(path, record.source, actual, record.name)
-    return FileVerdict(path, True, actual, wanted)
+    return FileVerdict(path, True, actual, digest)
 
 
 def remove(home: Home, paths: tuple[Path, ...]) -> int:

@@ -75,10 +75,10 @@ def pull(
         model = listing(model)
     missing = () if model.path is not None else model.missing
     on_progress(TransferProgress(Stage.ASKING, model.name))
-    wanted = [*missing, *((image,) if image else ())]
-    remotes = [remote_of(source, allow_hosts) for source in wanted]
-    _check_room(home, model.name, wanted, remotes)
-    for source, remote in zip(wanted, remotes, strict=True):
+    sources = [*missing, *((image,) if image else ())]
+    remotes = [remote_of(source, allow_hosts) for source in sources]
+    _check_room(home, model.name, sources, remotes)
+    for source, remote in zip(sources, remotes, strict=True):
         target = own_path(home, source)
         done = fetch(remote, target, on_progress=on_progress, check=check_header)
         if not done.already:
@@ -130,30 +130,30 @@ class _Stream:
 
 def listing(model: ResolvedModel) -> ResolvedModel:
     """Which files a repository has for the size that was asked for."""
-    asked = model.missing[0]
-    files = hub.choose(asked.repo, [name for name, _ in hub.gguf_files(asked.repo, asked.revision)], model.quant)
-    sources = tuple(Source(file.rpartition("/")[2], asked.repo, file, asked.revision) for file in files)
+    source = model.missing[0]
+    files = hub.choose(source.repo, [name for name, _ in hub.gguf_files(source.repo, source.revision)], model.quant)
+    sources = tuple(Source(file.rpartition("/")[2], source.repo, file, source.revision) for file in files)
     return replace(model, name=stem_of(files[0]), sources=sources, missing=sources)
 
 
 def remote_of(source: Source, allow_hosts: Sequence[str]) -> Remote:
     if source.url:
         return Remote(source.url, source.name, source.size, source.sha256, allow_hosts=tuple(allow_hosts))
-    told = hub.describe(source.repo, source.file, source.revision, allow_hosts=allow_hosts)
-    if source.sha256 and told.sha256 and told.sha256 != source.sha256:
+    remote = hub.describe(source.repo, source.file, source.revision, allow_hosts=allow_hosts)
+    if source.sha256 and remote.sha256 and remote.sha256 != source.sha256:
         raise MissingPart(
-            f"{source.name} was replaced at its source: the hub says SHA-256 {told.sha256}, "
+            f"{source.name} was replaced at its source: the hub says SHA-256 {remote.sha256}, "
             f"the catalog {source.sha256}",
             why="the maker published it again, or the repository is in other hands",
             next=f"look at {hub.endpoint()}/{source.repo}, then pull it by hf:{source.repo}/{source.file}",
         )
-    return replace(told, sha256=source.sha256 or told.sha256)
+    return replace(remote, sha256=source.sha256 or remote.sha256)
 
 
-def _check_room(home: Home, name: str, wanted: Sequence[Source], remotes: Sequence[Remote]) -> None:
+def _check_room(home: Home, name: str, sources: Sequence[Source], remotes: Sequence[Remote]) -> None:
     """All files together must fit, less what is already here of them."""
     needed = 0
-    for source, remote in zip(wanted, remotes, strict=True):
+    for source, remote in zip(sources, remotes, strict=True):
         part = own_path(home, source).with_name(f".{source.name}.part")
         needed += max(remote.size - (part.stat().st_size if part.is_file() else 0), 0)
     existing = home.models

@@ -67,14 +67,14 @@ class Ranges:
             )
         return int(total)
 
-    def _get(self, wanted: str) -> httpx.Response:
+    def _get(self, byte_range: str) -> httpx.Response:
         import httpx
 
         for _ in range(trust.MAX_REDIRECTS + 1):
             endpoint = self._remote.endpoint
             own = self._remote.headers if not endpoint or trust.may_send_token(endpoint, self._url) else {}
             try:
-                with self._client.stream("GET", self._url, headers={**own, "Range": wanted}) as response:
+                with self._client.stream("GET", self._url, headers={**own, "Range": byte_range}) as response:
                     if not response.has_redirect_location:
                         if response.status_code == 206:
                             response.read()

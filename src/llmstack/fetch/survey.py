@@ -82,16 +82,16 @@ def look(name: str, model: Model, quant: str, hardware: Hardware, cache: Path | 
         msgspec.json.encode([__version__, name, quant, msgspec.to_builtins(model), msgspec.to_builtins(hardware)])
         + _planner()
     ).hexdigest()[:32]
-    kept = cache / "survey" / f"{key}.json" if cache else None
-    if kept is not None:
+    entry = cache / "survey" / f"{key}.json" if cache else None
+    if entry is not None:
         try:
-            return msgspec.json.decode(kept.read_bytes(), type=SurveyRow)
+            return msgspec.json.decode(entry.read_bytes(), type=SurveyRow)
         except (OSError, msgspec.DecodeError):
             pass
     row = _plan(name, model, quant, hardware)
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(msgspec.json.encode(row))
+    if entry is not None:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        entry.write_bytes(msgspec.json.encode(row))
     return row
 
 

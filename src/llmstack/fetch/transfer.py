@@ -110,8 +110,8 @@ def fetch(
             try:
                 check(job.part)
             except GgufError as error:
-                kept = job.quarantine()
-                error.why = f"{error.why + '; ' if error.why else ''}kept aside as {kept}"
+                path = job.quarantine()
+                error.why = f"{error.why + '; ' if error.why else ''}kept aside as {path}"
                 raise
         job.part.replace(target)
         job.note.unlink(missing_ok=True)
@@ -170,11 +170,11 @@ class _Job:
 
     def _take_up(self) -> None:
         """Goes on with a part of the same file, or starts anew."""
-        known = _read_note(self.note)
-        wanted = PartialDownload(self.remote.url, self.remote.size, self.remote.sha256, self.remote.etag)
-        if known is not None and self.part.is_file() and _same(known, wanted):
-            self.size = self.size or known.size
-            self.etag = self.etag or known.etag
+        note = _read_note(self.note)
+        download = PartialDownload(self.remote.url, self.remote.size, self.remote.sha256, self.remote.etag)
+        if note is not None and self.part.is_file() and _same(note, download):
+            self.size = self.size or note.size
+            self.etag = self.etag or note.etag
             total = self.part.stat().st_size
             if self.size and total > self.size:
                 os.truncate(self.part, self.size)
@@ -263,14 +263,14 @@ class _Job:
                 self._tell(Stage.RETRYING, "the server does not resume this file: from the start again")
                 self._restart()
             length = response.headers.get("content-length", "")
-            told = int(length) if length.isdigit() else 0
-            if self.size and told and told != self.size:
+            size = int(length) if length.isdigit() else 0
+            if self.size and size and size != self.size:
                 raise NotSo(
-                    f"the server has {told} bytes for {self.remote.name}, {self.size} were expected",
+                    f"the server has {size} bytes for {self.remote.name}, {self.size} were expected",
                     why="the file was replaced, or a proxy answers in its place",
                     next=f"{command_line('models', 'show', 'NAME')}   says what is expected",
                 )
-            self.size = self.size or told
+            self.size = self.size or size
             self.etag = self.etag or response.headers.get("etag", "")
             self._write_note()
             self._check_disk()
@@ -286,11 +286,11 @@ class _Job:
 
     def _check_whole(self, digest: str) -> None:
         if self.remote.sha256 and digest != self.remote.sha256:
-            kept = self.quarantine()
+            path = self.quarantine()
             raise NotSo(
                 f"{self.remote.name} is not what it should be: its SHA-256 is {digest}, "
                 f"{self.remote.sha256} was expected",
-                why=f"it was damaged on the way, or replaced at its source; kept aside as {kept}",
+                why=f"it was damaged on the way, or replaced at its source; kept aside as {path}",
                 next="pull it again; if it stays so, do not use that source",
             )
 
@@ -363,13 +363,13 @@ def _still(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _same(known: PartialDownload, wanted: PartialDownload) -> bool:
+def _same(note: PartialDownload, download: PartialDownload) -> bool:
     """Whether a part belongs to the file that is wanted now: by hash, else by address, size and version tag."""
-    if wanted.sha256 or known.sha256:
-        return known.sha256 == wanted.sha256
-    if wanted.etag or known.etag:
-        return known.url == wanted.url and (not wanted.etag or known.etag == wanted.etag)
-    return known.url == wanted.url and (not wanted.size or known.size == wanted.size)
+    if download.sha256 or note.sha256:
+        return note.sha256 == download.sha256
+    if download.etag or note.etag:
+        return note.url == download.url and (not download.etag or note.etag == download.etag)
+    return note.url == download.url and (not download.size or note.size == download.size)
 
 
 def _read_note(path: Path) -> PartialDownload | None:

@@ -91,9 +91,9 @@ def _public(host: str, resolve: Callable[[str], Iterable[str]]) -> bool:
     """Every address of the host is one of the public internet; a name that resolves to nothing is let through
     (the request then fails by itself, and behind a web proxy this machine may resolve no names at all)."""
     try:
-        found: tuple[str, ...] = (str(ipaddress.ip_address(host)),)
+        ips: tuple[str, ...] = (str(ipaddress.ip_address(host)),)
     except ValueError:
         if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
             return False
-        found = tuple(resolve(host))
-    return all(ipaddress.ip_address(address.partition("%")[0]).is_global for address in found)
+        ips = tuple(resolve(host))
+    return all(ipaddress.ip_address(address.partition("%")[0]).is_global for address in ips)

@@ -181,6 +181,6 @@ def _solve(matrix: list[list[float]], right: list[float]) -> list[float]:
             rows[below] = [b - factor * a for b, a in zip(rows[below], rows[column], strict=True)]
     answer = [0.0] * n
     for column in reversed(range(n)):
-        known = sum(rows[column][k] * answer[k] for k in range(column + 1, n))
-        answer[column] = (rows[column][n] - known) / rows[column][column]
+        others = sum(rows[column][k] * answer[k] for k in range(column + 1, n))
+        answer[column] = (rows[column][n] - others) / rows[column][column]
     return answer

@@ -80,12 +80,12 @@ ASSUMED = Card(400, 35, 12, known=False)
 def card_of(device: Device) -> Card:
     """The device's own figures where the record has them (measured ones), else the table's, else assumed."""
     name = re.sub(r"[^a-z0-9]+", " ", device.name.lower())
-    found = next((card for key, card in CARDS if re.search(rf"\b{key}\b", name)), ASSUMED)
+    figures = next((card for key, card in CARDS if re.search(rf"\b{key}\b", name)), ASSUMED)
     return Card(
-        device.bandwidth_gbps or found.bandwidth_gbps,
-        device.compute_tflops or found.compute_tflops,
-        device.link_gbps or found.link_gbps,
-        known=found.known or bool(device.bandwidth_gbps and device.compute_tflops),
+        device.bandwidth_gbps or figures.bandwidth_gbps,
+        device.compute_tflops or figures.compute_tflops,
+        device.link_gbps or figures.link_gbps,
+        known=figures.known or bool(device.bandwidth_gbps and device.compute_tflops),
         name=device.name,
     )
 

@@ -37,7 +37,7 @@ def rotate(folder: Path, name: str, *, limit: int = ROTATE_BYTES) -> bool:
 
 
 def read(folder: Path, names: Sequence[str], *, last: int | None, since_s: float | None) -> list[LogLine]:
-    found: list[LogLine] = []
+    lines: list[LogLine] = []
     for name in names:
         generations = [path(folder, name).with_suffix(f".log.{n}") for n in range(GENERATIONS, 0, -1)]
         for file in (*generations, path(folder, name)):
@@ -45,9 +45,9 @@ def read(folder: Path, names: Sequence[str], *, last: int | None, since_s: float
                 continue
             stamp = file.stat().st_mtime
             text = file.read_bytes().decode("utf-8", "replace")
-            found += [LogLine(stamp, name, line) for line in text.split("\n") if line]
-    found.sort(key=lambda line: line.time_s)
-    return found if last is None else found[max(len(found) - last, 0) :]
+            lines += [LogLine(stamp, name, line) for line in text.split("\n") if line]
+    lines.sort(key=lambda line: line.time_s)
+    return lines if last is None else lines[max(len(lines) - last, 0) :]
 
 
 class _Tail:

@@ -30,12 +30,12 @@ class UnitFolder:
 
     def installed(self) -> dict[str, str]:
         """Our units by name, edited ones included. Raises NotSo for a symlink or something odd in our place."""
-        found = {}
+        units = {}
         for name in self._names():
             text = self.read(name)
             if text is not None and origin(text) is not UnitOrigin.FOREIGN:
-                found[name] = text
-        return found
+                units[name] = text
+        return units
 
     def read(self, unit: str) -> str | None:
         """None when there is no such file. Raises NotSo."""
@@ -101,20 +101,20 @@ class UnitFolder:
 
     def _names(self) -> list[str]:
         # `llmstack-server.service` of the default home must not match `llmstack-server-1a2b3c4d.service`.
-        found = []
+        names = []
         for path in self.path.glob(f"llmstack-*{self.suffix}.service"):
             service = path.name.removeprefix("llmstack-").removesuffix(f"{self.suffix}.service")
             if service.isalpha():
-                found.append(path.name)
-        return sorted(found)
+                names.append(path.name)
+        return sorted(names)
 
     def _make(self) -> None:
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         if not missing:
             return
         self.made.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        known = self.made.read_text(encoding="utf-8").splitlines() if self.made.exists() else []
-        self.made.write_text("\n".join([*known, *(str(f) for f in reversed(missing))]) + "\n", encoding="utf-8")
+        lines = self.made.read_text(encoding="utf-8").splitlines() if self.made.exists() else []
+        self.made.write_text("\n".join([*lines, *(str(f) for f in reversed(missing))]) + "\n", encoding="utf-8")
         self.path.mkdir(parents=True, exist_ok=True)
 
 

@@ -77,11 +77,11 @@ def show(units: Sequence[str], properties: Sequence[str]) -> dict[str, dict[str,
     if not units:
         return {}
     done = systemctl("show", "--property", ",".join(("Id", *properties)), "--", *units)
-    found: dict[str, dict[str, str]] = {}
+    by_unit: dict[str, dict[str, str]] = {}
     for block, unit in zip(done.stdout.strip("\n").split("\n\n"), units, strict=False):
         pairs = (line.partition("=") for line in block.split("\n"))
-        found[unit] = {key: value for key, equals, value in pairs if equals}
-    return found
+        by_unit[unit] = {key: value for key, equals, value in pairs if equals}
+    return by_unit
 
 
 def unit_folder() -> Path:
@@ -102,11 +102,11 @@ def version() -> int | None:
 
 def unavailable_because() -> str | None:
     """Why no user manager can be used, in half a sentence; None when one answers."""
-    found = version()
-    if found is None:
+    release = version()
+    if release is None:
         return "systemd is not installed"
-    if found < MINIMUM_VERSION:
-        return f"systemd {found} is older than {MINIMUM_VERSION}"
+    if release < MINIMUM_VERSION:
+        return f"systemd {release} is older than {MINIMUM_VERSION}"
     try:
         done = systemctl("is-system-running", timeout_s=_PROBE_TIMEOUT_S, check=False)
     except MissingPart as error:

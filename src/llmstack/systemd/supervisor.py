@@ -151,13 +151,13 @@ class SystemdSupervisor:
         names = self._names()
         shown = manager.show(tuple(names), state.PROPERTIES)
         now = time.clock_gettime(time.CLOCK_MONOTONIC)
-        found = {}
+        services = {}
         for unit, name in names.items():
             status = state.status(name, shown.get(unit, {}), now)
             if status.last_exit is None and status.restarts and self._settings_journal():
                 status = _with_death(status, journal.last_death(unit), shown[unit])
-            found[name] = status
-        return found
+            services[name] = status
+        return services
 
     def logs(self, names: Sequence[str], *, last: int | None, since_s: float | None) -> list[LogLine]:
         if self._settings_journal():
