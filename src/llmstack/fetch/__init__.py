@@ -1,4 +1,22 @@
-"""Models as files: found where they are, downloaded whole and checked, kept, verified, removed."""
+"""Models as files: found where they are, downloaded whole and checked, kept, verified, removed.
+
+| module         | what it does                                               |
+| -------------- | ---------------------------------------------------------- |
+| model_ref      | what a person may write for a model                        |
+| model          | a model as files: where each comes from, and where it is   |
+| find_local     | from what was written to files on this machine             |
+| models_dir     | the stack's own store of models, a record beside each file |
+| inventory      | which files of it a name stands for                        |
+| foreign_caches | model files that other programs already have               |
+| pull           | what a located model lacks, downloaded whole and checked   |
+| transfer       | one file over HTTP: resumed, checked, then named           |
+| trust          | where a download may be sent                               |
+| progress       | what a pull tells while it runs                            |
+| hub            | what the Hugging Face hub says of a file                   |
+| remote         | the header of a model that is still on its server          |
+| survey         | which models of the catalog run on a machine, and how fast |
+| cards          | what they do on common cards                               |
+"""
 
 from llmstack.fetch.find_local import locate, read_catalog
 from llmstack.fetch.model import ResolvedModel

@@ -3,6 +3,32 @@
 facts = read_facts(header, path=str(path))
 plan = make_plan(facts, hardware, Goal())      # raises Infeasible
 plan.argv, to_json(plan)
+
+| module        | what it does                                                    |
+| ------------- | --------------------------------------------------------------- |
+| facts         | a model: one record per block                                   |
+| architectures | what distinguishes one architecture from another: a record each |
+| tensors       | the tensor table by block                                       |
+| goal          | what the user wants                                             |
+| pins          | what `--set` may fix, checked before the search                 |
+| assignment    | one complete choice of flags                                    |
+| budget        | how much memory may be used                                     |
+| memory        | what an assignment takes, per device and on the host            |
+| compute       | compute buffers: the peak of the live tensors                   |
+| graph         | llama.cpp's graph of a model's blocks, replayed                 |
+| allocator     | ggml's graph allocator, replayed                                |
+| host_rows     | what runs on the host                                           |
+| speed         | what limits each step, added up                                 |
+| cards         | known accelerators                                              |
+| calibrate     | the speed model fitted to what was measured                     |
+| search        | the fastest assignment that keeps the budgets                   |
+| trades        | what else could be had                                          |
+| make          | from a model, a machine and a goal to a plan, or a refusal      |
+| reasons       | the words for all of it                                         |
+| result        | a finished plan, as data                                        |
+| argv          | a plan as llama-server's argument list                          |
+| explain       | the long answer about one flag                                  |
+| compare       | a plan beside --fit, and beside what a binary reports           |
 """
 
 from llmstack.plan.facts import ModelFacts, read_facts

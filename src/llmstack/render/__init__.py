@@ -1,1 +1,14 @@
-"""Results to text or JSON. The only package that prints."""
+"""Results to text or JSON. The only package that prints.
+
+| module                           | what it does                                 |
+| -------------------------------- | -------------------------------------------- |
+| output                           | where output goes; colour only on a terminal |
+| fitted                           | lines that fit the terminal                  |
+| plan, models, engine             | before anything runs                         |
+| stack, status, logs, folding     | the running stack; logs made readable        |
+| bench, report, tune              | figures on the terminal, and the page        |
+| doctor                           | one line per finding, then its remedy        |
+| cache                            | saved states and the warm start              |
+| shell, claude_settings, upstream | what clients get                             |
+| uninstall                        | what was removed                             |
+"""
