@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, assert_never
 
+from llmstack.recent import Recent
 from llmstack.warmstart import actions as do
 from llmstack.warmstart import observations as seen
 from llmstack.warmstart import policy, prefix
@@ -54,8 +55,8 @@ class WarmStartManager:
         self._looked = 0.0
         self._in_flight = 0
         self._quiet_since = clock()
-        self._conversations: OrderedDict[str, None] = OrderedDict()  # that this process of the server has answered
-        self._prefixes: OrderedDict[str, None] = OrderedDict()
+        self._conversations: Recent[str, bool] = Recent(_NAMES_REMEMBERED)  # that this process of the server answered
+        self._prefixes: Recent[str, bool] = Recent(_NAMES_REMEMBERED)
         self._latest = ""
         self._warm_up: asyncio.Task[None] | None = None
         self._warming_key = ""
@@ -217,7 +218,7 @@ class WarmStartManager:
                 errand.slots = await slots.idle()
                 if not again:
                     views = slots.views(errand.slots)
-                    return seen.SlotsIdle(slots.traits, views, bool(self._conversations), self._latest)
+                    return seen.SlotsIdle(slots.traits, views, len(self._conversations) > 0, self._latest)
             case do.SaveSlot(number, name):
                 await slots.save_conversation(number, name)
             case do.CompareStates():
@@ -234,8 +235,8 @@ class WarmStartManager:
             case do.ComputePrefix():
                 await self._compute(slots, errand)
             case do.CountAsHeld():
-                _remember(self._prefixes, errand.key)
-                _remember(self._conversations, errand.name)
+                self._prefixes.put(errand.key, True)
+                self._conversations.put(errand.name, True)
                 self._store.touch_prefix(errand.key)
             case do.ListSlots():
                 errand.slots = await slots.server.slots()
@@ -388,7 +389,7 @@ class WarmStartManager:
             async with self._changing:
                 if self._slots is not None:
                     await self._act([do.LookUpPrefix()], errand)
-                    _remember(self._prefixes, remembered.key)
+                    self._prefixes.put(remembered.key, True)
             outcome = "computed"
         except (SlotError, OSError) as error:
             outcome = "failed"
@@ -402,10 +403,3 @@ class WarmStartManager:
 def _looked_up(slots: ServerSlots, errand: Errand, *, stored: bool) -> Observation:
     tokens = len(errand.boundary) if errand.boundary is not None else None
     return seen.PrefixLookedUp(stored, tokens, slots.running.n_ctx_slot, errand.for_request)
-
-
-def _remember(names: OrderedDict[str, None], name: str) -> None:
-    names[name] = None
-    names.move_to_end(name)
-    if len(names) > _NAMES_REMEMBERED:
-        names.popitem(last=False)
