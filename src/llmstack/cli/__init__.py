@@ -2,7 +2,7 @@
 
 | module                                          | what it does |
 | ----------------------------------------------- | ------------------------------------------------------------------ |
-| main                                            | the group: commands load when they run, errors end here with their exit status |
+| main                                            | the group: commands load when they run, errors end here |
 | options                                         | options that several commands share |
 | goal                                            | the options that say what a plan should achieve |
 | plan, models, model_files                       | before anything runs: what fits, and the models themselves |
