@@ -61,6 +61,8 @@ class WarmStartManager:
         self._warm_up: asyncio.Task[None] | None = None
         self._warming_key = ""
         self._wanted: RememberedPrefix | None = None
+        self._failures = 0  # of the wanted prefix
+        self._failed_at: float | None = None
         self._comparing: asyncio.Task[bool] | None = None
 
     # ---- what it is called for ----------------------------------------------------------------------------------
@@ -167,9 +169,9 @@ class WarmStartManager:
             case do.StartWarmUp():
                 self._start_warm_up()
             case do.WantLastPrefix():
-                self._wanted = next(iter(self._store.prefixes()), None)
+                self._want(next(iter(self._store.prefixes()), None))
             case do.DropWanted():
-                self._wanted = None
+                self._want(None)
             case do.ConsiderWarmUp():
                 return self._warm_up_due(errand.at_once)
             case do.ShowWarm(tokens):
@@ -289,7 +291,7 @@ class WarmStartManager:
         self._prefixes.clear()
         self._latest = ""
         self._stop_warm_up()
-        self._wanted = None
+        self._want(None)
         self.status = WarmingStatus("cold")
 
     async def _arrive(self, slots: ServerSlots, *, overwrite: bool) -> None:
@@ -363,6 +365,7 @@ class WarmStartManager:
             quiet_since=self._quiet_since,
             up_age_s=self._up_age_s() if self._wanted is not None else None,
             at_once=at_once,
+            failed_at=self._failed_at,
         )
 
     def _up_age_s(self) -> float | None:
@@ -370,6 +373,9 @@ class WarmStartManager:
             return time.time() - self._up_note.stat().st_mtime
         except OSError:
             return None
+
+    def _want(self, remembered: RememberedPrefix | None) -> None:
+        self._wanted, self._failures, self._failed_at = remembered, 0, None
 
     def _start_warm_up(self) -> None:
         assert self._wanted is not None
@@ -393,9 +399,10 @@ class WarmStartManager:
             outcome = "computed"
         except (SlotError, OSError) as error:
             outcome = "failed"
+            self._failures, self._failed_at = self._failures + 1, self._clock()
             self._failed(error)
         finally:
-            await self._follow(seen.WarmUpEnded(outcome), errand)
+            await self._follow(seen.WarmUpEnded(outcome, self._failures), errand)
             if self._warm_up is asyncio.current_task():
                 self._warm_up = None
 

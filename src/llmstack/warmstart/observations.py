@@ -135,7 +135,8 @@ class PrefixLookedUp:
 @dataclass(frozen=True, slots=True)
 class WarmUpDue:
     """May the wanted prefix be computed? quiet_since: when the last answer ended. up_age_s: how long an `up` has been
-    at work, None when none is. busy: a slot is at work, None: not looked up yet. at_once: `up` asks for it itself."""
+    at work, None when none is. busy: a slot is at work, None: not looked up yet. at_once: `up` asks for it itself.
+    failed_at: when the last try to compute it failed, None when none has."""
 
     server: ServerTraits | None
     wanted: bool
@@ -145,11 +146,15 @@ class WarmUpDue:
     up_age_s: float | None = None
     busy: bool | None = None
     at_once: bool = False
+    failed_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class WarmUpEnded:
+    """failures: how many tries at this prefix have failed, this one included."""
+
     outcome: Literal["computed", "stopped", "failed"]
+    failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)

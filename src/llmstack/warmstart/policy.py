@@ -36,8 +36,9 @@ the next observation, and its actions come before the rest.
 | 22 | ... a request, a busy slot, an `up` that measures     | not yet                                                 |
 | 23 | ... and `up` has just restored what there was         | at once                                                 |
 | 24 | the computing was stopped, or has failed              | goes on later, or is wanted no more                     |
+| 25 | ... and failed for the first time                     | it is tried once more, RETRY_S later                    |
 |    | **the end**                                           |                                                         |
-| 25 | the stack stops                                       | what idle slots hold is saved; what is on disk already  |
+| 26 | the stack stops                                       | what idle slots hold is saved; what is on disk already  |
 |    |                                                       | counts as used now                                      |
 
 A new rule is a row here, a branch below, and a test in tests/unit/warmstart/test_policy.py that names its row.
@@ -60,6 +61,8 @@ from llmstack.warmstart.store import StoredState
 FRESH_S = 0.2  # a look at the server is good for so long: no server that died is back sooner
 QUIET_S = 1.0  # without a request; then an interrupted warm-up goes on
 DEPLOYING_S = 900.0  # the transaction of an older `up` was cut off
+RETRY_S = 30.0  # what made a prefill fail (a slot taken by somebody else, a full disk) may be over by then
+WARM_UP_TRIES = 2
 
 
 def decide(observation: Observation, now: float = 0.0) -> list[Action]:
@@ -88,7 +91,8 @@ def decide(observation: Observation, now: float = 0.0) -> list[Action]:
         case seen.WarmUpDue():
             return _warm_up(observation, now)
         case seen.WarmUpEnded():
-            return [] if observation.outcome == "stopped" else [do.DropWanted()]  # 24
+            again = observation.outcome == "failed" and observation.failures < WARM_UP_TRIES
+            return [] if observation.outcome == "stopped" or again else [do.DropWanted()]  # 24, 25
         case seen.StackStops():
             return _stop(observation)
         case _:
@@ -248,6 +252,8 @@ def _warm_up(observation: seen.WarmUpDue, now: float) -> list[Action]:
     measuring = observation.up_age_s is not None and observation.up_age_s < DEPLOYING_S
     if now - observation.quiet_since < QUIET_S or measuring or observation.busy:
         return []  # 22
+    if observation.failed_at is not None and now - observation.failed_at < RETRY_S:
+        return []  # 25
     # Somebody may ask the server without us.
     return [do.LookForBusySlots()] if observation.busy is None else [do.StartWarmUp()]  # 21
 

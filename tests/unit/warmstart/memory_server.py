@@ -43,6 +43,7 @@ class MemoryServer:
         self.template = "template"
         self.answers = True
         self.saves = True
+        self.failing_prefills = 0  # of the next ones
         self.calls: list[str] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -81,6 +82,9 @@ class MemoryServer:
 
     async def prefill(self, tokens: array[int], progress: Callable[[int, int, int], None]) -> Prefilled:
         self._asked("prefill")
+        if self.failing_prefills:
+            self.failing_prefills -= 1
+            raise SlotError("out of memory")
         progress(len(tokens) // 2, len(tokens), 0)
         await self.gate.wait()
         number, computed = self._compute(tokens)

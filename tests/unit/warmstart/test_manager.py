@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llmstack.warmstart.manager import WarmStartManager
-from llmstack.warmstart.policy import QUIET_S
+from llmstack.warmstart.policy import QUIET_S, RETRY_S
 from llmstack.warmstart.prefix import Body
 from llmstack.warmstart.store import Store
 
@@ -244,6 +244,21 @@ class TestTheWarmUp:
             await world.quiet()
             await world.warmed_up()
             assert world.server.calls.count("prefill") == 2
+
+        play(tmp_path, said, scene)
+
+    def test_is_tried_once_more_when_it_failed_and_then_given_up(self, tmp_path: Path, said: Said) -> None:
+        async def scene(world: World) -> None:
+            await without_states(world)
+            world.server.failing_prefills = 2
+
+            async def wait(seconds: float) -> int:
+                world.now += seconds
+                await world.quiet()
+                await asyncio.sleep(0.01)
+                return world.server.calls.count("prefill")
+
+            assert [await wait(seconds) for seconds in (0, 0, RETRY_S, RETRY_S)] == [1, 1, 2, 2]
 
         play(tmp_path, said, scene)
 

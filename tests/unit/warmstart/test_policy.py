@@ -19,7 +19,7 @@ from llmstack.warmstart import policy
 from llmstack.warmstart.actions import Action
 from llmstack.warmstart.interface import Slot
 from llmstack.warmstart.observations import ServerTraits, SlotView
-from llmstack.warmstart.policy import DEPLOYING_S, FRESH_S, QUIET_S, decide
+from llmstack.warmstart.policy import DEPLOYING_S, FRESH_S, QUIET_S, RETRY_S, WARM_UP_TRIES, decide
 from llmstack.warmstart.prefix import MIN_BYTES, MIN_TOKENS
 from llmstack.warmstart.store import StateKind, StoredState
 
@@ -473,11 +473,26 @@ class TestAWantedPrefix:
 
     @row(24)
     def test_is_wanted_no_more_when_it_is_there_or_cannot_be(self) -> None:
-        assert decide(seen.WarmUpEnded("computed")) == decide(seen.WarmUpEnded("failed")) == [do.DropWanted()]
+        failed = decide(seen.WarmUpEnded("failed", WARM_UP_TRIES))
+        assert decide(seen.WarmUpEnded("computed")) == failed == [do.DropWanted()]
+
+    @row(24, 25)
+    def test_is_still_wanted_when_its_first_try_failed(self) -> None:
+        assert decide(seen.WarmUpEnded("failed", 1)) == []
+
+    @row(21, 25)
+    def test_is_tried_once_more_when_some_time_has_passed(self) -> None:
+        due = replace(self.DUE, failed_at=self.NOW)
+        assert decide(due, self.NOW + RETRY_S - 0.01) == []
+        assert decide(due, self.NOW + RETRY_S) == [do.StartWarmUp()]
+
+    @row(23, 25)
+    def test_is_tried_at_once_when_an_up_asks_for_it_itself(self) -> None:
+        assert decide(replace(self.DUE, failed_at=self.NOW, at_once=True), self.NOW) == [do.StartWarmUp()]
 
 
 class TestTheStackStops:
-    @row(25)
+    @row(26)
     def test_slots_are_listed_then_saved_and_what_is_on_disk_counts_as_used(self) -> None:
         assert decide(seen.StackStops(DENSE)) == [do.ListSlots()]
         slots = (view(0, LONG), view(1, on_disk=prompt((1, LONG))))
@@ -485,12 +500,12 @@ class TestTheStackStops:
             do.SaveSlot(0, "slot 0"), do.CountAsSaved(0), do.CountAsSaved(1),
         ]  # fmt: skip
 
-    @row(25)
+    @row(26)
     def test_busy_slots_and_those_with_next_to_nothing_in_them_are_left_out(self) -> None:
         slots = (view(0, LONG, busy=True), view(1, MIN_TOKENS - 1), view(2))
         assert decide(seen.StackStops(NO_CACHE, slots)) == []
 
-    @row(8, 25)
+    @row(8, 26)
     @pytest.mark.parametrize("server", [WINDOW, WINDOW_NO_CACHE, None])
     def test_a_sliding_window_or_no_server_has_nothing_to_save(self, server: ServerTraits | None) -> None:
         assert decide(seen.StackStops(server)) == []
