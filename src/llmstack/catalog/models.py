@@ -13,6 +13,7 @@ from llmstack.catalog.overlay import Overlay
 from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.gguf.header import VOCAB_APART
+from llmstack.gguf.shards import shard_name
 
 
 class Reasoning(enum.StrEnum):
@@ -193,15 +194,15 @@ def quant_of(file: str) -> str:
 
 def stem_of(file: str) -> str:
     """A file's name without folder, ending and shard number: what all shards of a model have in common."""
-    return re.sub(r"-\d{5}-of-\d{5}$", "", file.rpartition("/")[2].removesuffix(".gguf"))
+    name = file.rpartition("/")[2]
+    shard = shard_name(name)
+    return shard.stem if shard is not None else name.removesuffix(".gguf")
 
 
 def shards(file: str) -> tuple[str, ...]:
-    """All names of a split file from any one of them (llama_split_path, llama.cpp's src/llama.cpp)."""
-    match = re.fullmatch(r"(.*)-(\d{5})-of-(\d{5})\.gguf", file)
-    if match is None or not 1 <= int(match[2]) <= int(match[3]):
-        return (file,)
-    return tuple(f"{match[1]}-{number:05d}-of-{match[3]}.gguf" for number in range(1, int(match[3]) + 1))
+    """All names of a split file from any one of them."""
+    shard = shard_name(file)
+    return tuple(shard.all()) if shard is not None and 1 <= shard.number <= shard.count else (file,)
 
 
 def read_models(overlay: Overlay) -> Catalog:

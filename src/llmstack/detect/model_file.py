@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,10 +14,9 @@ import msgspec
 from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.gguf import GgufError, GgufHeader, merge, printable, read_header
+from llmstack.gguf.shards import MAX_SHARDS, shard_name
 from llmstack.paths import write_private
 
-_SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.DOTALL)  # llama_split_path
-MAX_SHARDS = 1000
 CACHE_FORMAT = 1  # counts changes of GgufHeader
 
 
@@ -101,17 +99,17 @@ def _shards(path: Path, header: GgufHeader) -> list[Path]:
     count = header.split_count
     if count <= 1:
         return [path]
-    match = _SHARD.match(path.name)
-    if match is None or int(match["count"]) != count or count > MAX_SHARDS:
+    shard = shard_name(path.name)
+    if shard is None or shard.count != count or count > MAX_SHARDS:
         raise GgufError(
             f"{printable(path.name)} is one of {count} shards, but its name does not say so",
             why="llama.cpp finds the others by name: NAME-00001-of-00003.gguf",
             next="give the shards the names they were published under",
         )
-    paths = [path.with_name(f"{match['stem']}-{n:05d}-of-{count:05d}.gguf") for n in range(1, count + 1)]
-    if int(match["number"]) != 1:
+    paths = [path.with_name(name) for name in shard.all()]
+    if shard.number != 1:
         raise GgufError(f"{printable(path.name)} is not the first shard", next=f"give {printable(str(paths[0]))}")
-    missing = [shard.name for shard in paths if not shard.exists()]
+    missing = [other.name for other in paths if not other.exists()]
     if missing:
         raise GgufError(
             f"of {count} shards these are missing: {printable(', '.join(missing), 1000)}",

@@ -14,17 +14,16 @@ state_read_data), so a state of another fine-tune of the same model would be rea
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from llmstack.gguf.shards import shard_name
 from llmstack.llama_server.flags import flag_named
 
 FORMAT = 1  # counts changes of what is stored beside a state
-_SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.DOTALL)  # llama_split_path
 _SECRETS = frozenset({"--api-key-file"})
 
 
@@ -74,11 +73,8 @@ def _files(argv: Sequence[str]) -> list[Path]:
 
 
 def _shards(path: Path) -> Iterable[Path]:
-    match = _SHARD.match(path.name)
-    if match is None:
-        return ()
-    count = min(int(match["count"]), 1000)
-    return [path.with_name(f"{match['stem']}-{n:05d}-of-{match['count']}.gguf") for n in range(1, count + 1)]
+    shard = shard_name(path.name)
+    return [path.with_name(name) for name in shard.all()] if shard is not None else ()
 
 
 def _libraries(program: Path) -> Iterable[Path]:

@@ -17,6 +17,11 @@ def test_no_source_file_outgrows_its_purpose() -> None:
     assert not long
 
 
+def test_no_file_of_the_proxy_is_longer_than_350_lines() -> None:
+    files = sorted((ROOT / "src" / "llmstack" / "proxy").glob("*.py"))
+    assert not {path.name: n for path in files if (n := len(path.read_text().splitlines())) > 350}
+
+
 def test_nothing_is_called_utils() -> None:
     assert not [path for path in FILES if path.stem in ("utils", "helpers", "common")]
 
