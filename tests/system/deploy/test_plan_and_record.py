@@ -8,7 +8,7 @@ from support.stack import Stack
 
 
 def test_the_plan_of_what_runs_changes_nothing_and_an_older_record_keeps_the_stack(stack_home: Stack) -> None:
-    stack_home.up_demo()
+    stack_home.up()
     [model] = (stack_home.root / "data" / "models").glob("demo-*.gguf")
     shown = stack_home.run("plan", str(model), "--json").json
     assert [change["kind"] for change in shown["units"]] == ["same", "same"]
@@ -26,7 +26,7 @@ def test_the_plan_of_what_runs_changes_nothing_and_an_older_record_keeps_the_sta
     assert stack_home.run("restart", "--json").json["state"] == "ready"
     assert stack_home.run("logs", "-n", "5").out
     assert stack_home.run("down", "--json").json["was_running"] is True
-    stack_home.up_demo()
+    stack_home.up()
     again = json.loads(file.read_text())
     assert again["format"] == 2
     assert again["server"] == record["server"]
