@@ -85,7 +85,8 @@ def sources(venv: Path, python: Path, src: Path) -> None:
     found = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True)
     (Path(found.stdout.strip()) / "llmstack.pth").write_text(f"{src}\n")
     command = venv / "bin" / "llmstack"
-    command.write_text(f'#!/bin/sh\nexec "{python}" -m llmstack "$@"\n')
+    # -P: `python -m` would import what lies in the current folder, a types.py of any project.
+    command.write_text(f'#!/bin/sh\nexec "{python}" -P -m llmstack "$@"\n')
     command.chmod(0o755)
 
 

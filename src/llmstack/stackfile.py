@@ -144,12 +144,12 @@ class StackRecord(msgspec.Struct, frozen=True):
 
         try:
             return msgspec.json.decode(self.stored_plan, type=Plan | None)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return None
 
     def running_server(self) -> RunningServer:
         argv = self.server.argv
-        folder, cache_ram = _value(argv, "--slot-save-path"), _value(argv, "-cram") or ""
+        folder = _value(argv, "--slot-save-path")
         return RunningServer(
             model=self.model.name,
             model_path=self.model.path,
@@ -163,7 +163,7 @@ class StackRecord(msgspec.Struct, frozen=True):
             vision=self.capabilities.get("vision", False),
             recurrent=self.recurrent,
             sliding_window=self.sliding_window,
-            cache_ram_mib=int(cache_ram) if cache_ram.lstrip("-").isdigit() else DEFAULT_CACHE_RAM_MIB,
+            cache_ram_mib=_cache_ram_mib(_value(argv, "-cram")),
             states_folder=Path(folder) if folder is not None else None,
         )
 
@@ -177,7 +177,7 @@ def read(home: Home) -> StackRecord | None:
     """None when nothing was ever deployed, or when the record is of no use (the next `up` writes it anew)."""
     try:
         return decode(home.stack.read_bytes())
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, IsADirectoryError, msgspec.DecodeError):
         return None
 
 
@@ -187,6 +187,13 @@ def write(home: Home, record: StackRecord) -> None:
 
 def decode(data: bytes | msgspec.Raw) -> StackRecord:
     """Of either format. Raises msgspec.DecodeError for anything else."""
+    try:
+        return _decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None
+
+
+def _decode(data: bytes | msgspec.Raw) -> StackRecord:
     record = msgspec.json.decode(data, type=StackRecord)
     if msgspec.json.decode(data, type=_Head).format >= FORMAT:
         return record
@@ -232,3 +239,10 @@ def _url(host: str, port: int) -> str:
 
 def _value(argv: Sequence[str], flag: str) -> str | None:
     return argv[argv.index(flag) + 1] if flag in argv[:-1] else None
+
+
+def _cache_ram_mib(value: str | None) -> int:
+    try:
+        return int(value) if value is not None else DEFAULT_CACHE_RAM_MIB
+    except ValueError:
+        return DEFAULT_CACHE_RAM_MIB

@@ -155,7 +155,7 @@ def test_what_was_running_before_is_read_back_from_a_transaction(home: Home) -> 
     assert transaction.pending(home) == transaction.begin(home)
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"null", b'{"model": 1}', b"{"])
+@pytest.mark.parametrize("data", [b"", b"{}", b"null", b'{"model": 1}', b"{", b'{"model": {"name": "\xff"}}'])
 def test_a_file_that_is_none_is_no_stack(home: Home, data: bytes) -> None:
     home.stack.parent.mkdir()
     home.stack.write_bytes(data)
@@ -171,3 +171,13 @@ def test_the_kind_of_cache_comes_from_the_plan() -> None:
     assert (bare.cache_ram_mib, bare.states_folder) == (8192, None)
     assert ServerEntry("::1", 80).url == "http://[::1]:80"
     assert ProxyEntry("::", 80).url == "http://[::1]:80"
+
+
+def test_a_folder_in_the_place_of_the_file_is_no_stack(home: Home) -> None:
+    home.stack.mkdir(parents=True)
+    assert stackfile.read(home) is None
+
+
+@pytest.mark.parametrize("value", ["--5", "²", "", "all"])
+def test_a_strange_size_of_the_prompt_cache_counts_as_the_default(value: str) -> None:
+    assert record_of(None, ("/bin/llama-server", "-cram", value)).running_server().cache_ram_mib == 8192

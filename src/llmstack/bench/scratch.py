@@ -41,6 +41,7 @@ def scratch(
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
+            cwd="/",  # `python -m` would import what lies in the current folder, a types.py of any project
             start_new_session=True,
             preexec_fn=die_with_parent,  # a killed bench leaves no engine behind
         )

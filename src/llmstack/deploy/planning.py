@@ -58,7 +58,7 @@ class Subject:
 class Planned:
     """model: its files as they were planned, None while they are not here. engine: None where there is none to use.
 
-    hardware: what was planned for. digest: of what the plan was made from. is_deployed: it is the very plan that runs.
+    hardware: what was planned for. digest: of what the plan was made from.
     """
 
     plan: Plan
@@ -67,7 +67,6 @@ class Planned:
     engine: Engine | None
     hardware: Hardware
     digest: str
-    is_deployed: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -87,7 +86,8 @@ def subject_of(
 ) -> Subject:
     """Which model is meant; a catalog model that is not here, in the size that suits this machine."""
     deployed = stackfile.read(home)
-    if request.demo or (request.model is None and deployed is not None and deployed.model.name == DEMO_NAME):
+    again = Path(deployed.model.path) if request.model is None and deployed is not None else None
+    if request.demo or (again is not None and is_demo_model(home, again)):
         on_progress("writing the demo model")
         path = ensure_demo_model(home)
         return Subject(DEMO_NAME, ResolvedModel(DEMO_NAME, path, paths=(path,)))
@@ -135,7 +135,7 @@ def plan_subject(home: Home, request: UpRequest, subject: Subject, machine: Mach
     digest = _digest(model, engine, goal, hardware)
     deployed = _deployed(home, digest) if machine.serves else None
     if deployed is not None:
-        return Planned(deployed, subject, model, engine, hardware, digest, True, machine.warnings)
+        return Planned(deployed, subject, model, engine, hardware, digest, warnings=machine.warnings)
     plan = tuned.explained(home, _tuned_plan(facts, hardware, goal, request.goal), model.identity, engine.name)
     return Planned(plan, subject, model, engine, hardware, digest, warnings=machine.warnings)
 

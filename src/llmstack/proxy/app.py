@@ -101,10 +101,17 @@ class Proxy:
     async def _refresh(self) -> None:
         while True:
             await asyncio.sleep(REFRESH_S)
+            self.refresh_once()
+
+    def refresh_once(self) -> None:
+        """One pass over the files and the gauges. A fault in it is logged: the next pass comes all the same."""
+        try:
             self.live.refresh()
             for name, healthy in self.upstreams.health.items():
                 self.reporter.up.labels(name).set(1 if healthy else 0)
             self.reporter.queued.set(self.in_flight.waiting)
+        except Exception as error:
+            self.reporter.event("fault", {"error": type(error).__name__, "at": error_location(error)})
 
     def drain(self) -> None:
         """No new work from now on; what runs may finish."""

@@ -14,12 +14,10 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from llmstack.protocol.errors import Cause, Failure, FailureKind
+from llmstack.protocol.errors import Failure
 from llmstack.proxy.report import RequestRecord
 from llmstack.proxy.respond import EVENT_STREAM, JSON, Header, Scope, Send, refuse, start
-from llmstack.proxy.shared_answer import AnswerState, Listener, SharedAnswer
-
-_LOST = Failure(FailureKind.API, "the answer was lost", Cause.CUT)
+from llmstack.proxy.shared_answer import LOST, AnswerState, Listener, SharedAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ class ClientWriter:
         if self._started:
             await self._write(b"", more=False)
         else:
-            await self._refuse(answer.failure or _LOST)
+            await self._refuse(answer.failure or LOST)
         self.complete = True
 
     async def _whole(self) -> None:
@@ -95,7 +93,7 @@ class ClientWriter:
             return
         failure = answer.failure
         if failure is None and (answer.assembler.error is not None or answer.state is AnswerState.HANDED_OVER):
-            failure = _LOST  # handed over behind blanks of ours: the other upstream's answer has a head of its own
+            failure = LOST  # handed over behind blanks of ours: the other upstream's answer has a head of its own
         if self._started:
             data = failure.to_anthropic(self._record.id) if failure is not None else answer.assembler.body()
             await self._write(data, more=False)

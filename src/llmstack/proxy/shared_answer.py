@@ -67,7 +67,7 @@ MOVES: Mapping[tuple[AnswerState, AnswerSignal], AnswerState] = {
 _STREAMING = AnswerState.STREAMING  # looked at for every piece: a module's name is found faster than an enum's
 _FINISHED = (AnswerState.DONE, AnswerState.REFUSED, AnswerState.HANDED_OVER)
 _GIVEN_UP = Failure(FailureKind.OVERLOADED, "the request was given up", Cause.STOPPING, retry_after_s=2)
-_LOST = Failure(FailureKind.API, "the answer was lost", Cause.CUT)
+LOST = Failure(FailureKind.API, "the answer was lost", Cause.CUT)
 
 
 @dataclass(slots=True)
@@ -179,7 +179,7 @@ class SharedAnswer:
     def end(self, outcome: Outcome) -> None:
         """Raises ProtocolFault when it has ended before."""
         if isinstance(outcome, Answered) and self.first_byte is None:
-            outcome = Unanswered(_LOST)
+            outcome = Unanswered(LOST)
         if isinstance(outcome, Answered):
             self._move(AnswerSignal.COMPLETE)
         elif isinstance(outcome, Handover):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,16 @@ _encode = msgspec.json.Encoder().encode
 QUICK_S = 30.0  # /slots waits for the batch that is being computed
 TOKENIZE_S = 60.0
 SAVE_S = 120.0
+_WRONG_SHAPE = (KeyError, TypeError, ValueError, AttributeError, OverflowError, msgspec.DecodeError)
+
+
+@contextmanager
+def _shape(path: str) -> Iterator[None]:
+    """Around the reading of an answer: one that lacks what is read from it becomes a SlotError."""
+    try:
+        yield
+    except _WRONG_SHAPE as error:
+        raise SlotError(f"{path} answered something else: {type(error).__name__}") from None
 
 
 @dataclass(slots=True)
@@ -48,27 +59,31 @@ class HttpSlotServer:
         return record.running_server() if record is not None else None
 
     async def props(self) -> dict[str, Any]:
-        answer: dict[str, Any] = await self._get("/props")
+        answer = await self._get("/props")
+        if not isinstance(answer, dict):
+            raise SlotError("/props answered something else")
         return answer
 
     async def slots(self) -> list[Slot]:
-        return [
-            Slot(
-                int(entry["id"]),
-                bool(entry.get("is_processing")),
-                int(entry.get("id_task") or 0),
-                int(entry.get("n_prompt_tokens") or 0),
-            )
-            for entry in await self._get("/slots")
-        ]
+        answer = await self._get("/slots")
+        with _shape("/slots"):
+            return [
+                Slot(
+                    int(entry["id"]),
+                    bool(entry.get("is_processing")),
+                    int(entry.get("id_task") or 0),
+                    int(entry.get("n_prompt_tokens") or 0),
+                )
+                for entry in answer
+            ]
 
     async def tokens(self, body: Body) -> array[int]:
         rendered = await self._post("/apply-template", body, TOKENIZE_S)
-        try:
+        with _shape("/apply-template"):
             text = {"content": rendered["prompt"], "add_special": True, "parse_special": True}
-            return array("I", (await self._post("/tokenize", text, TOKENIZE_S))["tokens"])
-        except (KeyError, TypeError):
-            raise SlotError("it does not say what a prompt comes to") from None
+        answer = await self._post("/tokenize", text, TOKENIZE_S)
+        with _shape("/tokenize"):
+            return array("I", answer["tokens"])
 
     async def count(self, body: Body) -> int:
         return len(await self.tokens(prefix.prompt_of(body)))
@@ -101,20 +116,24 @@ class HttpSlotServer:
                         return Prefilled(int(chunk["id_slot"]), cached, int(chunk["tokens_evaluated"]) - cached)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise SlotError(type(error).__name__) from None
+        except _WRONG_SHAPE as error:
+            raise SlotError(f"/completion answered something else: {type(error).__name__}") from None
         finally:
             response.close()
         raise SlotError("the answer ended early")
 
     async def save(self, slot: int, name: str) -> tuple[int, int]:
         answer = await self._post(f"/slots/{slot}?action=save", {"filename": name}, SAVE_S)
-        return int(answer["n_saved"]), int(answer["n_written"])
+        with _shape("save"):
+            return int(answer["n_saved"]), int(answer["n_written"])
 
     async def restore(self, slot: int, name: str) -> int:
         """Into an empty slot: llama-server leaves the cells of a second context (a draft model or MTP block) as they
         were, and refuses the next request over the gap (llama.cpp#28619)."""
         await self._post(f"/slots/{slot}?action=erase", {}, SAVE_S)
         answer = await self._post(f"/slots/{slot}?action=restore", {"filename": name}, SAVE_S)
-        return int(answer["n_restored"])
+        with _shape("restore"):
+            return int(answer["n_restored"])
 
     def _target(self) -> Target:
         if self.target is None:
@@ -123,7 +142,8 @@ class HttpSlotServer:
 
     async def _post(self, path: str, body: Any, timeout_s: float) -> Any:
         try:
-            return await self.upstreams.json(self._target(), path, _encode(body), timeout_s)
+            with _shape(path):
+                return await self.upstreams.json(self._target(), path, _encode(body), timeout_s)
         except Refused as refused:
             raise SlotError(refused.failure.message) from None
 
@@ -136,5 +156,5 @@ class HttpSlotServer:
                 if response.status != 200:
                     raise SlotError(f"{path} answered {response.status}")
                 return msgspec.json.decode(await response.read())
-        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError, Refused) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, msgspec.DecodeError, Refused) as error:
             raise SlotError(f"{path}: {type(error).__name__}") from None

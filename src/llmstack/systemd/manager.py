@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from llmstack.commands import command_line
@@ -191,9 +191,3 @@ def _group_names() -> set[str]:
         except KeyError:
             continue
     return names
-
-
-def as_text(properties: Mapping[str, str], key: str) -> str:
-    """A property that systemd may leave out or set to `[not set]`."""
-    value = properties.get(key, "")
-    return "" if value in ("[not set]", "n/a") else value

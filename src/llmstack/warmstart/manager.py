@@ -280,7 +280,11 @@ class WarmStartManager:
             return
         self._forget()
         self._slots = slots
-        await self._arrive(slots, overwrite=False)
+        try:
+            await self._arrive(slots, overwrite=False)
+        except BaseException:  # or its states would never be restored: the next look adopts it anew
+            self._forget()
+            raise
 
     def _forget(self) -> None:
         """The server is gone, and with it all that its slots held."""
@@ -397,7 +401,7 @@ class WarmStartManager:
                     await self._act([do.LookUpPrefix()], errand)
                     self._prefixes.put(remembered.key, True)
             outcome = "computed"
-        except (SlotError, OSError) as error:
+        except Exception as error:  # whatever it was: it counts, or the same would be begun again at once
             outcome = "failed"
             self._failures, self._failed_at = self._failures + 1, self._clock()
             self._failed(error)

@@ -236,7 +236,6 @@ def test_a_model_that_runs_keeps_its_plan_while_free_memory_moves(
     stack = agree(home, monkeypatch, model)
     set_machine(monkeypatch, [{**RTX_3060, "free": 9000}], CUDA)
     again = plan_for(home, UpRequest(str(model)))
-    assert again.is_deployed
     assert again.plan == stack.plan
 
 
@@ -307,3 +306,13 @@ def test_nothing_deployed_and_no_model_says_how_to_begin(home: Home, monkeypatch
     set_machine(monkeypatch, [], CPU_ONLY)
     with pytest.raises(BadInput, match="which model"):
         plan_for(home, UpRequest())
+
+
+def test_a_model_of_one_s_own_that_is_called_demo_is_no_demo_model(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_machine(monkeypatch, [], CPU_ONLY)
+    path = shapes.renamed(shapes.qwen3_8b(), "demo").write(tmp_path)
+    stack = agree(home, monkeypatch, path)
+    assert stack.model.name == "demo"
+    assert plan_for(home, UpRequest()).subject.files.path == path

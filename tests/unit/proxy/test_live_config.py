@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -13,7 +14,10 @@ from llmstack.catalog.routes import Target
 from llmstack.errors import BadInput, MissingPart
 from llmstack.paths import Home
 from llmstack.protocol.errors import Refused
+from llmstack.proxy.app import Proxy
+from llmstack.proxy.gate import Policy
 from llmstack.proxy.live_config import LiveConfig, read_secret
+from llmstack.proxy.report import Reporter
 
 RECORD: dict[str, Any] = {
     "model": {"name": "demo", "path": "/demo.gguf"},
@@ -93,6 +97,37 @@ def test_a_record_that_cannot_be_read_keeps_the_old_one(files: Files) -> None:
     live.refresh()
     assert live.server is not None and live.server.model == "demo"
     assert files.log[-1][0] == "stack" and files.log[-1][1]["result"] == "kept the old record"
+
+
+def test_bytes_that_are_no_text_or_a_folder_keep_the_old_one(files: Files) -> None:
+    files.deploy()
+    live = files.start()
+    files.home.stack.write_bytes(json.dumps(RECORD).encode().replace(b"demo", b"\xff\xfe"))
+    files.home.catalog.write_bytes(b"# \xff")
+    live.refresh()
+    assert [fields["result"] for _, fields in files.log] == ["kept the old ones", "kept the old record"]
+    files.home.stack.unlink()
+    files.home.stack.mkdir()
+    live.refresh()
+    assert files.log[-1][1]["result"] == "kept the old record"
+    assert live.server is not None and live.server.model == "demo"
+
+
+def test_a_pass_that_fails_is_logged_and_the_next_one_comes(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = io.StringIO()
+    live = files.start()
+    proxy = Proxy(live, Policy(port=5000), Reporter(log))
+
+    def broken(self: LiveConfig) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LiveConfig, "refresh", broken)
+        proxy.refresh_once()
+    assert '"fault"' in log.getvalue() and "RuntimeError" in log.getvalue()
+    files.deploy()
+    proxy.refresh_once()
+    assert live.server is not None
 
 
 def test_routes_are_read_again_and_bad_ones_keep_the_old(files: Files) -> None:

@@ -44,6 +44,8 @@ class MemoryServer:
         self.answers = True
         self.saves = True
         self.failing_prefills = 0  # of the next ones
+        self.prefill_fault: Exception = SlotError("out of memory")
+        self.failing_looks = 0  # of the next questions for the slots
         self.calls: list[str] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -71,6 +73,9 @@ class MemoryServer:
 
     async def slots(self) -> list[Slot]:
         self._asked("slots")
+        if self.failing_looks:
+            self.failing_looks -= 1
+            raise SlotError("not yet")
         return [Slot(number, slot.busy, slot.task, len(slot.tokens)) for number, slot in enumerate(self.memory)]
 
     async def tokens(self, body: Body) -> array[int]:
@@ -84,7 +89,7 @@ class MemoryServer:
         self._asked("prefill")
         if self.failing_prefills:
             self.failing_prefills -= 1
-            raise SlotError("out of memory")
+            raise self.prefill_fault
         progress(len(tokens) // 2, len(tokens), 0)
         await self.gate.wait()
         number, computed = self._compute(tokens)

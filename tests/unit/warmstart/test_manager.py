@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from llmstack.warmstart.interface import SlotError
 from llmstack.warmstart.manager import WarmStartManager
 from llmstack.warmstart.policy import QUIET_S, RETRY_S
 from llmstack.warmstart.prefix import Body
@@ -148,6 +149,22 @@ def test_a_health_check_in_fresh_slots_does_not_keep_the_states_out(tmp_path: Pa
     play(tmp_path, said, scene)
 
 
+def test_a_server_that_did_not_show_its_slots_at_first_gets_its_states_at_the_next_look(
+    tmp_path: Path, said: Said
+) -> None:
+    async def scene(world: World) -> None:
+        await world.ask(conversation("gardening", "hello"))
+        await world.stopped("process 2")
+        world.server.failing_looks = 1
+        await world.manager.tick()
+        assert world.manager.status_json()["state"] == "cold"
+        world.now += 2
+        await world.manager.tick()
+        assert world.manager.status_json()["source"] == "restored"
+
+    play(tmp_path, said, scene)
+
+
 def test_a_torn_state_is_passed_over_for_the_next_one(tmp_path: Path, said: Said) -> None:
     async def scene(world: World) -> None:
         await world.ask(conversation("gardening", "hello"))
@@ -247,9 +264,13 @@ class TestTheWarmUp:
 
         play(tmp_path, said, scene)
 
-    def test_is_tried_once_more_when_it_failed_and_then_given_up(self, tmp_path: Path, said: Said) -> None:
+    @pytest.mark.parametrize("fault", [SlotError("out of memory"), KeyError("id_slot"), RuntimeError("our own fault")])
+    def test_is_tried_once_more_when_it_failed_and_then_given_up(
+        self, tmp_path: Path, said: Said, fault: Exception
+    ) -> None:
         async def scene(world: World) -> None:
             await without_states(world)
+            world.server.prefill_fault = fault
             world.server.failing_prefills = 2
 
             async def wait(seconds: float) -> int:
@@ -259,6 +280,7 @@ class TestTheWarmUp:
                 return world.server.calls.count("prefill")
 
             assert [await wait(seconds) for seconds in (0, 0, RETRY_S, RETRY_S)] == [1, 1, 2, 2]
+            assert [result for result, _ in world.events("warm")].count("failed") == 2
 
         play(tmp_path, said, scene)
 
