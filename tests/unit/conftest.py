@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,24 @@ from support.world import Guard, out_of_reach
 
 HERE = Path(__file__).parent
 GUARD = pytest.StashKey[Guard]()
+HELD = pytest.StashKey[ExitStack]()  # what the guard holds back, until it is closed
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Around fixtures too. pytest calls this one for the tests of other folders as well."""
-    if not item.path.is_relative_to(HERE):
-        return (yield)
-    with out_of_reach() as guard:
-        item.stash[GUARD] = guard
-        return (yield)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """From the fixtures on."""
+    if item.path.is_relative_to(HERE):
+        item.stash[HELD] = stack = ExitStack()
+        item.stash[GUARD] = stack.enter_context(out_of_reach())
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Behind the last test of a worker the fixtures of a whole session end, and those stop real services."""
+    if HELD in item.stash:
+        item.stash[HELD].close()
+    return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
