@@ -15,6 +15,7 @@ from llmstack.errors import BadInput
 if TYPE_CHECKING:
     from llmstack.deploy.machine import Machine
     from llmstack.paths import Home
+    from llmstack.plan.compare import Checked
 
 
 @click.command(
@@ -69,12 +70,18 @@ def command(
 
         show_explained(explain(planned.plan, flag), as_json=as_json)
         return 0
-    from llmstack.deploy.cross_check import compare_with_fit, verify
-    from llmstack.deploy.prepare import changes
+    fit, units = None, None  # what each needs is loaded only where it is wanted: a plan is quick
+    checked: tuple[Checked, ...] = ()
+    if wants_fit or wants_check:
+        from llmstack.deploy.cross_check import compare_with_fit, verify
 
-    fit = compare_with_fit(here, planned.plan) if wants_fit else None
-    checked = verify(here, planned.plan) if wants_check else ()
-    show_planned(planned.plan, fit, checked, changes(here, request, planned), as_json=as_json)
+        fit = compare_with_fit(here, planned.plan) if wants_fit else None
+        checked = verify(here, planned.plan) if wants_check else ()
+    if planned.engine is not None:  # else the machine is a supposed one, and nothing is installed there
+        from llmstack.deploy.prepare import changes
+
+        units = changes(here, request, planned)
+    show_planned(planned.plan, fit, checked, units, as_json=as_json)
     return 0 if all(row.ok for row in checked) else 1
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from llmstack import stackfile
 from llmstack.commands import command_line
-from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect import calibration, nvml
 from llmstack.detect.hardware import Detected, detect
 from llmstack.engine.find import Engine, devices_of, find
@@ -36,6 +35,8 @@ def this_machine(home: Home, on_progress: Callable[[str], None] = lambda _: None
 
     Every command that plans calls this, so that all of them plan for the same machine.
     """
+    from llmstack.deploy.supervisors import supervisor_for  # both supervisors; a plan for another machine needs neither
+
     detected, engine = detect(), None
     try:
         engine = find(home)
