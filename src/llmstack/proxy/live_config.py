@@ -106,6 +106,10 @@ class LiveConfig:
                     self.changed()
             except BadInput as error:
                 self._bad(error)
+        self.refresh_server()
+
+    def refresh_server(self) -> None:
+        """Looks at the record of what is deployed alone; one stat call when it did not change."""
         if self._changed("stack", self.home.stack):
             self._read_server()
             if self.changed is not None:

@@ -11,7 +11,6 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from llmstack import stackfile
 from llmstack.catalog.routes import Target, resolve
 from llmstack.protocol import sse
 from llmstack.protocol.errors import Refused
@@ -52,11 +51,8 @@ class HttpSlotServer:
         if settings is None or settings.base_url is not None:
             return None
         self.target = resolve(self.upstream, settings, None)
-        try:
-            record = stackfile.read(live.home)
-        except OSError:
-            return None
-        return record.running_server() if record is not None else None
+        live.refresh_server()  # `up` writes the record, then starts the server, and asks for its warm start at once
+        return live.server
 
     async def props(self) -> dict[str, Any]:
         answer = await self._get("/props")

@@ -14,6 +14,7 @@ import pytest
 
 from llmstack.catalog.routes import parse, resolve
 from llmstack.paths import Home
+from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.slot_server import HttpSlotServer
 from llmstack.proxy.upstreams import Upstreams
 from llmstack.proxy.warm_starts import WarmStarts
@@ -34,7 +35,9 @@ LOCAL_ELSEWHERE = CATALOG.replace('kind = "llama-server"\n[', 'kind = "llama-ser
 
 def upstreams(tmp_path: Path, catalog: str = CATALOG) -> Upstreams:
     home = Home(*(tmp_path / name for name in ("config", "state", "data", "cache"))).make()
-    return cast(Upstreams, SimpleNamespace(live=SimpleNamespace(home=home, routing=parse(catalog))))
+    live = LiveConfig(home, silent)
+    live.routing = parse(catalog)
+    return cast(Upstreams, SimpleNamespace(live=live))
 
 
 def passes_by(catalog: str, name: str, tmp_path: Path) -> bool:
