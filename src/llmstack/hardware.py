@@ -16,7 +16,11 @@ from llmstack.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One accelerator as llama.cpp sees it; `backend` is `CUDA`, `Vulkan`, `ROCm`, `Metal`, `RPC`, …"""
+    """One accelerator as llama.cpp sees it; `backend` is `CUDA`, `Vulkan`, `ROCm`, `Metal`, `RPC`, …
+
+    id: the engine's name for it, as `-dev` takes it (`CUDA0`); empty where no engine was asked. unified: its memory is
+    the machine's RAM, so what it holds is counted once. integrated: a part of the processor.
+    """
 
     name: str
     backend: str
@@ -25,6 +29,9 @@ class Device:
     bandwidth_gbps: float | None = None
     compute_tflops: float | None = None
     link_gbps: float | None = None
+    id: str = ""
+    unified: bool = False
+    integrated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
