@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from support.programs import npm_package
+from support.programs import debian_packages, npm_package
 from support.proxy_stand import TOKEN, ProxyStand
 from support.stack import Ran
 from support.talker import events
@@ -24,18 +24,8 @@ def program() -> Path:
     given = os.environ.get("LLMSTACK_TEST_CLAUDE")
     if given:
         return Path(given)
-    npm = shutil.which("npm") or _install_node()
-    return npm_package(npm, f"@anthropic-ai/claude-code@{VERSION}") / "claude"
-
-
-def _install_node() -> str:
-    """Debian's nodejs and npm, when this is root on a machine without them; fails with the command otherwise."""
-    assert os.geteuid() == 0 and shutil.which("apt-get"), "npm is missing: install Node.js 18 or newer"
-    for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", "nodejs", "npm"]):
-        subprocess.run(command, check=True, capture_output=True, timeout=900)
-    npm = shutil.which("npm")
-    assert npm, "npm is still missing after its installation"
-    return npm
+    debian_packages(("npm",), ("nodejs", "npm"))
+    return npm_package(str(shutil.which("npm")), f"@anthropic-ai/claude-code@{VERSION}") / "claude"
 
 
 def plain(url: str, token: str) -> dict[str, str]:

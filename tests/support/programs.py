@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -31,6 +32,25 @@ def installed(name: str, make: Callable[[Path], None]) -> Path:
             make(folder)
             made.write_text(str(folder))
     return folder
+
+
+def debian_packages(programs: Sequence[str], packages: Sequence[str]) -> None:
+    """Installs Debian packages, as root, where one of the programs is missing, and says so; else fails.
+
+    One test process at a time: apt waits for nobody.
+    """
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / "apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if all(map(shutil.which, programs)):
+            return
+        command = ["apt-get", "install", "-q", "-y", "--no-install-recommends", *packages]
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            raise RuntimeError(f"these tests need {', '.join(programs)}: sudo {' '.join(command)}")
+        print(f"installing {' '.join(packages)} with apt-get for the tests", file=sys.stderr)
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for step in (["apt-get", "update", "-q"], command):
+            subprocess.run(step, check=True, capture_output=True, env=environment, timeout=900)
 
 
 def npm_package(npm: str, package: str) -> Path:

@@ -14,11 +14,11 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from support.programs import debian_packages
 from support.wait import eventually
 
 SYSTEMD = Path("/lib/systemd/systemd")
@@ -32,15 +32,7 @@ _PR_SET_PDEATHSIG = 1
 
 def install() -> None:
     """Installs systemd from Debian's packages where it is missing (as root), and says so; else fails."""
-    if SYSTEMD.exists() and shutil.which("dbus-daemon") and shutil.which("systemctl"):
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise RuntimeError(f"these tests need {' and '.join(PACKAGES)}: sudo apt-get install {' '.join(PACKAGES)}")
-    print(f"installing {' '.join(PACKAGES)} with apt-get for the tests of the services", file=sys.stderr)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-q"], check=True, env=environment, timeout=300)
-    command = ["apt-get", "install", "-q", "-y", "--no-install-recommends", *PACKAGES]
-    subprocess.run(command, check=True, env=environment, timeout=600)
+    debian_packages((str(SYSTEMD), "dbus-daemon", "systemctl"), PACKAGES)
 
 
 class UserManager:

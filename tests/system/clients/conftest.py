@@ -16,8 +16,17 @@ import pytest
 
 from support.hosts.chat import Cerebras, LmStudio, Ollama, OpenRouter, Vllm
 from support.hosts.clouds import Anthropic, Bedrock, Vertex
+from support.programs import debian_packages
 from support.stack import Ran, Stack
 from support.upstream import Upstream
+
+
+@pytest.fixture(scope="session")
+def shells() -> dict[str, str]:
+    """bash, zsh and fish, installed where one is missing."""
+    names = ("bash", "zsh", "fish")
+    debian_packages(names, names)
+    return {name: str(shutil.which(name)) for name in names}
 
 
 @dataclass

@@ -131,6 +131,7 @@ def called(request: pytest.FixtureRequest, tmp_path: Path) -> Called:
     return Called(argv, cwd, spelled, base, path)
 
 
+@pytest.mark.usefixtures("shells")
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_ccq_runs_from_any_folder(called: Called, tmp_path: Path, shell: str) -> None:
     functions = called.run("shell-init", shell, "--profile", "there")

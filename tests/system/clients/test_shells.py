@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import venv
@@ -25,17 +24,6 @@ with open(os.environ["RECORD"], "a") as out:
 sys.exit(int(os.environ.get("EXIT", "0")))
 """
 PARSER = ("tree-sitter==0.26.1", "tree-sitter-powershell==0.26.4")
-
-
-@pytest.fixture(scope="session")
-def shells() -> dict[str, str]:
-    """bash, zsh and fish; Debian's packages are installed when this is root and one is missing."""
-    missing = [name for name in ("bash", "zsh", "fish") if shutil.which(name) is None]
-    if missing:
-        assert os.geteuid() == 0 and shutil.which("apt-get"), f"install {' '.join(missing)}"
-        for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
-            subprocess.run(["apt-get", *command], check=True, capture_output=True, timeout=600)
-    return {name: str(shutil.which(name)) for name in ("bash", "zsh", "fish")}
 
 
 class Shell:

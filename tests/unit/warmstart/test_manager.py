@@ -277,7 +277,10 @@ class TestTheWarmUp:
                 world.now += seconds
                 await world.quiet()
                 await asyncio.sleep(0.01)
-                return world.server.calls.count("prefill")
+                tries = world.server.calls.count("prefill")
+                # the time must not go on before each failure was noted
+                await world.until(lambda: [result for result, _ in world.events("warm")].count("failed") == tries)
+                return tries
 
             assert [await wait(seconds) for seconds in (0, 0, RETRY_S, RETRY_S)] == [1, 1, 2, 2]
             assert [result for result, _ in world.events("warm")].count("failed") == 2
