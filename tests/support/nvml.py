@@ -60,6 +60,8 @@ class FakeNvml(SimpleNamespace):
         return name
 
     def nvmlDeviceGetMemoryInfo(self, card: dict[str, Any]) -> SimpleNamespace:
+        if "memory" in card:
+            raise self.NVMLError(card["memory"])
         return SimpleNamespace(total=card["total"] * MIB, free=card["free"] * MIB)
 
     def nvmlDeviceGetMemoryBusWidth(self, card: dict[str, Any]) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
 from llmstack.bench.record import MemoryRow
-from llmstack.detect import nvml
+from llmstack.detect import drivers
 from llmstack.plan.memory import MemoryUse
 from llmstack.stackfile import StackRecord
 
@@ -19,12 +20,10 @@ def memory_use(stack: StackRecord, pids: Sequence[int]) -> tuple[MemoryRow, ...]
     plan = stack.plan
     if plan is None:
         return ()
-    used = [nvml.held_mib(running, pids) for running in nvml.read().processes]
+    cards = drivers.beside(plan.hardware.devices, drivers.read().cards, os.environ)
+    used = drivers.held_by_device(cards, pids)
     devices = zip(plan.hardware.devices, plan.memory.devices, plan.budget.devices, strict=True)
-    made = [
-        _row(device.name, use, budget, used[index] if index < len(used) else None)
-        for index, (device, use, budget) in enumerate(devices)
-    ]
+    made = [_row(device.name, use, budget, used[index]) for index, (device, use, budget) in enumerate(devices)]
     lazily = plan.memory.cache_ram + plan.memory.checkpoints  # they fill up with use only
     host = replace(plan.memory.host, other=max(plan.memory.host.other - lazily, 0))
     return (*made, _row("RAM", host, plan.budget.ram, ram_mib(pids)))

@@ -63,8 +63,8 @@ def bench(home: Home, on_step: OnStep, *, mode: Mode = Mode.NORMAL, with_restart
     measured, complete = SessionResults(), True
     began, clock = time.time(), Clock(settings.total_s)
     earlier = history(home)
-    machine = calibration.machine_of(detect().hardware)
     plan = expected_speed(stack)
+    machine = calibration.machine_of(stack.plan.hardware if stack.plan is not None else detect().hardware)
     teller = StepTeller(on_step, settings, restarts=restarts)
     with EngineClient(stack.server.url, home.server_key) as engine, _client(home, stack) as client:
         pids = [status.pid for status in supervisor_for(home).status().values() if status.pid]

@@ -26,8 +26,9 @@ def command(only_hardware: bool, deep: bool, bundle: Path | None, show_all: bool
 
     if only_hardware:
         from llmstack.doctor.gather_machine import hardware
+        from llmstack.paths import home
 
-        show_json(hardware()[0].to_json())
+        show_json(hardware(home())[0].to_json())
         return 0
     from llmstack.doctor.gather import gather
     from llmstack.doctor.run import diagnose

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmstack import stackfile
 from llmstack.commands import command_line
-from llmstack.detect import calibration, nvml
+from llmstack.detect import calibration, drivers
+from llmstack.detect.driver_cards import DriverCard
 from llmstack.detect.hardware import Detected, detect
+from llmstack.engine.environment import chosen_variables
 from llmstack.engine.find import Engine, devices_of, find
+from llmstack.engine.probe import DeviceList
 from llmstack.errors import BadInput, MissingPart
 from llmstack.hardware import Device, Hardware, from_json
 from llmstack.paths import Home
 from llmstack.plan import Plan
+from llmstack.plan.devices import usable_hardware, with_ids
+
+FULL_MIB = 512  # less free memory than this holds no context of a driver
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
     """hardware: its free memory counts what our own server holds as free. engine: None where there is none to use.
 
-    serves: our server runs. warnings: a sentence each.
+    serves: our server runs. spare: devices that only a pinned -dev uses. warnings: a sentence each.
     """
 
     hardware: Hardware
     engine: Engine | None = None
     serves: bool = False
+    spare: tuple[Device, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -42,8 +50,12 @@ def this_machine(home: Home, on_progress: Callable[[str], None] = lambda _: None
         engine = find(home)
     except MissingPart as error:
         detected = replace(detected, warnings=(*detected.warnings, error.what))
-    if engine is not None:
-        detected = for_engine(detected, engine)
+    detected = for_engine(detected, engine)
+    chosen = chosen_variables(os.environ)
+    if chosen and engine is not None:
+        shell = ", ".join(f"{name}={text}" for name, text in chosen.items())
+        sentence = f"your shell sets {shell}: the engine was asked for its devices with it, and the service gets it too"
+        detected = replace(detected, warnings=(*detected.warnings, sentence))
     on_progress("looking at what was measured on this machine")
     rates = calibration.ensure(home, detected.hardware)
     measured = calibration.apply(rates, detected.hardware, engine.name if engine is not None else "")
@@ -51,45 +63,73 @@ def this_machine(home: Home, on_progress: Callable[[str], None] = lambda _: None
     server = supervisor_for(home).status().get("server")
     pid = server.pid if server is not None else None
     if pid is None:
-        return Machine(detected.hardware, engine, warnings=detected.warnings)
+        return Machine(detected.hardware, engine, spare=detected.spare, warnings=detected.warnings)
     deployed = stackfile.read(home)
     hardware = without_own_server(detected, pid, deployed.plan if deployed is not None else None)
-    return Machine(hardware, engine, True, detected.warnings)
+    return Machine(hardware, engine, True, detected.spare, detected.warnings)
 
 
 def machine_of_file(file: Path) -> Machine:
     """Another machine, as its `llmstack doctor --hardware` describes it. Raises BadInput."""
     try:
-        return Machine(from_json(file.read_bytes()))
+        hardware, usable = usable_hardware(from_json(file.read_bytes()))
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}") from None
+    return Machine(hardware, spare=usable.spare, warnings=usable.reasons)
 
 
-def for_engine(detected: Detected, engine: Engine) -> Detected:
-    """Leaves out the cards that this engine cannot use, and says so: a plan for them would not come true."""
-    detected = _with_engine_devices(detected, engine)
-    devices, backends = detected.hardware.devices, {backend.upper() for backend in engine.backends}
-    usable = [index for index, device in enumerate(devices) if device.backend.upper() in backends]
-    if len(usable) == len(devices):
-        return detected
-    unused = ", ".join(dict.fromkeys(d.name for index, d in enumerate(devices) if index not in usable))
-    warning = (
-        f"{unused} will not be used: the engine {engine.name} is built "
-        f"without it; {command_line('engine', 'install')} builds one"
-    )
-    return Detected(
-        replace(detected.hardware, devices=tuple(devices[index] for index in usable)),
-        (*detected.warnings, warning),
-        tuple(detected.processes[index] for index in usable if index < len(detected.processes)),
-    )
+def for_engine(detected: Detected, engine: Engine | None) -> Detected:
+    """The devices that this engine lists, with what the drivers know of them; without an engine, the drivers' own.
+
+    What it does not list is left out and named: a plan for it would not come true.
+    """
+    if engine is None:
+        return _usable(detected)
+    listed = devices_of(engine)
+    known = [card for card in detected.cards if card is not None]
+    cards = drivers.beside(listed.devices, known, os.environ)
+    devices = tuple(drivers.with_driver(device, card) for device, card in zip(listed.devices, cards, strict=True))
+    warnings = (*detected.warnings, *_unlisted(known, cards, engine, listed))
+    return _usable(Detected(replace(detected.hardware, devices=devices), warnings, cards))
 
 
-def _with_engine_devices(detected: Detected, engine: Engine) -> Detected:
-    """NVML knows NVIDIA's cards only: those of AMD, Intel and Apple are asked of an engine that is built for them."""
-    accelerates = {backend.lower() for backend in engine.backends} - {"cpu", "rpc", "blas"}
-    if detected.hardware.devices or not accelerates:
-        return detected
-    return Detected(replace(detected.hardware, devices=devices_of(engine)), detected.warnings)
+def _usable(detected: Detected) -> Detected:
+    """One device for each card that a plan may use."""
+    hardware = detected.hardware
+    ids = [device.id for device in with_ids(hardware.devices)]
+    cards = dict(zip(ids, (*detected.cards, *(None for _ in ids)), strict=False))
+    hardware, usable = usable_hardware(hardware)
+    of_devices = tuple(cards.get(device.id) for device in usable.devices)
+    full = [
+        f"{device.name} is full: {device.free_mib:,} of {device.total_mib:,} MiB are free"
+        for device in usable.devices
+        if device.free_mib < FULL_MIB
+    ]
+    return Detected(hardware, (*detected.warnings, *usable.reasons, *full), of_devices, usable.spare)
+
+
+def _unlisted(
+    known: Sequence[DriverCard], listed: Sequence[DriverCard | None], engine: Engine, devices: DeviceList
+) -> Iterator[str]:
+    """Cards that a driver knows and the engine does not list, with the likeliest reason."""
+    unused = [card.device.name for card in known if card not in listed]
+    if not unused:
+        return
+    names = ", ".join(dict.fromkeys(unused))
+    hidden = {name: text for name, text in chosen_variables(os.environ).items() if name.endswith("VISIBLE_DEVICES")}
+    if devices.problem:
+        why = f"the engine {engine.name} did not list its devices ({devices.problem}); {command_line('doctor')}"
+    elif hidden:
+        why = f"{', '.join(f'{name}={text}' for name, text in hidden.items())} hides it from the engine"
+    elif {backend.lower() for backend in engine.backends} <= {"cpu", "rpc", "blas"}:
+        why = f"the engine {engine.name} is built without it; {command_line('engine', 'install')} builds one"
+    else:
+        why = (
+            f"the engine {engine.name} lists no device for it, though it has {', '.join(engine.backends)}: its driver "
+            f"is too old for that build, or this user may not open it; {command_line('doctor')}, or another build: "
+            f"{command_line('engine', 'install')}"
+        )
+    yield f"{names} will not be used: {why}"
 
 
 def without_own_server(detected: Detected, pid: int, deployed: Plan | None) -> Hardware:
@@ -124,8 +164,8 @@ def without_own_server(detected: Detected, pid: int, deployed: Plan | None) -> H
 def _held_by(pids: set[int], detected: Detected, deployed: Plan | None) -> Sequence[int]:
     """MiB by device that these processes hold."""
     devices = detected.hardware.devices
-    readings = [nvml.held_mib(running, pids) for running in detected.processes]
-    if len(readings) == len(devices) and any(mib is not None for mib in readings):
+    readings = drivers.held_by_device(detected.cards, pids)
+    if any(mib is not None for mib in readings):
         return [mib or 0 for mib in readings]
     if deployed is None or _names(deployed.hardware.devices) != _names(devices):
         return [0] * len(devices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from llmstack.deploy.demo_model import DEMO_NAME, ensure_demo_model, is_demo_mod
 from llmstack.deploy.machine import Machine, this_machine
 from llmstack.deploy.model_goal import with_drafter, with_entry
 from llmstack.detect.model_file import ModelFile, open_model
+from llmstack.engine.environment import device_environment
 from llmstack.engine.find import Engine
 from llmstack.errors import BadInput
 from llmstack.fetch.find_local import entry_of_file, locate, own_path
@@ -26,6 +28,9 @@ from llmstack.fetch.pull import suited
 from llmstack.hardware import Hardware
 from llmstack.paths import Home
 from llmstack.plan import Goal, Infeasible, ModelFacts, Plan, make_plan, read_facts
+
+MORE_SHARE = 32  # one part in so many of the memory: what other programs take and give back
+WORTH_A_RESTART = 0.97
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +134,33 @@ def plan_subject(home: Home, request: UpRequest, subject: Subject, machine: Mach
     if alone:
         goal = replace(goal, draft=None)
     if engine is None or model is None:
-        plan = make_plan(facts, hardware, goal)
+        plan = make_plan(facts, hardware, goal, machine.spare)
         return Planned(plan, subject, model, engine, hardware, "", warnings=machine.warnings)
     goal = tuned.with_tuned(home, goal, model.identity, hardware, engine.name)
     digest = _digest(model, engine, goal, hardware)
     deployed = _deployed(home, digest) if machine.serves else None
-    if deployed is not None:
+    if deployed is not None and not _has_more_room(hardware, deployed):
         return Planned(deployed, subject, model, engine, hardware, digest, warnings=machine.warnings)
-    plan = tuned.explained(home, _tuned_plan(facts, hardware, goal, request.goal), model.identity, engine.name)
+    plan = tuned.explained(home, _tuned_plan(facts, machine, goal, request.goal), model.identity, engine.name)
+    if deployed is not None and not _is_better(plan, deployed):
+        plan = deployed
     return Planned(plan, subject, model, engine, hardware, digest, warnings=machine.warnings)
+
+
+def _has_more_room(hardware: Hardware, deployed: Plan) -> bool:
+    """Whether more memory is free now than when the plan was made, by more than what comes and goes by the minute."""
+    before = [(device.free_mib, device.total_mib) for device in deployed.hardware.devices] or [(0, 0)]
+    now = [device.free_mib for device in hardware.devices] or [0]
+    more = any(mib - free > total // MORE_SHARE for mib, (free, total) in zip(now, before, strict=False))
+    ram = hardware.ram
+    return more or ram.available_mib - deployed.hardware.ram.available_mib > ram.total_mib // MORE_SHARE
+
+
+def _is_better(plan: Plan, deployed: Plan) -> bool:
+    """Whether a restart would bring what a person notices: more context, or a session that is shorter by 3 %."""
+    if plan.assignment.ctx != deployed.assignment.ctx:
+        return plan.assignment.ctx > deployed.assignment.ctx
+    return plan.predicted.session_s < WORTH_A_RESTART * deployed.predicted.session_s
 
 
 def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject, ModelFacts]:
@@ -156,13 +179,14 @@ def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject,
     return subject, read_facts(header, path=str(path))
 
 
-def _tuned_plan(facts: ModelFacts, hardware: Hardware, goal: Goal, user_goal: Goal) -> Plan:
+def _tuned_plan(facts: ModelFacts, machine: Machine, goal: Goal, user_goal: Goal) -> Plan:
     try:
-        return make_plan(facts, hardware, goal)
+        return make_plan(facts, machine.hardware, goal, machine.spare)
     except Infeasible:
         if goal.pins == user_goal.pins:
             raise
-        return make_plan(facts, hardware, replace(goal, pins=user_goal.pins))  # what was tuned fits no longer
+        goal = replace(goal, pins=user_goal.pins)  # what was tuned fits no longer
+        return make_plan(facts, machine.hardware, goal, machine.spare)
 
 
 def _deployed(home: Home, digest: str) -> Plan | None:
@@ -179,9 +203,10 @@ def _digest(model: ModelFile, engine: Engine, goal: Goal, hardware: Hardware) ->
     if goal.draft is not None and not Path(goal.draft.path).is_file():
         goal = replace(goal, draft=None)
     machine = (
-        [(d.name, d.backend, d.total_mib) for d in hardware.devices],
+        [(d.id, d.name, d.backend, d.total_mib) for d in hardware.devices],
         hardware.ram.total_mib,
         hardware.ram.limit_mib,
+        device_environment(os.environ),
     )
     measured = (hardware.measured, hardware.ram.bandwidth_gbps)
     parts: Any = (__version__, model.identity, engine.command, engine.version, goal, machine, hardware.cpu, measured)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmstack.engine import embedded
+from llmstack.engine.environment import device_environment
 from llmstack.engine.find import Engine
 from llmstack.engine.flags import fit, parse_help
 from llmstack.paths import Home
@@ -22,7 +23,6 @@ _PASSED_ON = (
     "XDG_STATE_HOME",
     "XDG_DATA_HOME",
     "XDG_CACHE_HOME",
-    "CUDA_VISIBLE_DEVICES",
 )
 
 
@@ -61,7 +61,7 @@ def server_service(
         "server",
         "llama-server (llmstack)",
         (*engine.command, *fitted.argv),
-        environment(),
+        environment() | device_environment(os.environ),
         memory_max_mib=memory_max_mib,
     )
 

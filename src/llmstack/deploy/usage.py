@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from llmstack.detect import nvml
+from llmstack.detect import drivers
+from llmstack.detect.driver_cards import held_mib
 from llmstack.paths import Home
 
 MIB = 1 << 20
@@ -17,7 +18,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """MiB held by our services now; vram_mib is None without an NVIDIA card."""
+    """MiB held by our services now; vram_mib is None without a card."""
 
     ram_mib: int | None = None
     vram_mib: int | None = None
@@ -40,9 +41,9 @@ def used(pids: Sequence[int]) -> Used:
 
 
 def _vram(pids: set[int]) -> int | None:
-    """MiB on all NVIDIA cards together; None without such a card."""
-    cards = nvml.read()
-    return sum(nvml.held_mib(running, pids) or 0 for running in cards.processes) if cards.devices else None
+    """MiB on all cards together; None without a card whose driver tells."""
+    cards = drivers.read().cards
+    return sum(held_mib(card.processes, pids) or 0 for card in cards) if cards else None
 
 
 def last_bench(home: Home) -> dict[str, Any]:

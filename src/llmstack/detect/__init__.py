@@ -3,7 +3,11 @@
 | module      | what it does                                                 |
 | ----------- | ------------------------------------------------------------ |
 | hardware    | the machine: GPUs, RAM, processor                            |
+| drivers     | what all drivers tell of the devices that an engine lists    |
+| driver_cards | records of that                                             |
 | nvml        | the one reader of NVML                                       |
+| amdgpu      | AMD's cards in /sys, and their processes in /proc            |
+| held        | how much of all cards a process holds                        |
 | bandwidth   | a two-second measurement of memory and of the link to a card |
 | calibration | what was measured on this machine, kept                      |
 | pace        | how fast the machine is at this moment                       |

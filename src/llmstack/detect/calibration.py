@@ -7,6 +7,7 @@ A record of another machine (a moved home, a new card, another core count) is no
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from dataclasses import replace
 
@@ -97,8 +98,9 @@ def ensure(home: Home, hardware: Hardware) -> Calibration:
     with contextlib.suppress(OSError):
         ram = bandwidth.ram_read_gbps(hardware.cpu.physical_cores)
     links: list[float | None] = []
-    for index, device in enumerate(hardware.devices):
+    for device in hardware.devices:
         link: float | None = None
+        index = int(re.sub(r"\D", "", device.id) or 0)  # CUDA1 is the driver's number 1, by PCI bus
         if device.backend == "CUDA":
             with contextlib.suppress(OSError, AttributeError, bandwidth.CudaError):
                 link = round(bandwidth.cuda_link(index).pinned_gbps / PINNED_LINK, 1)

@@ -1,4 +1,4 @@
-"""Detects the machine: GPUs through NVML, RAM through psutil and cgroups, the CPU through /proc/cpuinfo.
+"""Detects the machine: GPUs through their drivers, RAM through psutil and cgroups, the CPU through /proc/cpuinfo.
 
 A missing or broken driver is a finding, not an error: the machine is then planned as CPU only.
 """
@@ -9,9 +9,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmstack.detect import nvml
-from llmstack.detect.nvml import GpuProcess
-from llmstack.hardware import Cpu, Hardware, Ram
+from llmstack.detect import drivers
+from llmstack.detect.driver_cards import DriverCard
+from llmstack.hardware import Cpu, Device, Hardware, Ram
 
 MIB = 1 << 20
 _CGROUP_UNLIMITED = 1 << 60  # cgroup v1 says "no limit" with a huge page-aligned number
@@ -21,17 +21,21 @@ _CGROUP_UNLIMITED = 1 << 60  # cgroup v1 says "no limit" with a huge page-aligne
 class Detected:
     """The facts, and what a person should know about how they came (a sentence each).
 
-    processes: which hold memory of each device, in the devices' order; empty tuples where nobody says.
+    cards: the driver's own of each device, in the devices' order; None where no driver knows it. spare: devices that
+    are used only when somebody names them.
     """
 
     hardware: Hardware
     warnings: tuple[str, ...] = ()
-    processes: tuple[tuple[GpuProcess, ...], ...] = ()
+    cards: tuple[DriverCard | None, ...] = ()
+    spare: tuple[Device, ...] = ()
 
 
 def detect() -> Detected:
-    cards = nvml.read()
-    return Detected(Hardware(ram=ram(), cpu=cpu(), devices=cards.devices), cards.warnings, cards.processes)
+    """The machine as its drivers see it; what of that an engine can use is for the engine to say."""
+    drivers_cards = drivers.read()
+    hardware = Hardware(ram=ram(), cpu=cpu(), devices=drivers_cards.devices)
+    return Detected(hardware, drivers_cards.warnings, drivers_cards.cards)
 
 
 def ram() -> Ram:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from llmstack.detect import nvml
+from llmstack.detect import drivers
+from llmstack.detect.driver_cards import held_mib
 
 
 def vram_held_mib(pids: Collection[int]) -> int | None:
     """MiB of all cards together that these processes compute with; None where no driver tells it by process."""
-    held = [nvml.held_mib(running, pids) for running in nvml.read().processes]
-    told = [mib for mib in held if mib is not None]
-    return sum(told) if told else None
+    readings = [held_mib(card.processes, pids) for card in drivers.read().cards]
+    known = [mib for mib in readings if mib is not None]
+    return sum(known) if known else None

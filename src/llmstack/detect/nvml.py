@@ -5,84 +5,86 @@ A missing or broken driver is a finding, not an error. Function names: nvml.h of
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llmstack.commands import command_line
+from llmstack.detect.driver_cards import LANE_GBPS, DriverCard, DriverCards, GpuProcess
 from llmstack.hardware import Device
 
 MIB = 1 << 20
-# Usable GB/s of one PCIe lane by generation: transfer rate times line coding (PCI Express base specification).
-_LANE_GBPS = {1: 0.25, 2: 0.5, 3: 0.985, 4: 1.969, 5: 3.938, 6: 7.563}
+OLDEST_TELLING = 510  # drivers before it do not say by which process memory is held (nvml.h: the _v3 calls)
 
 
-@dataclass(frozen=True, slots=True)
-class GpuProcess:
-    """used_mib: None where the driver does not say (WSL, some virtual GPUs). computes: by CUDA, not for a screen."""
-
-    pid: int
-    used_mib: int | None
-    computes: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class NvidiaCards:
-    """devices in CUDA's order, a card in MIG mode as its instances; processes: of each device, in the same order.
-
-    driver: its version. problem: why NVML does not answer, empty where there is no NVIDIA driver. warnings: a sentence
-    each, for a person whose plan lacks a card.
-    """
-
-    devices: tuple[Device, ...] = ()
-    processes: tuple[tuple[GpuProcess, ...], ...] = ()
-    driver: str | None = None
-    problem: str = ""
-    warnings: tuple[str, ...] = ()
-
-
-def held_mib(processes: Collection[GpuProcess], pids: Collection[int]) -> int | None:
-    """MiB of one device that these processes compute with; None when it has none of them, or does not say."""
-    used = [p.used_mib for p in processes if p.computes and p.pid in pids and p.used_mib is not None]
-    return sum(used) if used else None
-
-
-def read() -> NvidiaCards:
+def read() -> DriverCards:
     try:
         import pynvml
     except ImportError:
-        return NvidiaCards(warnings=("the Python package nvidia-ml-py is missing, so no NVIDIA card can be seen",))
+        return DriverCards(warnings=("the Python package nvidia-ml-py is missing, so no NVIDIA card can be seen",))
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
         is_absent = isinstance(error, pynvml.NVMLError_LibraryNotFound)
         if is_absent and not Path("/proc/driver/nvidia").exists():
-            return NvidiaCards()  # no NVIDIA driver at all: an ordinary machine without such a card
-        warning = f"the NVIDIA driver does not answer ({error}): planned without a GPU; see {command_line('doctor')}"
-        return NvidiaCards(problem="" if is_absent else str(error), warnings=(warning,))
+            return DriverCards()  # no NVIDIA driver at all: an ordinary machine without such a card
+        return DriverCards(problem="" if is_absent else str(error), warnings=(_unanswered(error),))
     try:
         return _cards(pynvml)
     except pynvml.NVMLError as error:
-        return NvidiaCards(problem=str(error), warnings=(f"the NVIDIA cards cannot be read ({error})",))
+        return DriverCards(problem=str(error), warnings=(f"the NVIDIA cards cannot be read ({error})",))
     finally:
         pynvml.nvmlShutdown()
 
 
-def _cards(nvml: Any) -> NvidiaCards:
-    devices: list[Device] = []
-    processes: list[tuple[GpuProcess, ...]] = []
+def _unanswered(error: Exception) -> str:
+    """Why no card can be seen, and what helps."""
+    text, reason = str(error), f"the NVIDIA driver does not answer ({error}): planned without its cards"
+    if "mismatch" in text.lower():
+        return f"{reason}. An update replaced its library while the old driver is loaded: sudo reboot"
+    if "permission" in text.lower():
+        return f"{reason}. This user may not open /dev/nvidia*: sudo usermod -aG video $USER, then log in again"
+    return f"{reason}; see {command_line('doctor')}"
+
+
+def _cards(nvml: Any) -> DriverCards:
+    cards: list[DriverCard] = []
     warnings: list[str] = []
     for index in range(nvml.nvmlDeviceGetCount()):
         try:
             card = nvml.nvmlDeviceGetHandleByIndex(index)
-            listed = [(_device(nvml, handle, card), _processes(nvml, handle)) for handle in _instances(nvml, card)]
+            cards += [
+                DriverCard(_device(nvml, handle, card), _processes(nvml, handle), _uuid(nvml, handle))
+                for handle in _instances(nvml, card)
+            ]
         except nvml.NVMLError as error:
-            warnings.append(f"GPU {index} cannot be read ({error}) and is left out")
-            continue
-        devices += [device for device, _ in listed]
-        processes += [running for _, running in listed]
-    return NvidiaCards(tuple(devices), tuple(processes), _driver(nvml), warnings=tuple(warnings))
+            warnings.append(_unreadable(index, error))
+    driver = _driver(nvml)
+    if cards and _major(driver) is not None and (_major(driver) or 0) < OLDEST_TELLING:
+        warnings.append(
+            f"the NVIDIA driver {driver} is older than {OLDEST_TELLING}: it does not say which program holds a card's "
+            f"memory, and CUDA 12 builds need 525 or newer; updating it helps both"
+        )
+    return DriverCards(tuple(cards), driver, warnings=tuple(warnings))
+
+
+def _unreadable(index: int, error: Exception) -> str:
+    sentence = f"GPU {index} cannot be read ({error}) and is left out"
+    return f"{sentence}: it fell off the bus; sudo reboot brings it back" if "lost" in str(error).lower() else sentence
+
+
+def _major(driver: str | None) -> int | None:
+    first = (driver or "").split(".")[0]
+    return int(first) if first.isdigit() else None
+
+
+def _uuid(nvml: Any, handle: Any) -> str:
+    """As CUDA_VISIBLE_DEVICES names it; empty where the driver does not say."""
+    with contextlib.suppress(nvml.NVMLError, AttributeError):
+        uuid = nvml.nvmlDeviceGetUUID(handle)
+        return uuid.decode() if isinstance(uuid, bytes) else str(uuid)
+    return ""
 
 
 def _driver(nvml: Any) -> str | None:
@@ -111,15 +113,24 @@ def _instances(nvml: Any, card: Any) -> list[Any]:
 
 
 def _device(nvml: Any, handle: Any, card: Any) -> Device:
+    """A card without memory of its own (GB10, Jetson: "Not Supported", or 0 bytes) shares the machine's RAM."""
     name = nvml.nvmlDeviceGetName(handle)
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    return Device(
-        name=name.decode() if isinstance(name, bytes) else str(name),
-        backend="CUDA",
+    device = Device(name.decode() if isinstance(name, bytes) else str(name), "CUDA", 0, 0, unified=True)
+    try:
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    except nvml.NVMLError as error:
+        if "not supported" in str(error).lower():
+            return device
+        raise
+    if not int(memory.total):
+        return device
+    return replace(
+        device,
         total_mib=int(memory.total) // MIB,
         free_mib=int(memory.free) // MIB,
         bandwidth_gbps=_memory_bandwidth(nvml, card),
         link_gbps=_link_bandwidth(nvml, card),
+        unified=False,
     )
 
 
@@ -154,5 +165,5 @@ def _link_bandwidth(nvml: Any, card: Any) -> float | None:
         lanes = nvml.nvmlDeviceGetMaxPcieLinkWidth(card)
     except nvml.NVMLError:
         return None
-    per_lane = _LANE_GBPS.get(int(generation))
+    per_lane = LANE_GBPS.get(int(generation))
     return round(per_lane * lanes, 1) if per_lane and lanes else None

@@ -36,13 +36,17 @@ class GpuHolder:
 
 @dataclass(frozen=True, slots=True)
 class GpuFacts:
-    """kernel_driver, library: versions, None where absent. uvm_node: /dev/nvidia-uvm is there."""
+    """kernel_driver, library: versions, None where absent. uvm_node: /dev/nvidia-uvm is there.
+
+    pci_cards: NVIDIA's on the bus; driver_cards: those that its driver shows.
+    """
 
     warnings: tuple[str, ...] = ()
     kernel_driver: str | None = None
     library: str | None = None
     library_problem: str = ""
     pci_cards: int = 0
+    driver_cards: int = 0
     uvm_node: bool = True
     holders: tuple[GpuHolder, ...] = ()
 

@@ -14,7 +14,7 @@ from llmstack.paths import Home
 def gather(home: Home, *, deep: bool = False) -> DoctorFacts:
     """deep: also asks the running model for a tool call, which costs a prefill and a place in its cache."""
     status = gather_status(home)
-    hardware, warnings = gather_machine.hardware()
+    hardware, warnings = gather_machine.hardware(home)
     pids = [service.pid for service in status.services.values() if service.pid]
     try:
         token = home.token.read_text().strip()

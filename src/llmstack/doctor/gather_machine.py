@@ -10,9 +10,10 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
+from llmstack.deploy.machine import for_engine
 from llmstack.detect import nvml
+from llmstack.detect.driver_cards import DriverCards
 from llmstack.detect.hardware import detect
-from llmstack.detect.nvml import NvidiaCards
 from llmstack.doctor.facts import ClockFacts, DiskFacts, EngineFacts, GpuFacts, GpuHolder
 from llmstack.errors import StackError
 from llmstack.hardware import Hardware
@@ -36,8 +37,15 @@ def engine(home: Home) -> EngineFacts:
     return EngineFacts(used.name, used.version, used.build, find.MIN_BUILD, used.backends, refused=refused)
 
 
-def hardware() -> tuple[Hardware, tuple[str, ...]]:
-    machine = detect()
+def hardware(home: Home) -> tuple[Hardware, tuple[str, ...]]:
+    """With the devices that the engine in use lists, or those that the drivers know while there is none."""
+    from llmstack.engine import find
+
+    try:
+        used = find.find(home)
+    except StackError:
+        used = None
+    machine = for_engine(detect(), used)
     return machine.hardware, machine.warnings
 
 
@@ -50,6 +58,7 @@ def gpu(warnings: tuple[str, ...], ours: Collection[int], root: Path = Path("/")
         library=cards.driver,
         library_problem=cards.problem,
         pci_cards=pci_cards(root),
+        driver_cards=len(cards.cards),
         uvm_node=(root / "dev/nvidia-uvm").exists(),
         holders=_holders(cards, ours),
     )
@@ -75,7 +84,7 @@ def pci_cards(root: Path) -> int:
     return count
 
 
-def _holders(cards: NvidiaCards, ours: Collection[int]) -> tuple[GpuHolder, ...]:
+def _holders(cards: DriverCards, ours: Collection[int]) -> tuple[GpuHolder, ...]:
     """Every process that holds memory of a card, with what it holds of all cards."""
     used: dict[int, int | None] = {}
     for process in (process for running in cards.processes for process in running):

@@ -28,12 +28,6 @@ def engine(facts: DoctorFacts) -> Iterator[Finding]:
             "",
             f"{command_line('engine', 'install')}   builds one",
         )
-    if facts.hardware.devices and set(here.backends) <= {"cpu"}:
-        cards = ", ".join(device.name for device in facts.hardware.devices)
-        yield Finding(
-            "engine", Level.WARN, f"this engine computes on the CPU only, but there is {cards}",
-            "a build for the card is many times faster", command_line("engine", "install", "--cuda"),
-        )  # fmt: skip
 
 
 def gpu(facts: DoctorFacts) -> Iterator[Finding]:
@@ -47,7 +41,7 @@ def gpu(facts: DoctorFacts) -> Iterator[Finding]:
             "an update replaced the library while the old driver is still loaded", _REBOOT,
         )  # fmt: skip
         return
-    if here.pci_cards and not facts.hardware.devices:
+    if here.pci_cards and not here.driver_cards and not facts.hardware.devices:
         yield Finding(
             "gpu", Level.FAIL, f"{here.pci_cards} NVIDIA card(s) in this machine, none usable",
             here.library_problem or "; ".join(here.warnings) or "no driver is loaded",
@@ -55,12 +49,15 @@ def gpu(facts: DoctorFacts) -> Iterator[Finding]:
         )  # fmt: skip
         return
     for warning in here.warnings:
-        yield Finding("gpu", Level.WARN, warning, "", "nvidia-smi")
+        is_engine_s = "will not be used" in warning
+        yield Finding("gpu", Level.WARN, warning, "", command_line("engine", "list") if is_engine_s else "nvidia-smi")
     if not facts.hardware.devices:
-        yield Finding("gpu", Level.OK, "no GPU: models run on the CPU")
+        if not here.warnings:
+            yield Finding("gpu", Level.OK, "no GPU: models run on the CPU")
         return
     for device in facts.hardware.devices:
-        text = f"{device.name}: {device.free_mib:,} of {device.total_mib:,} MiB free"
+        shared = ", shared with the processor" if device.unified else ""
+        text = f"{device.name} ({device.id}): {device.free_mib:,} of {device.total_mib:,} MiB free{shared}"
         yield Finding("gpu", Level.OK, text)
     if here.kernel_driver and not here.uvm_node:
         yield Finding(

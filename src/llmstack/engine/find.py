@@ -18,6 +18,7 @@ import msgspec
 from llmstack.commands import command_line
 from llmstack.engine import probe as probing
 from llmstack.engine.flags import Flags, parse_help
+from llmstack.engine.probe import DeviceList
 from llmstack.errors import MissingPart
 from llmstack.hardware import Device
 from llmstack.llama_server.flags import NEEDED
@@ -146,7 +147,9 @@ def list_engines(home: Home, *, devices: bool = False) -> tuple[Engine, ...]:
     """Every engine that is here, the usable and the refused. With `devices` each is asked for them (slower)."""
     engines = [*_configured(home), *_built(home), *_on_path(home), *_embedded(home)]
     if devices:
-        engines = [engine if engine.refused else replace(engine, devices=devices_of(engine)) for engine in engines]
+        engines = [
+            engine if engine.refused else replace(engine, devices=devices_of(engine).devices) for engine in engines
+        ]
     return tuple(engines)
 
 
@@ -161,8 +164,10 @@ def named(home: Home, name: str) -> Engine | None:
     return None
 
 
-def devices_of(engine: Engine) -> tuple[Device, ...]:
+def devices_of(engine: Engine) -> DeviceList:
     """The accelerators that the engine itself sees now, with their free memory (`--list-devices`)."""
+    if engine.kind is EngineKind.EMBEDDED and set(engine.backends) <= {"cpu"}:
+        return DeviceList()  # a wheel for processors: to start a Python only to hear that takes a second
     return probing.list_devices(engine.command)
 
 

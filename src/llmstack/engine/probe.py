@@ -5,14 +5,17 @@ The answers are kept in the cache folder under the binary's path, size and modif
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
+from llmstack.engine.environment import device_environment
 from llmstack.engine.flags import Flags, parse_help
 from llmstack.hardware import Device
 from llmstack.paths import write_atomic
@@ -20,11 +23,15 @@ from llmstack.paths import write_atomic
 PROBE_SECONDS = 30.0  # a CUDA build initialises its devices even for --version
 _VERSION = re.compile(r"^version:\s*(?P<version>\S+)(?:\s*\((?P<inside>[^)]*)\))?", re.M)
 _DEVICE = re.compile(r"^\s+(?P<name>\S+): (?P<text>.*) \((?P<total>\d+) MiB, (?P<free>\d+) MiB free\)\s*$", re.M)
+_SHARED = re.compile(r"^ggml_vulkan: (?P<number>\d+) = .*\| uma: 1 ", re.M)
 _PACKAGE_VERSION = re.compile(r"^__version__\s*=.*'(?P<build>\d+)\.\d+\.\d+'", re.M)
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """What a binary said. failure: why it could not be asked (a missing library, a time-out), else empty."""
+    """What a binary said. failure: why it could not be asked (a missing library, a time-out), else empty.
+
+    libraries: a digest of those beside it, sizes and times included: a new backend makes another engine of it.
+    """
 
     path: str
     size: int
@@ -34,6 +41,7 @@ class Probe(msgspec.Struct, frozen=True):
     help: str = ""
     backends: tuple[str, ...] = ()
     failure: str = ""
+    libraries: str = ""
 
     def flags(self) -> Flags:
         return parse_help(self.help)
@@ -45,11 +53,12 @@ def probe(binary: Path, cache: Path) -> Probe:
     entry = cache / "engines" / f"{_key(binary)}.json"
     try:
         cached = msgspec.json.decode(entry.read_bytes(), type=Probe)
-        if (cached.path, cached.size, cached.mtime_ns) == (str(binary), status.st_size, status.st_mtime_ns):
+        same = (cached.path, cached.size, cached.mtime_ns) == (str(binary), status.st_size, status.st_mtime_ns)
+        if same and cached.libraries == libraries_beside(binary):
             return cached
     except (OSError, msgspec.DecodeError):
         pass
-    answers = _ask(binary, status)
+    answers = msgspec.structs.replace(_ask(binary, status), libraries=libraries_beside(binary))
     if not answers.failure:
         entry.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(entry, msgspec.json.encode(answers), 0o644)
@@ -70,20 +79,41 @@ def parse_version(text: str) -> tuple[str, int | None]:
 def parse_devices(text: str) -> tuple[Device, ...]:
     """The lines of `--list-devices`: `  CUDA0: NVIDIA GeForce RTX 3060 (12288 MiB, 11890 MiB free)`.
 
-    Device names are a backend and a number (ggml's registries: `CUDA0`, `Vulkan1`, `ROCm0`, `MTL0`, `SYCL0`).
+    A device's id is a backend and a number (ggml's registries: `CUDA0`, `Vulkan1`, `ROCm0`, `MTL0`, `SYCL0`). Vulkan
+    tells in a line of its own, `ggml_vulkan: 0 = … | uma: 1 | …`, which of its devices have no memory of their own.
     """
+    shared = {f"Vulkan{match['number']}" for match in _SHARED.finditer(text)}
     devices = []
     for match in _DEVICE.finditer(text):
         backend = re.sub(r"[\d\[:.].*$", "", match["name"])
-        backend = {"MTL": "Metal", "HIP": "ROCm"}.get(backend, backend)
-        devices.append(Device(f"{match['name']}: {match['text']}", backend, int(match["total"]), int(match["free"])))
+        backend = {"MTL": "Metal", "HIP": "ROCm", "GPUOpenCL": "OpenCL"}.get(backend, backend)
+        devices.append(
+            Device(
+                match["text"],
+                backend,
+                int(match["total"]),
+                int(match["free"]),
+                id=match["name"],
+                unified=match["name"] in shared,
+            )
+        )
     return tuple(devices)
 
 
-def list_devices(command: Sequence[str]) -> tuple[Device, ...]:
-    """What the engine itself can compute on now, with free memory. Empty where it does not answer."""
+class DeviceList(NamedTuple):
+    """problem: why the engine did not list its devices, empty when it did."""
+
+    devices: tuple[Device, ...] = ()
+    problem: str = ""
+
+
+def list_devices(command: Sequence[str]) -> DeviceList:
+    """What the engine itself can compute on now, with free memory, in the environment that its service will have."""
     status, text = run([*command, "--list-devices"])
-    return parse_devices(text) if status == 0 else ()
+    if status == 0:
+        return DeviceList(parse_devices(text))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return DeviceList(problem=lines[-1] if lines else f"exit status {status}")
 
 
 def run(argv: Sequence[str]) -> tuple[int, str]:
@@ -95,7 +125,7 @@ def run(argv: Sequence[str]) -> tuple[int, str]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=PROBE_SECONDS,
-            env={**os.environ, "LC_ALL": "C", "COLUMNS": "120"},
+            env={**os.environ, **device_environment(os.environ), "LC_ALL": "C", "COLUMNS": "120"},
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -113,6 +143,18 @@ def backends_beside(binary: Path) -> tuple[str, ...]:
         if name != "base":
             names.add(name)
     return tuple(sorted(names))
+
+
+def libraries_beside(binary: Path) -> str:
+    """A digest of the ggml libraries in the binary's folder: names, sizes and times."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for library in sorted(binary.resolve().parent.glob("libggml*")):
+        with contextlib.suppress(OSError):
+            status = library.stat()
+            digest.update(f"{library.name}/{status.st_size}/{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:24]
 
 
 def _ask(binary: Path, status: os.stat_result) -> Probe:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmstack.llama_server.values import (
+    DEVICES,
     DRAFT_MODEL,
     FILE,
     KV_TYPE,
@@ -111,7 +112,12 @@ FLAGS: tuple[Flag, ...] = (
         "one, so N means the output and the last N-1 blocks. A block in RAM is read whole for every token.",
         field="ngl", always=True, pinnable=True, shapes_state=False,
     ),
-    Flag("-dev", ("--device",), ValueKind("<dev1,dev2,..>"), "The devices to compute on; none leaves every GPU alone."),
+    Flag(
+        "-dev", ("--device",), DEVICES,
+        "The devices to compute on, as --list-devices names them; none leaves every GPU alone. A plan always names "
+        "them: without it llama.cpp takes all that it sees at its start.",
+        field="devices", pinnable=True, shapes_state=False,
+    ),
     Flag(
         "-ncmoe", ("--n-cpu-moe",), number("a number of blocks", zero=True),
         "Keeps the experts of the first N blocks in RAM; attention, cache and shared experts stay on the GPU. "
@@ -189,6 +195,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "-ngld", ("--gpu-layers-draft", "--n-gpu-layers-draft", "--spec-draft-ngl"), NUMBER,
         "How many layers of the draft model are on the GPU.",
+    ),
+    Flag(
+        "-devd", ("--device-draft", "--spec-draft-device"), DEVICES, "The devices of the draft model.",
+        shapes_state=False,
     ),
     Flag("-ctkd", ("--cache-type-k-draft", "--spec-draft-type-k"), KV_TYPE, "The type of the draft model's cache."),
     Flag("-ctvd", ("--cache-type-v-draft", "--spec-draft-type-v"), KV_TYPE, "The type of its cache's values."),

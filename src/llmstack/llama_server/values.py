@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -56,6 +57,13 @@ def _draft_model(text: str) -> bool:
     return True if text.endswith(".gguf") else _yes(text)
 
 
+def _devices(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(re.fullmatch(r"[A-Za-z][\w.:\[\]-]*", name) for name in names):
+        raise ValueError(text)
+    return names
+
+
 def _shares(text: str) -> tuple[float, ...]:
     shares = tuple(float(part) for part in text.replace("/", ",").split(","))
     if not shares or min(shares) < 0 or sum(shares) <= 0:
@@ -64,7 +72,7 @@ def _shares(text: str) -> tuple[float, ...]:
 
 
 def _write_shares(shares: tuple[float, ...]) -> str:
-    return ",".join(f"{share:.4g}" for share in shares)
+    return ",".join(f"{share:.0f}" if share >= 100 else f"{share:.4g}" for share in shares)
 
 
 def _word_of(words: tuple[str, ...]) -> Callable[[str], str]:
@@ -84,6 +92,7 @@ SWITCH = ValueKind("", "on or off", _yes)
 KV_TYPE = ValueKind("TYPE", "one of " + ", ".join(KV_TYPES), _word_of(KV_TYPES))
 LOAD_MODE = ValueKind("MODE", "one of " + ", ".join(LOAD_MODES), _word_of(LOAD_MODES))
 ON_OFF_AUTO = ValueKind("[on|off|auto]", "on, off or auto", _word_of(REASONING))
+DEVICES = ValueKind("<dev1,dev2,..>", "devices as the engine lists them, such as CUDA0,CUDA1", _devices, ",".join)
 SHARES = ValueKind("N0,N1,N2,...", "shares, such as 3,1", _shares, _write_shares)
 DRAFT_MODEL = ValueKind("FNAME", "on, off or a GGUF file", _draft_model)
 NUMBER = ValueKind("N")

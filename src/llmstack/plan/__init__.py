@@ -20,6 +20,8 @@ plan.argv, to_json(plan)
 | host_rows     | what runs on the host                                           |
 | speed         | what limits each step, added up                                 |
 | cards         | known accelerators                                              |
+| devices       | which of the listed devices a plan may use                      |
+| splits        | how a model is divided among several                            |
 | calibrate     | the speed model fitted to what was measured                     |
 | search        | the fastest assignment that keeps the budgets                   |
 | trades        | what else could be had                                          |

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmstack.llama_server.flags import FLAGS, Flag
-from llmstack.plan.assignment import Assignment, draft_assignment
+from llmstack.plan.assignment import NO_DEVICE, Assignment, draft_assignment
 from llmstack.plan.facts import ModelFacts
 from llmstack.plan.goal import Goal
 
@@ -29,7 +29,9 @@ def _derived(facts: ModelFacts, a: Assignment, goal: Goal) -> dict[str, Any]:
     """The values that follow from others; None where the flag is left out."""
     derived: dict[str, Any] = {"-m": facts.path, "-fa": "on", "--jinja": True, "--fit": "off"}
     if a.has_gpu and not a.ngl:
-        derived["-dev"] = "none"  # -ngl 0 alone still opens the device
+        derived["-dev"] = NO_DEVICE  # -ngl 0 alone still opens the device
+    shares = tuple(share for share in a.split if share)
+    derived["-ts"] = shares if len(shares) > 1 and a.ngl else None  # in the order of -dev, which leaves the others out
     if goal.reasoning == "off" and facts.template_ignores_switch:
         derived["--reasoning-budget"] = "0"
     return derived | _drafting(a, goal)
@@ -45,6 +47,7 @@ def _drafting(a: Assignment, goal: Goal) -> dict[str, Any]:
         "--spec-type": "draft-simple",
         "-md": goal.draft.path,
         "-ngld": str(second.ngl),
+        "-devd": NO_DEVICE if a.has_gpu and not a.ngl else a.devices,
         "-ctkd": second.type_k,
         "-ctvd": second.type_v,
         "--spec-draft-p-min": "0",

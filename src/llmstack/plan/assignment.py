@@ -14,10 +14,11 @@ KV_TYPES: dict[str, GgmlType] = {name: GgmlType[name.upper()] for name in values
 class Assignment:
     """ngl counts as llama.cpp does: the output is the first layer, then the blocks from the last one.
 
-    split: the share of each device (-ts), empty for one device. draft_max: tokens guessed ahead, 0 for none; drafter:
-    by a draft model instead of the file's prediction (MTP) block. has_gpu: the machine has a device, so that ngl = 0
-    must also switch it off. no_repack: weights in RAM stay as they are. cache_ram_mib and checkpoints are host memory
-    outside llama.cpp's own report.
+    devices: the names of those that compute (-dev), ("none",) where none may. split: the share of each of the
+    machine's devices, 0 for one that is left out, empty where all share by their free memory. draft_max: tokens
+    guessed ahead, 0 for none; drafter: by a draft model instead of the file's prediction (MTP) block. has_gpu: the
+    machine has a device, so that ngl = 0 must also switch it off. no_repack: weights in RAM stay as they are.
+    cache_ram_mib and checkpoints are host memory outside llama.cpp's own report.
     """
 
     ctx: int
@@ -38,6 +39,7 @@ class Assignment:
     draft_max: int = 0
     drafter: bool = False
     split: tuple[float, ...] = ()
+    devices: tuple[str, ...] = ()
     threads: int = 0
     threads_batch: int = 0
     has_gpu: bool = False
@@ -54,6 +56,7 @@ class Assignment:
         return self.draft_max if self.drafter else 0
 
 
+NO_DEVICE = ("none",)  # what -dev takes for none
 DRAFT_KV = "f16"  # the draft model's cache: llama-server's own default, written out
 
 

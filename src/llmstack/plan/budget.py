@@ -26,11 +26,18 @@ def ram_margin_mib(ram: Ram, free_mib: int) -> int:
 
 
 def budgets(hardware: Hardware, goal: Goal) -> Budget:
-    """MiB: free memory less the goal's margins or our own; for RAM the cgroup's limit where it is lower."""
+    """MiB: free memory less the goal's margins or our own; for RAM the cgroup's limit where it is lower.
+
+    A device that shares the machine's RAM has no margin of its own: RAM's is the operating system's share of the one
+    pool, and `Search.pooled_mib` counts what it holds there.
+    """
     vram, ram = goal.vram_margin_mib, goal.ram_margin_mib
     free = hardware.ram.available_mib
     if hardware.ram.limit_mib is not None:
         free = min(free, hardware.ram.limit_mib)
-    devices = (d.free_mib - (vram_margin_mib(d) if vram is None else vram) for d in hardware.devices)
     left = free - (ram_margin_mib(hardware.ram, free) if ram is None else ram)
+    devices = (
+        min(d.free_mib, left) if d.unified else d.free_mib - (vram_margin_mib(d) if vram is None else vram)
+        for d in hardware.devices
+    )
     return Budget(tuple(max(mib, 0) for mib in devices), max(left, 0))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from llmstack.errors import BadInput
-from llmstack.hardware import Hardware
+from llmstack.hardware import Device, Hardware
 from llmstack.plan.argv import flags
-from llmstack.plan.assignment import Assignment
+from llmstack.plan.assignment import NO_DEVICE, Assignment
+from llmstack.plan.devices import pinned_devices, with_ids
 from llmstack.plan.facts import ModelFacts
 from llmstack.plan.goal import DEFAULT_CONTEXT, DEFAULT_KV, Goal
 from llmstack.plan.pins import read_pins
@@ -21,12 +23,17 @@ BETTER_KV = ("f16", "q8_0")  # preferred over q4_0 where they cost next to nothi
 FREE_GAIN = 1.01
 
 
-def make_plan(facts: ModelFacts, hardware: Hardware, goal: Goal) -> Plan:
-    """The fastest plan within the budgets.
+def make_plan(facts: ModelFacts, hardware: Hardware, goal: Goal, spare: Sequence[Device] = ()) -> Plan:
+    """The fastest plan within the budgets. spare: devices that only a pinned -dev uses.
 
     Raises Infeasible when there is none, BadInput for pins that cannot be.
     """
     goal, pinned = read_pins(goal, facts)
+    hardware = replace(hardware, devices=tuple(with_ids(hardware.devices)))
+    if "devices" in pinned and pinned["devices"] == NO_DEVICE:
+        pinned = {"ngl": 0} | {field: value for field, value in pinned.items() if field != "devices"}
+    elif "devices" in pinned:
+        hardware = pinned_devices(hardware, spare, pinned["devices"])
     if "split" in pinned and len(pinned["split"]) != len(hardware.devices):
         raise BadInput(f"-ts names {len(pinned['split'])} shares, the machine has {len(hardware.devices)} GPUs")
     if pinned.get("nkvo") and not hardware.devices:

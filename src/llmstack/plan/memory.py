@@ -174,7 +174,7 @@ class Estimator:
         start = max(n + 1 - ngl, 0)
         if not ngl:
             return n + 1, [(n + 1, n + 1)] * len(self.devices)
-        shares = a.split or tuple(float(device.free_mib) for device in self.devices)
+        shares = a.split or tuple(float(max(device.free_mib, 1)) for device in self.devices)
         total = sum(shares)
         bounds = list(accumulate(share / total for share in shares))
         if len(bounds) == 1:

@@ -123,9 +123,30 @@ def _placement(search: Search, chosen: Candidate) -> list[Decision]:
                 a, "nkvo", "the cache stays in RAM, which leaves VRAM for weights", _change(search, chosen, nkvo=False)
             )
         )
-    if a.split:
-        rows.append(_decision(a, "split", "fills each GPU to its own budget"))
+    if sum(share > 0 for share in a.split) > 1 and a.ngl:
+        shares = tuple(share for share in a.split if share > 0)
+        rows.append(Decision("-ts", flag_of("split").kind.write(shares), _why_split(search, a)))
+    rows.append(_decision(a, "devices", _why_devices(search, a)))
     return rows
+
+
+def _why_devices(search: Search, a: Assignment) -> str:
+    devices = search.hardware.devices
+    if not a.ngl:
+        return "no device is opened: everything runs on the CPU"
+    used = " and ".join(device.name for device in devices if device.id in a.devices)
+    left = [device.name for device in devices if device.id not in a.devices]
+    if not left:
+        return f"{used}: named, so that no other device is taken at a start"
+    reason = "the pinned shares leave it out" if "split" in search.pinned else "it would hold every token up"
+    return f"{used}; without {' and '.join(left)}: {reason}"
+
+
+def _why_split(search: Search, a: Assignment) -> str:
+    by_memory = search.estimator.ranges(replace(a, split=()))
+    if search.estimator.ranges(a) == by_memory:
+        return "the share of the layers that each GPU gets, by its free memory"
+    return "fills each GPU to its own budget, the fastest first"
 
 
 def _cache(search: Search, chosen: Candidate) -> list[Decision]:
@@ -306,6 +327,12 @@ def notes(search: Search, chosen: Candidate, n_ctx: int) -> tuple[str, ...]:
                 f"unknown card {device.name}: assumed {card.bandwidth_gbps:.0f} GB/s and "
                 f"{card.compute_tflops:.0f} TFLOP/s; `{command_line('bench')}` measures the real ones"
             )
+    pooled = search.pooled_mib(chosen.memory)
+    if pooled:
+        rows.append(
+            "GPU and processor share one memory: together the plan takes "
+            f"{mib_text(pooled + chosen.memory.host.total)} of the {mib_text(search.budget.ram)} that may be used"
+        )
     measured = search.hardware.measured
     if measured is not None and measured.error is not None:
         rows.append(

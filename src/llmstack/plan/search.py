@@ -13,6 +13,7 @@ from typing import Any
 
 from llmstack.gguf.header import VOCAB_APART
 from llmstack.hardware import Hardware
+from llmstack.plan import splits
 from llmstack.plan.assignment import Assignment, on_cpu
 from llmstack.plan.budget import budgets
 from llmstack.plan.facts import ModelFacts
@@ -67,6 +68,9 @@ class Search:
         self.budget = budgets(hardware, goal)
         self.top = facts.n_layer_all + 1
         self._field = "ncmoe" if facts.moe else "ncffn"
+        self._splits = [pinned["split"]] if "split" in pinned else [()]
+        if not {"split", "devices"} & set(pinned):
+            self._splits = splits.choices(hardware.devices, self.speed.cards)
 
     def best(self, ctx: int, type_k: str, type_v: str) -> Candidate | None:
         """The cheapest feasible assignment for this context and cache type, None when there is none.
@@ -90,7 +94,14 @@ class Search:
         return next((candidate for candidate in ordered if self._keeps(candidate.memory)), None)
 
     def _keeps(self, memory: MemoryPlan) -> bool:
-        return all(use.total <= mib for use, mib in zip(memory.devices, self.budget.devices, strict=True))
+        within = all(use.total <= mib for use, mib in zip(memory.devices, self.budget.devices, strict=True))
+        pooled = self.pooled_mib(memory)
+        return within and (not pooled or memory.host.total + pooled <= self.budget.ram)
+
+    def pooled_mib(self, memory: MemoryPlan) -> float:
+        """What devices without memory of their own hold of the machine's RAM."""
+        devices = zip(memory.devices, self.hardware.devices, strict=True)
+        return sum(use.total for use, device in devices if device.unified)
 
     def share_of_baseline(self, candidate: Candidate, baseline: Predicted) -> float:
         """The smaller share of the baseline's two speeds, 1 when both are reached.
@@ -193,7 +204,7 @@ class Search:
             has_gpu=bool(self.hardware.devices),
             no_repack=self.estimator.packs_latent,
         )
-        elsewhere = ("ctx", "type_k", "type_v", "ngl", "ncmoe", "ncffn", "split")
+        elsewhere = ("ctx", "type_k", "type_v", "ngl", "ncmoe", "ncffn", "split", "devices")
         pinned = {key: value for key, value in self.pinned.items() if key not in elsewhere}
         ubatches = (pinned["ubatch"],) if "ubatch" in pinned else UBATCHES
         swa = (pinned["swa_full"],) if "swa_full" in pinned else (False, True) if self.facts.has_window else (False,)
@@ -236,16 +247,23 @@ class Search:
         if not self.hardware.devices:
             yield replace(base, ngl=0, nkvo=False)
             return
-        if "split" in self.pinned:
-            base = replace(base, split=self.pinned["split"])
+        for split in self._splits:
+            yield from self._places_on(replace(base, split=split), speeds)
+
+    def _places_on(self, base: Assignment, speeds: Sequence[Predicted]) -> Iterator[Assignment]:
+        """The same for one choice of devices."""
         if base.nkvo and "nkvo" not in self.pinned and self._fit(replace(base, ngl=self.top, nkvo=False)):
             return  # everything fits with the cache on the GPU: keeping it in RAM can only cost
         for ngl in self._ngls(base):
             if ngl < self.top and "ngl" not in self.pinned and self._beaten(replace(base, ngl=ngl), speeds):
                 continue
             placed = self._least_on_cpu(replace(base, ngl=ngl))
-            if placed is not None:
-                yield placed
+            if placed is None:
+                continue
+            yield placed
+            fuller = splits.onto_the_fastest(placed, self.speed.cards, self.budget.devices, self.fits_devices)
+            if fuller is not None and "split" not in self.pinned:
+                yield fuller
 
     def _ngls(self, base: Assignment) -> list[int]:
         if "ngl" in self.pinned:
@@ -255,7 +273,8 @@ class Search:
             return [self.top]
         most = self._most(base, self.facts.n_layer_all)
         steps = {most - round((most - plain) * part / 4) for part in range(5)}
-        return sorted({0, plain, most, *steps}, reverse=True)
+        none = set() if "devices" in self.pinned else {0}  # who names devices wants something computed there
+        return sorted({plain, most, *steps} - {0} | none, reverse=True)
 
     def _most(self, base: Assignment, blocks: int) -> int:
         """The largest -ngl that fits with the first `blocks` blocks' feed-forward weights in RAM."""
@@ -300,14 +319,15 @@ class Search:
             return a
         if len(self.hardware.devices) < 2 or "split" in self.pinned or a.ngl == 0:
             return None
-        shares = [float(mib) for mib in self.budget.devices]
+        used = a.split or (1.0,) * len(self.hardware.devices)
+        shares = [float(max(mib, 1)) * (share > 0) for mib, share in zip(self.budget.devices, used, strict=True)]
         for _ in range(8):
             tried = replace(a, split=tuple(round(share, 1) for share in shares))
             memory = self.estimator.estimate(tried)
             ratios = [use.total / max(mib, 1) for use, mib in zip(memory.devices, self.budget.devices, strict=True)]
             if max(ratios) <= 1:
                 return tried
-            mean = sum(ratios) / len(ratios)
+            mean = sum(ratios) / sum(share > 0 for share in shares)
             shares = [
                 share * min(max((mean / max(r, 0.05)) ** 0.7, 0.5), 2.0)
                 for share, r in zip(shares, ratios, strict=True)
@@ -315,7 +335,10 @@ class Search:
         return None
 
     def finish(self, a: Assignment) -> Assignment | None:
-        """Fills in what lives in RAM: load mode, checkpoints, prompt cache. None when RAM is too small."""
+        """Fills in what lives in RAM (load mode, checkpoints, prompt cache), and names the devices that compute.
+
+        None when RAM is too small.
+        """
         memory = self.estimator.estimate_within(replace(a, cache_ram_mib=0, checkpoints=0), self.budget.devices)
         if memory is None:
             return None
@@ -323,7 +346,7 @@ class Search:
             crosses = any(backend.pinned for backend in self.estimator.backends) and a.ngl > 0
             staged = memory.host.weights - self.facts.input_bytes / (1 << 20)
             a = replace(a, load_mode="none" if crosses and staged >= STAGED_IS_WORTH_MIB else "mmap")
-        left = self.budget.ram - memory.host.total
+        left = self.budget.ram - memory.host.total - self.pooled_mib(memory)
         each = self.estimator.checkpoint_bytes(a) / (1 << 20) * a.parallel
         keeps = (self.facts.recurrent or self.facts.has_window) and each > 0
         if "checkpoints" not in self.pinned:
@@ -333,7 +356,7 @@ class Search:
         if "cache_ram_mib" not in self.pinned:
             spare = int(min(PROMPT_CACHE_MIB, left * 0.5)) // 256 * 256
             a = replace(a, cache_ram_mib=max(spare, 0))
-        return a if left - a.cache_ram_mib >= 0 else None
+        return splits.with_devices(a, self.hardware.devices) if left - a.cache_ram_mib >= 0 else None
 
 
 def _price(candidate: Candidate) -> float:

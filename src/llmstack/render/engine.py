@@ -65,7 +65,7 @@ def show_engines(listed: EngineList) -> None:
         if engine.refused:
             show(f"    {style('not usable:', 'red')} {engine.refused}")
         for device in engine.devices:
-            show(f"    {device.name}  {device.free_mib:,} of {device.total_mib:,} MiB free")
+            show(f"    {device.id}: {device.name}  {device.free_mib:,} of {device.total_mib:,} MiB free")
 
 
 def show_installed(done: InstalledEngine) -> None:
@@ -94,7 +94,13 @@ def _engine_json(engine: Engine, in_use: str) -> dict[str, Any]:
         "version": engine.version,
         "backends": list(engine.backends),
         "devices": [
-            {"name": device.name, "backend": device.backend, "total_mib": device.total_mib, "free_mib": device.free_mib}
+            {
+                "name": f"{device.id}: {device.name}",
+                "id": device.id,
+                "backend": device.backend,
+                "total_mib": device.total_mib,
+                "free_mib": device.free_mib,
+            }
             for device in engine.devices
         ],
         "usable": not engine.refused,

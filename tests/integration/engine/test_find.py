@@ -65,7 +65,8 @@ def test_devices_are_read_with_their_backend_and_memory() -> None:
         ("Metal", 38338, 38337),
         ("RPC", 1000, 900),
     ]
-    assert found[1].name == "Vulkan1: AMD Radeon RX 7900 XTX (RADV NAVI31)"
+    assert (found[1].id, found[1].name) == ("Vulkan1", "AMD Radeon RX 7900 XTX (RADV NAVI31)")
+    assert [device.id for device in found] == ["CUDA0", "Vulkan1", "MTL0", "RPC[127.0.0.1:50052]"]
 
 
 def test_an_engine_on_path_is_used(home: Home, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:

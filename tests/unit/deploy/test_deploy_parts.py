@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llmstack.deploy import keys
-from llmstack.deploy.machine import for_engine
 from llmstack.deploy.planning import served_name
 from llmstack.deploy.status import StackState, health_of
-from llmstack.detect.hardware import Detected
 from llmstack.engine.control import Readiness
-from llmstack.engine.find import Engine, EngineKind, EngineOrigin
 from llmstack.errors import BadInput
-from llmstack.hardware import Cpu, Device, Hardware, Ram
 from llmstack.paths import Home
 from llmstack.supervisor import ServiceState, ServiceStatus
 
@@ -66,24 +61,6 @@ class TestKeys:
         with pytest.raises(BadInput) as refused:
             keys.token(home)
         assert refused.value.next == "llmstack up"
-
-
-class TestEngineAndCards:
-    hardware = Hardware(
-        Ram(32000, 30000), Cpu(8, 16), (Device("RTX 3060", "CUDA", 12288, 12000), Device("Arc", "Vulkan", 8000, 7000))
-    )
-    engine = Engine("embedded", EngineKind.EMBEDDED, EngineOrigin.EMBEDDED, ("python",), backends=("cpu",))
-
-    def test_a_card_the_engine_cannot_use_is_left_out_and_named(self) -> None:
-        found = for_engine(Detected(self.hardware), self.engine)
-        assert found.hardware.devices == ()
-        assert "RTX 3060, Arc will not be used" in found.warnings[0]
-        assert "llmstack engine install" in found.warnings[0]
-
-    def test_a_card_it_can_use_stays(self) -> None:
-        cuda = replace(self.engine, name="cuda", backends=("cuda", "cpu"))
-        found = for_engine(Detected(self.hardware), cuda)
-        assert [device.name for device in found.hardware.devices] == ["RTX 3060"]
 
 
 def test_a_model_named_like_the_vendor_s_is_set_apart() -> None:

@@ -19,8 +19,9 @@ from llmstack.deploy.planning import UpRequest, plan_for
 from llmstack.detect import bandwidth, hardware
 from llmstack.detect.model_file import open_model
 from llmstack.engine.find import Engine, EngineKind, EngineOrigin
+from llmstack.engine.probe import DeviceList
 from llmstack.fetch.model import ResolvedModel
-from llmstack.hardware import Cpu, Ram
+from llmstack.hardware import Cpu, Device, Ram
 from llmstack.paths import Home
 from llmstack.plan import Goal
 from llmstack.process import ProcessSupervisor
@@ -89,7 +90,14 @@ def on_machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 def set_machine(monkeypatch: pytest.MonkeyPatch, cards: list[dict[str, Any]], engine: Engine) -> None:
+    """The drivers' cards, and an engine that lists them when it is built for them."""
     using(monkeypatch, FakeNvml(cards))
+    listed = [
+        Device(card["name"], "CUDA", card["total"], card["free"], id=f"CUDA{number}")
+        for number, card in enumerate(cards)
+        if "cuda" in engine.backends
+    ]
+    monkeypatch.setattr(machine, "devices_of", lambda engine: DeviceList(tuple(listed)))
     monkeypatch.setattr(machine, "find", lambda home: engine)
 
 

@@ -79,7 +79,7 @@ class TestNvml:
         using(monkeypatch, FakeNvml([], FakeNvml.NVMLError("Driver/library version mismatch")))
         devices, [warning] = cards()
         assert devices == ()
-        assert "Driver/library version mismatch" in warning and "llmstack doctor" in warning
+        assert "Driver/library version mismatch" in warning and "sudo reboot" in warning
 
     def test_no_driver_is_no_warning(self, monkeypatch: pytest.MonkeyPatch) -> None:
         using(monkeypatch, FakeNvml([], FakeNvml.NVMLError_LibraryNotFound("NVML Shared Library Not Found")))

@@ -115,11 +115,11 @@ FAULTS: list[tuple[str, DoctorFacts, str, Level, str, str]] = [
     ),
     (
         "a CPU engine beside a card",
-        replace(SOUND, engine=replace(SOUND.engine, backends=("cpu",))),
-        "engine",
+        without_cards(driver_cards=1, warnings=("RTX 3060 will not be used: the engine x is built without it",)),
+        "gpu",
         Level.WARN,
-        "CPU only",
-        "--cuda",
+        "will not be used",
+        "engine list",
     ),
     ("driver and library do not match (fault 19)", gpu(library="575.0"), "gpu", Level.FAIL, "do not match", "reboot"),
     (

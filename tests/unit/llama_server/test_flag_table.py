@@ -155,7 +155,11 @@ WITH_THE_STACK_S_OWN = (
     ("command", "argv", "name"),
     [
         (SERVER, PLANNED, "fedce96bbe2f7ecf"),
-        ("python -m llmstack.engine.embedded", ON_THREADS, "5bfa39c3f197e151"),
+        (
+            "python -m llmstack.engine.embedded",
+            ON_THREADS,
+            "62beeaf025bb8c78",
+        ),  # not as before -dev ceased to count
         (SERVER, WITH_DRAFT_MODEL, "a5bb66502737f5eb"),
         (SERVER, WITH_THE_STACK_S_OWN, "f14acd9e6abc6167"),
     ],

@@ -65,8 +65,9 @@ def test_a_dense_model_on_a_card_with_room_gets_its_sibling_to_guess_ahead() -> 
 def test_the_argument_list_names_the_second_model_and_leaves_nothing_to_defaults() -> None:
     given = planned(of(CODER_14B), CARD_16).argv
     at = given.index("--spec-type")
-    assert given[at : at + 14] == (
-        "--spec-type", "draft-simple", "-md", "/models/small.gguf", "-ngld", "25", "-ctkd", "f16", "-ctvd", "f16",
+    assert given[at : at + 16] == (
+        "--spec-type", "draft-simple", "-md", "/models/small.gguf", "-ngld", "25", "-devd", "CUDA0",
+        "-ctkd", "f16", "-ctvd", "f16",
         "--spec-draft-n-max", "3", "--spec-draft-p-min", "0",
     )  # fmt: skip
 
