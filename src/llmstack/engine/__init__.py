@@ -11,6 +11,7 @@
 | control   | talks to a running engine                                                |
 | install   | builds llama-server from the pinned source                               |
 | toolchain | what a build needs from the machine                                      |
+| vulkan_headers | types that older Vulkan headers lack                               |
 | smoke     | what a fresh build must show before it gets its name                     |
 | explain   | a failed build's log as one sentence                                     |
 """

@@ -31,6 +31,8 @@ from llmstack.engine.choose import use
 from llmstack.engine.explain import explain
 from llmstack.engine.find import BuildRecord, Engine, EngineOrigin, engines_folder, of_binary, usable
 from llmstack.engine.smoke import smoke_test
+from llmstack.engine.toolchain import Toolchain
+from llmstack.engine.vulkan_headers import write_added_types
 from llmstack.errors import Interrupted, MissingPart
 from llmstack.paths import Home
 
@@ -200,7 +202,7 @@ def _build(home: Home, spec: BuildSpec, log: Path, on_progress: Callable[[BuildS
     try:
         with log.open("w", encoding="utf-8", errors="replace") as stream:
             log_lines = _Log(stream, log, on_progress)
-            wheel = _wheel(work, home.cache / "engine-tools", spec, cmake_args, tools.jobs, log_lines)
+            wheel = _wheel(work, home.cache / "engine-tools", spec, cmake_args, tools, log_lines)
         on_progress(BuildStep("unpacking"))
         staged = folder / f".{spec.name}.new"
         shutil.rmtree(staged, ignore_errors=True)
@@ -252,19 +254,22 @@ class _Log:
             self.on_progress(BuildStep(stage))
 
 
-def _wheel(work: Path, tools: Path, spec: BuildSpec, cmake_args: tuple[str, ...], jobs: int, log: _Log) -> Path:
+def _wheel(work: Path, tools: Path, spec: BuildSpec, cmake_args: tuple[str, ...], chain: Toolchain, log: _Log) -> Path:
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith(("LLAMA_", "GGML_", "CMAKE_"))},
         "CMAKE_ARGS": " ".join(f"'{arg}'" if ";" in arg else arg for arg in cmake_args),
         "CMAKE_GENERATOR": "Ninja",
         "NINJA_STATUS": "[%f/%t] ",
-        "LLAMA_CPP_BUILD_JOBS": str(jobs),
-        "CMAKE_BUILD_PARALLEL_LEVEL": str(jobs),
+        "LLAMA_CPP_BUILD_JOBS": str(chain.jobs),
+        "CMAKE_BUILD_PARALLEL_LEVEL": str(chain.jobs),
         "TMPDIR": str(work / "tmp"),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PYTHONNOUSERSITE": "1",
     }
     environment.pop("PYTHONPATH", None)
+    if chain.lacks_vulkan_types:
+        added = write_added_types(work / "include")
+        environment["CXXFLAGS"] = f"-I{added} {environment.get('CXXFLAGS', '')}".strip()
     venv = _tools(tools, environment, log, spec)
     environment["PATH"] = f"{venv / 'bin'}{os.pathsep}{environment.get('PATH', os.defpath)}"
     pip = [str(venv / "bin" / "python"), "-m", "pip", "--no-input"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmstack.commands import command_line
+from llmstack.engine.vulkan_headers import EXTENSION, OLDEST
 from llmstack.errors import MissingPart
 
 GIB = 1 << 30
@@ -39,21 +40,18 @@ _DROPPED_IN_13 = (7, 5)
 """CUDA 13 compiles for compute capability 7.5 and newer only (its release notes: Maxwell, Pascal, Volta removed)."""
 
 
-VULKAN_NEEDS = "VK_EXT_layer_settings"
-"""The youngest extension that ggml-vulkan.cpp of build 11434 names: Debian 12's headers (1.3.239) lack it, and the
-build then stops after a third of its files."""
-
 _PREFIXES = (Path("/usr"), Path("/usr/local"))
 
 
 @dataclass(frozen=True, slots=True)
 class Toolchain:
     """compiler: what `c++ --version` says first. jobs: how many compilers at once. cuda_architectures: of the
-    cards here, or those of CUDAARCHS, in CMake's form."""
+    cards here, or those of CUDAARCHS, in CMake's form. lacks_vulkan_types: the headers want `vulkan_headers`."""
 
     compiler: str
     jobs: int
     cuda_architectures: tuple[str, ...] = ()
+    lacks_vulkan_types: bool = False
 
 
 def check(backend: str, folder: Path) -> Toolchain:
@@ -63,9 +61,8 @@ def check(backend: str, folder: Path) -> Toolchain:
     architectures: tuple[str, ...] = ()
     if backend == "cuda":
         architectures = _check_cuda()
-    if backend == "vulkan":
-        _check_vulkan()
-    return Toolchain(compiler, jobs(backend), architectures)
+    lacks_types = _check_vulkan() if backend == "vulkan" else False
+    return Toolchain(compiler, jobs(backend), architectures, lacks_types)
 
 
 def jobs(backend: str) -> int:
@@ -207,8 +204,11 @@ def cuda_cards() -> tuple[tuple[int, int], ...]:
     return tuple((int(major), int(minor)) for major, minor in re.findall(r"^(\d+)\.(\d+)$", text, re.M))
 
 
-def _check_vulkan() -> None:
-    """What ggml-vulkan's CMakeLists.txt asks for: glslc, headers and loader, SPIRV-Headers with its CMake file."""
+def _check_vulkan() -> bool:
+    """What ggml-vulkan's CMakeLists.txt asks for: glslc, headers and loader, SPIRV-Headers with its CMake file.
+
+    Whether the headers lack the types that `vulkan_headers` adds. Raises MissingPart for what is not there.
+    """
     sdk = os.environ.get("VULKAN_SDK")
     roots = [*([Path(sdk)] if sdk else []), *_PREFIXES]
     missing = [] if shutil.which("glslc") else ["glslc (the shader compiler)"]
@@ -226,13 +226,16 @@ def _check_vulkan() -> None:
             next="sudo apt install glslc libvulkan-dev spirv-headers   (Debian, Ubuntu), or lunarg.com's Vulkan SDK",
         )
     text = header.read_text("utf-8", "replace") if header else ""
-    if VULKAN_NEEDS not in text:
-        version = re.search(r"define VK_HEADER_VERSION (\d+)", text)
-        raise MissingPart(
-            "the Vulkan headers are too old for this llama.cpp",
-            why=f"{header} (header version {version[1] if version else 'unknown'}) has no {VULKAN_NEEDS}",
-            next="unpack lunarg.com's Vulkan SDK and set VULKAN_SDK to its x86_64 folder, or use Debian 13's headers",
-        )
+    if EXTENSION in text:
+        return False
+    version = re.search(r"define VK_HEADER_VERSION (\d+)", text)
+    if version is not None and int(version[1]) >= OLDEST:
+        return True
+    raise MissingPart(
+        "the Vulkan headers are too old for this llama.cpp",
+        why=f"{header} has header version {version[1] if version else 'unknown'}, {OLDEST} is the oldest that works",
+        next="unpack lunarg.com's Vulkan SDK and set VULKAN_SDK to its x86_64 folder, or use Debian 12's headers",
+    )
 
 
 def _usual_nvcc() -> str | None:
