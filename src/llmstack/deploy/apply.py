@@ -41,7 +41,8 @@ class Deployment:
     """A plan and where to run it: the very plan that was shown to the user.
 
     name: what clients call the model. model: the files as they were planned; `up` refuses when they are others by
-    then. inputs: a digest of what the plan was made from.
+    then. inputs: a digest of what the plan was made from. again: plans once more when the old server has stopped, where
+    nobody can say before how much of a card it holds.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Deployment:
     engine: Engine
     inputs: str = ""
     addresses: Addresses = field(default_factory=Addresses)
+    again: Callable[[], Deployment] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,11 @@ def up(home: Home, deployment: Deployment, on_progress: OnProgress, *, force: bo
         previous = transaction.begin(home)
         try:
             _save(home, previous.stack, stack, on_progress)
+            if deployment.again is not None and previous.ran:
+                on_progress("stopping the old server, to see how much memory is free without it")
+                supervisor_for(home).stop()
+                deployment = deployment.again()
+                stack = _record(home, deployment, supervisor)
             stackfile.write(home, stack)
             warm.make_folder(stack)
             for other in others(home, supervisor):

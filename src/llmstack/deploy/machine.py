@@ -28,12 +28,14 @@ FULL_MIB = 512  # less free memory than this holds no context of a driver
 class Machine:
     """hardware: its free memory counts what our own server holds as free. engine: None where there is none to use.
 
-    serves: our server runs. spare: devices that only a pinned -dev uses. warnings: a sentence each.
+    serves: our server runs. estimates: no driver says how much of a card it holds, so its own plan did. spare: devices
+    that only a pinned -dev uses. warnings: a sentence each.
     """
 
     hardware: Hardware
     engine: Engine | None = None
     serves: bool = False
+    estimates: bool = False
     spare: tuple[Device, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -65,8 +67,8 @@ def this_machine(home: Home, on_progress: Callable[[str], None] = lambda _: None
     if pid is None:
         return Machine(detected.hardware, engine, spare=detected.spare, warnings=detected.warnings)
     deployed = stackfile.read(home)
-    hardware = without_own_server(detected, pid, deployed.plan if deployed is not None else None)
-    return Machine(hardware, engine, True, detected.spare, detected.warnings)
+    hardware, estimates = without_own_server(detected, pid, deployed.plan if deployed is not None else None)
+    return Machine(hardware, engine, True, estimates, detected.spare, detected.warnings)
 
 
 def machine_of_file(file: Path) -> Machine:
@@ -132,8 +134,10 @@ def _unlisted(
     yield f"{names} will not be used: {why}"
 
 
-def without_own_server(detected: Detected, pid: int, deployed: Plan | None) -> Hardware:
+def without_own_server(detected: Detected, pid: int, deployed: Plan | None) -> tuple[Hardware, bool]:
     """The machine with what our running server holds counted as free: it goes when the new one comes.
+
+    And whether what it holds of a card had to be taken from its plan.
 
     deployed: its plan; what it holds of a card is taken from there where no driver tells it by process (cards that
     are not NVIDIA's, containers with process numbers of their own). pid: of the server.
@@ -145,32 +149,30 @@ def without_own_server(detected: Detected, pid: int, deployed: Plan | None) -> H
         memory = server.memory_info()
         pids = {pid, *(child.pid for child in server.children(recursive=True))}
     except psutil.Error:
-        return detected.hardware
+        return detected.hardware, False
     ram = detected.hardware.ram
     held = (memory.rss - getattr(memory, "shared", 0)) >> 20
     ram = replace(ram, available_mib=min(ram.limit_mib or ram.total_mib, ram.available_mib + held))
     devices = detected.hardware.devices
-    freed = _held_by(pids, detected, deployed)
-    return replace(
-        detected.hardware,
-        ram=ram,
-        devices=tuple(
-            replace(device, free_mib=min(device.total_mib, device.free_mib + mib))
-            for device, mib in zip(devices, freed, strict=True)
-        ),
+    of_devices, estimates = _held_by(pids, detected, deployed)
+    freed = tuple(
+        replace(device, free_mib=min(device.total_mib, device.free_mib + mib))
+        for device, mib in zip(devices, of_devices, strict=True)
     )
+    return replace(detected.hardware, ram=ram, devices=freed), estimates
 
 
-def _held_by(pids: set[int], detected: Detected, deployed: Plan | None) -> Sequence[int]:
-    """MiB by device that these processes hold."""
+def _held_by(pids: set[int], detected: Detected, deployed: Plan | None) -> tuple[Sequence[int], bool]:
+    """MiB by device that these processes hold, and whether it is taken from the plan."""
     devices = detected.hardware.devices
     readings = drivers.held_by_device(detected.cards, pids)
     if any(mib is not None for mib in readings):
-        return [mib or 0 for mib in readings]
+        return [mib or 0 for mib in readings], False
     if deployed is None or _names(deployed.hardware.devices) != _names(devices):
-        return [0] * len(devices)
+        return [0] * len(devices), bool(devices)
     # What llama.cpp itself reports of a device; the driver's part is an upper estimate, so it is not given back.
-    return [round(use.weights + use.context + use.compute) for use in deployed.memory.devices]
+    held = [round(use.weights + use.context + use.compute) for use in deployed.memory.devices]
+    return held, any(held)
 
 
 def _names(devices: Sequence[Device]) -> list[tuple[str, int]]:

@@ -20,7 +20,7 @@ from llmstack.fetch.progress import OnTransfer, quiet
 from llmstack.fetch.pull import pull, pull_file
 from llmstack.llama_server.flags import pinnable_flag
 from llmstack.paths import Home
-from llmstack.plan import Goal
+from llmstack.plan import Goal, Plan
 from llmstack.stackfile import PROXY_PORT, SERVER_PORT
 from llmstack.units import UnitDiff
 
@@ -56,8 +56,20 @@ def prepare(
         engine=engine,
         inputs=planned.digest,
         addresses=addresses_of(home, request),
+        again=_again(home, request, on_progress) if machine.estimates and _is_squeezed(planned.plan) else None,
     )
     return Prepared(deployment, warnings)
+
+
+def _again(home: Home, request: UpRequest, on_progress: Callable[[str], None]) -> Callable[[], Deployment]:
+    return lambda: prepare(home, request, on_progress).deployment
+
+
+def _is_squeezed(plan: Plan) -> bool:
+    """Whether more memory on the devices could make another plan of it."""
+    a = plan.assignment
+    whole = a.ngl > plan.facts.n_layer_all and not (a.nkvo or a.ncmoe or a.ncffn)
+    return not whole or sum(share > 0 for share in a.split) > 1
 
 
 def changes(home: Home, request: UpRequest, planned: Planned) -> UnitDiff | None:

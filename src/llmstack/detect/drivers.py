@@ -34,6 +34,8 @@ def beside(
     matched = []
     for device in devices:
         pool = left.setdefault(device.backend, list(_visible(cards, device.backend, environ)))
+        if device.backend == "RPC":  # a card of another machine
+            pool = []
         card = next((card for card in pool if _plain(card.device.name) == _plain(device.name)), None)
         card = card or next((card for card in pool if _alike(card.device, device)), None)
         if card is not None:

@@ -215,6 +215,39 @@ def test_where_the_driver_does_not_say_the_deployed_plan_does(
     assert plan_for(home, UpRequest(str(larger))).hardware.devices[0].free_mib == 400 + held
 
 
+def test_where_nobody_says_it_up_plans_once_more_when_the_old_server_has_stopped(
+    home: Home, model: Path, larger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_machine(monkeypatch, [RTX_4090], CUDA)
+    idle = plan_for(home, UpRequest(str(larger))).plan
+    agree(home, monkeypatch, model)
+    set_machine(monkeypatch, [{**RTX_4090, "free": 400, "processes": None}], CUDA)
+    shown = plan_for(home, UpRequest(str(larger))).plan
+    assert shown.predicted.session_s > idle.predicted.session_s  # the driver's own part is not in any plan
+
+    def stop(self: Still) -> None:
+        set_machine(monkeypatch, [RTX_4090], CUDA)
+        monkeypatch.setattr(Still, "status", lambda self: {})
+
+    monkeypatch.setattr(Still, "stop", stop)
+    stack, _ = bring_up(home, UpRequest(str(larger)), monkeypatch)
+    assert stack.plan is not None
+    assert stack.plan.argv == idle.argv
+
+
+def test_a_plan_made_on_less_memory_than_is_free_now_is_made_anew(
+    home: Home, larger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_machine(monkeypatch, [RTX_3060], CUDA)
+    idle = plan_for(home, UpRequest(str(larger))).plan
+    set_machine(monkeypatch, [{**RTX_3060, "free": 2500, "processes": {os.getpid(): 0}}], CUDA)  # a game
+    squeezed = agree(home, monkeypatch, larger)
+    set_machine(monkeypatch, [{**RTX_3060, "free": 11800 - 2000, "processes": {os.getpid(): 2000}}], CUDA)
+    stack = agree(home, monkeypatch, larger)
+    assert squeezed.plan is not None and stack.plan is not None
+    assert stack.plan.assignment == idle.assignment != squeezed.plan.assignment
+
+
 def test_what_others_hold_stays_theirs(home: Home, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_machine(monkeypatch, [RTX_3060, RTX_4090], CUDA)
     agree(home, monkeypatch, model)
