@@ -103,7 +103,8 @@ def as_if(hardware: Hardware, *, vram_mib: int | None = None, ram_mib: int | Non
     """The same machine with one GPU of so much memory (none for 0), or with so much RAM; MiB, None leaves it."""
     if vram_mib is not None:
         card = hardware.devices[0] if hardware.devices else Device("supposed GPU", "CUDA", vram_mib, vram_mib)
-        devices = (replace(card, total_mib=vram_mib, free_mib=vram_mib),) if vram_mib else ()
+        card = replace(card, total_mib=vram_mib, free_mib=vram_mib, unified=False, integrated=False)
+        devices = (card,) if vram_mib else ()
         hardware = replace(hardware, devices=devices)
     if ram_mib is not None:
         ram = replace(hardware.ram, total_mib=ram_mib, available_mib=ram_mib * 9 // 10, limit_mib=None)

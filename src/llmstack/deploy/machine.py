@@ -98,8 +98,10 @@ def for_engine(detected: Detected, engine: Engine | None) -> Detected:
 def _usable(detected: Detected) -> Detected:
     """One device for each card that a plan may use."""
     hardware = detected.hardware
-    ids = [device.id for device in with_ids(hardware.devices)]
-    cards = dict(zip(ids, (*detected.cards, *(None for _ in ids)), strict=False))
+    listed = hardware.devices if all(device.id for device in hardware.devices) else with_ids(hardware.devices)
+    cards: dict[str, DriverCard | None] = {}
+    for device, card in zip(listed, detected.cards, strict=False):
+        cards.setdefault(device.id, card)
     hardware, usable = usable_hardware(hardware)
     of_devices = tuple(cards.get(device.id) for device in usable.devices)
     full = [
