@@ -4,6 +4,7 @@
 | --------------------------------------------- | --------------------------------------------------- |
 | refuses the connection, dies before an answer | Unanswered: 529 with retry-after, or a fallback     |
 | 503, still loading                            | waits a little, then as above                       |
+| is one that this request ends                 | Unanswered: 400, or a fallback (engine_deaths.py)   |
 | 400 that names a field it does not know       | asked again without it, remembered                  |
 | its own parser fails on the model's output    | asked again once, if nothing has been sent          |
 | answers                                       | answer_reader passes it on                          |
@@ -98,17 +99,21 @@ class Attempt:
         fields_left_out = 0
         loading_until = time.monotonic() + LOADING_WAIT_S
         while True:
+            prepared, body = None, {}
             try:
-                prepared = await self._prepare()
-            except Refused as refused:
-                return Unanswered(refused.failure)
-            try:
-                body, conversation = prepared.request.body, self._question.conversation
-                async with self._context.warm_starts.prefix_ready(self._target, body, conversation):
-                    await self._ask(prepared)
+                dialect = self._dialect()
+                request = await self._translated(dialect)
+                body = request.body
+                async with self._context.upstreams.deaths.asking(self._target, body):
+                    prepared = await self._prepare(request, dialect)
+                    conversation = self._question.conversation
+                    async with self._context.warm_starts.prefix_ready(self._target, body, conversation):
+                        await self._ask(prepared)
                 return Answered()
             except Refused as refused:
                 failure = refused.failure
+                if prepared is None:
+                    return Unanswered(failure)
                 if prepared.stream.emitted:
                     return Unanswered(failure, final=True)
                 if failure.cause is Cause.PARSE and parse_failures == 0:
@@ -123,14 +128,18 @@ class Attempt:
 
     # ---- before it is sent --------------------------------------------------------------------------------
 
-    async def _prepare(self) -> _Prepared:
+    async def _translated(self, dialect: Dialect) -> ChatRequest:
         """Raises Refused."""
-        context, target, question = self._context, self._target, self._question
-        dialect = self._dialect()
+        context, question = self._context, self._question
         await context.tool_calls.ready()
         request = context.translator.to_chat(question.request, dialect, question.documents)
+        request.body["model"] = self._target.model or question.request.model
+        return request
+
+    async def _prepare(self, request: ChatRequest, dialect: Dialect) -> _Prepared:
+        """Raises Refused."""
+        context, target, question = self._context, self._target, self._question
         body = request.body
-        body["model"] = target.model or question.request.model
         limit = context.live.context(target)
         counted: Counted | None = None
         max_tokens = request.max_tokens
@@ -211,8 +220,14 @@ class Attempt:
             await reader.read(response)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             reader.broken(upstreams.failure_of(target, error))
+        except Refused as refused:
+            if refused.failure.cause is Cause.CUT:
+                upstreams.deaths.cut(target)
+            raise
         finally:
             response.close() if not response.content.at_eof() else response.release()
+        if prepared.stream.failure is not None and prepared.stream.failure.cause is Cause.CUT:
+            upstreams.deaths.cut(target)
         self._learn_from_usage(prepared)
 
     def _learn_from_usage(self, prepared: _Prepared) -> None:

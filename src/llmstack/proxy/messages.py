@@ -126,7 +126,11 @@ class Messages:
         chat = context.translator.to_chat(request, dialect, documents)
         if llama_server:
             context.upstreams.address(target)  # a stack that is down says so, instead of guessing
-            exact = await context.preflight.exact(target, chat)
+            try:
+                async with context.upstreams.deaths.asking(target, chat.body, proves=False):
+                    exact = await context.preflight.exact(target, chat)
+            except Refused:
+                exact = None  # it is known to end the server, which is not asked then
             if exact is not None:
                 return exact
         return count.estimate(len(msgspec.json.encode(chat.body)))

@@ -86,7 +86,8 @@ class Relay:
         async def attempt(turn: Turn) -> Outcome:
             record.fallback = turn.fallback
             try:
-                await self._pass(scope, receive, send, _passing(turn.target, request, body))
+                async with self.upstreams.deaths.asking(turn.target, request):
+                    await self._pass(scope, receive, send, _passing(turn.target, request, body))
             except Refused as refused:
                 return Unanswered(refused.failure)
             return Answered()
