@@ -109,6 +109,8 @@ class Attempt:
                     conversation = self._question.conversation
                     async with self._context.warm_starts.prefix_ready(self._target, body, conversation):
                         await self._ask(prepared)
+                    if not self._answer.streaming and prepared.stream.failure is not None:
+                        raise Refused(prepared.stream.failure)  # nothing of it was sent: it may still be a 400
                 return Answered()
             except Refused as refused:
                 failure = refused.failure

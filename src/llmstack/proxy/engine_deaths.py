@@ -23,7 +23,7 @@ from llmstack.catalog.routes import Target
 from llmstack.commands import command_line
 from llmstack.errors import StackError
 from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused
-from llmstack.proxy.death_table import DEATHS, DeathTable, Suspicion, EngineWork, WorkKind, request
+from llmstack.proxy.death_table import DEATHS, DeathTable, EngineWork, Suspicion, WorkKind, request
 from llmstack.proxy.report import error_location
 from llmstack.supervisor import ServiceState, ServiceStatus, Supervisor
 
@@ -31,7 +31,7 @@ LOOK_S = 2.0  # the supervisor waits for the process, which ends a little after 
 AGAIN_S = 0.05
 ALONE_S = 60.0  # an answer may take an hour, and nobody waits that long for a test of somebody else's request
 SLACK_S = 1.0  # a new process may be there before a busy event loop sees that the old one's connection broke
-SAME_S = 30.0  # between two looks at one death
+SAME_S = 30.0  # in which an equal count is the death that is known, not another one after a new start
 LOG_S = 60.0
 MOST_CHARACTERS = 160
 # ggml.c (GGML_ASSERT, GGML_ABORT), ggml-cuda.cu, the C and C++ libraries' own last lines. Nothing else of the log is
@@ -169,30 +169,29 @@ class EngineDeaths:
     async def _look_until_clear(self, in_flight: tuple[_InFlight, ...], cut_at: float) -> None:
         while (looked := await asyncio.to_thread(self._look)) is not None:
             kind, status = looked
-            age = status.uptime_s
-            started_since = age is not None and self._clock() - age >= cut_at - SLACK_S
-            if status.state in (ServiceState.BACKOFF, ServiceState.FAILED) or (started_since and status.restarts):
-                await self._died(in_flight, kind, status)
+            now, deaths = self._clock(), _deaths(kind, status)
+            started = now - status.uptime_s if status.uptime_s is not None else 0.0
+            down = status.state in (ServiceState.BACKOFF, ServiceState.FAILED)
+            # The one that is known already may have been a second ago: a small server is quickly there again.
+            known = deaths == self._deaths and now - self._died_at < SAME_S
+            if deaths and not known and (down or started >= cut_at - SLACK_S):
+                await self._died(in_flight, deaths, status.last_exit or "it ended")
                 return
-            if started_since or status.state is ServiceState.STOPPED:
+            if status.state is ServiceState.STOPPED or (not deaths and started >= cut_at):
                 self.forget()
                 return
-            if self._clock() - cut_at > LOOK_S:
+            if now - cut_at > LOOK_S:
                 return
             await asyncio.sleep(AGAIN_S)
 
-    async def _died(self, in_flight: tuple[_InFlight, ...], kind: str, status: ServiceStatus) -> None:
-        deaths, now = _deaths(kind, status), self._clock()
-        if deaths == self._deaths and now - self._died_at < SAME_S:
-            return  # a pooled connection to the process that is known to be dead
+    async def _died(self, in_flight: tuple[_InFlight, ...], deaths: int, how: str) -> None:
+        now = self._clock()
         if deaths <= self._deaths:  # counted anew: somebody has started it since
             self.forget()
         self._deaths, self._died_at = deaths, now
-        how = status.last_exit or "it ended"
         words = await asyncio.to_thread(self._last_words)
         self._table.died((entry.work() for entry in in_flight), f"{how}; {words}" if words else how, now)
-        fields = {"result": "died", "exit": how, "in_flight": len(in_flight), **self.to_json()}
-        self._log_event("engine", fields)
+        self._log_event("engine", {"result": "died", "exit": how, "in_flight": len(in_flight), **self.to_json()})
 
     def _look(self) -> tuple[str, ServiceStatus] | None:
         """The kind of the supervisor, and the server as that one sees it; None when nobody can tell."""
