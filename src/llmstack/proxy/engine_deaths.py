@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -22,6 +21,7 @@ from typing import Any
 from llmstack.catalog.routes import Target
 from llmstack.commands import command_line
 from llmstack.errors import StackError
+from llmstack.llama_server.last_words import last_words
 from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused
 from llmstack.proxy.death_table import DEATHS, DeathTable, EngineWork, Suspicion, WorkKind, request
 from llmstack.proxy.report import error_location
@@ -33,27 +33,6 @@ ALONE_S = 60.0  # an answer may take an hour, and nobody waits that long for a t
 SLACK_S = 1.0  # a new process may be there before a busy event loop sees that the old one's connection broke
 SAME_S = 30.0  # in which an equal count is the death that is known, not another one after a new start
 LOG_S = 60.0
-MOST_CHARACTERS = 160
-# ggml.c (GGML_ASSERT, GGML_ABORT), ggml-cuda.cu, the C and C++ libraries' own last lines. Nothing else of the log is
-# shown: with --verbose it has prompts in it.
-_FATAL = re.compile(
-    r"GGML_ASSERT|GGML_ABORT|(?:CUDA|ROCm|SYCL|Vulkan|MUSA|CANN|Metal) error|vk::\w+Error|DeviceLost|terminate called"
-    r"|what\(\):|Assertion .* failed|out of memory|[Ss]egmentation fault|stack smashing|double free|corrupted size"
-)
-_QUOTED = re.compile(r"; last read: .*|<U\+[0-9A-F]+>.*")  # nlohmann::json quotes what it could not read
-
-
-def last_words(lines: Iterable[str], secrets: Iterable[str] = ()) -> str:
-    """The last two lines that a dying engine writes, safe to show; "" when it wrote none."""
-    fatal = [line for line in lines if _FATAL.search(line) and not line.startswith("llmstack: ")]
-    words = []
-    for line in dict.fromkeys(fatal[-2:]):
-        text = _QUOTED.sub("", "".join(letter for letter in line if letter.isprintable())).strip()
-        for secret in secrets:
-            text = text.replace(secret, "[redacted]") if secret else text
-        words.append(text[:MOST_CHARACTERS])
-    return "; ".join(words)
-
 
 _MANY = {WorkKind.REQUEST: "requests", WorkKind.PREFIX: "prefixes", WorkKind.STATE: "states"}
 

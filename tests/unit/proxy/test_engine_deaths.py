@@ -12,7 +12,7 @@ from llmstack.catalog.routes import Target, parse
 from llmstack.errors import MissingPart
 from llmstack.protocol.errors import Cause, Refused, unavailable
 from llmstack.proxy.death_table import EngineWork, WorkKind
-from llmstack.proxy.engine_deaths import MOST_CHARACTERS, EngineDeaths, last_words
+from llmstack.proxy.engine_deaths import EngineDeaths
 from llmstack.supervisor import LogLine, ServiceState, ServiceStatus, Supervisor
 
 CATALOG = """
@@ -240,18 +240,3 @@ async def test_a_server_elsewhere_is_none_of_our_business() -> None:
     async with world.deaths.asking(target("far"), {}):
         world.deaths.cut(target("far"))
     assert world.supervisor.looks == 0
-
-
-def test_last_words_are_the_fatal_lines_and_nothing_else_of_the_log() -> None:
-    lines = [
-        "slot update: prompt: 'my password is hunter2'",
-        ASSERT + "\x1b[31m",
-        "terminate called after throwing an instance of 'std::runtime_error'",
-        "  what():  parse error; last read: 'my password is hunter2'",
-        "llmstack: killed by SIGABRT; out of memory",
-    ]
-    words = last_words(lines)
-    assert words == "terminate called after throwing an instance of 'std::runtime_error'; what():  parse error"
-    assert last_words(lines[:2]) == ASSERT + "[31m"
-    assert last_words([f"GGML_ASSERT key-of-ours {'x' * 999}"], ["key-of-ours"]).startswith("GGML_ASSERT [redacted] x")
-    assert len(last_words([f"GGML_ASSERT {'x' * 999}"])) == MOST_CHARACTERS and last_words(["all is well"]) == ""
