@@ -17,6 +17,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -28,7 +29,9 @@ from llmstack.protocol.chat import PrefillProgress
 from llmstack.protocol.errors import Cause, Failure, Refused
 from llmstack.protocol.request import ChatRequest, Dialect, Translator
 from llmstack.protocol.stream import MessageStream, StreamSettings, StreamState
+from llmstack.proxy import death_table
 from llmstack.proxy.answer_reader import AnswerReader
+from llmstack.proxy.death_table import EngineWork
 from llmstack.proxy.fallback import Answered, Unanswered
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.preflight import Counted, Preflight
@@ -84,6 +87,20 @@ class _Prepared:
     counted: Counted | None
 
 
+def work_of(context: ProxyContext, question: Question, dialect: Dialect) -> EngineWork:
+    """What this question is to a server that dies on it.
+
+    Within a session it is what user and model have said. After a 400 Claude Code (2.1.329) asks the same with other
+    settings, other tools, and with them another description of its environment: that is the same question.
+    """
+    request, session = question.request, question.conversation
+    spoken = [message for message in request.messages if message.role != "system"]
+    if session and spoken:
+        request = msgspec.structs.replace(request, system=None, messages=spoken)
+    body = context.translator.to_chat(request, dialect, question.documents).body
+    return death_table.request(body, session)
+
+
 class Attempt:
     def __init__(
         self, context: ProxyContext, question: Question, target: Target, answer: SharedAnswer, record: AttemptRecord
@@ -98,16 +115,16 @@ class Attempt:
         parse_failures = 0
         fields_left_out = 0
         loading_until = time.monotonic() + LOADING_WAIT_S
+        context, question = self._context, self._question
         while True:
             prepared, body = None, {}
             try:
                 dialect = self._dialect()
                 request = await self._translated(dialect)
                 body = request.body
-                async with self._context.upstreams.deaths.asking(self._target, body):
+                async with context.upstreams.deaths.asking(self._target, partial(work_of, context, question, dialect)):
                     prepared = await self._prepare(request, dialect)
-                    conversation = self._question.conversation
-                    async with self._context.warm_starts.prefix_ready(self._target, body, conversation):
+                    async with context.warm_starts.prefix_ready(self._target, body, question.conversation):
                         await self._ask(prepared)
                     if not self._answer.streaming and prepared.stream.failure is not None:
                         raise Refused(prepared.stream.failure)  # nothing of it was sent: it may still be a 400

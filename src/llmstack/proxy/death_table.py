@@ -66,10 +66,10 @@ class Suspicion:
         return self.deaths >= SHARED_DEATHS or (self.deaths >= DEATHS and self.alone > 0)
 
 
-def request(body: Mapping[str, Any]) -> EngineWork:
+def request(body: Mapping[str, Any], conversation: str = "") -> EngineWork:
     """Of a chat request. What differs between two tries (max_tokens, stream) is left out, and so are the tools: they
-    grow while a conversation goes on."""
-    shape = [body.get(key) for key in ("response_format", "json_schema", "grammar")]
+    grow while a conversation goes on. conversation: the client's name for it, "" when it has none."""
+    shape = [conversation, *(body.get(key) for key in ("response_format", "json_schema", "grammar"))]
     return EngineWork(WorkKind.REQUEST, _encode(shape) + _encode(body.get("messages")).rstrip(b'"]}'))
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ from llmstack.commands import command_line
 from llmstack.errors import StackError
 from llmstack.llama_server.last_words import last_words
 from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused
-from llmstack.proxy.death_table import DEATHS, DeathTable, EngineWork, Suspicion, WorkKind, request
+from llmstack.proxy.death_table import DEATHS, DeathTable, EngineWork, Suspicion, WorkKind
 from llmstack.proxy.report import error_location
 from llmstack.supervisor import ServiceState, ServiceStatus, Supervisor
 
@@ -69,15 +69,18 @@ class EngineDeaths:
     # ---- around what the server is asked for --------------------------------------------------------------------
 
     @asynccontextmanager
-    async def asking(self, target: Target, body: Mapping[str, Any], *, proves: bool = True) -> AsyncIterator[None]:
-        """Around one request to a target. proves: it ends with a whole answer, so that the server has survived it.
+    async def asking(
+        self, target: Target, work: Callable[[], EngineWork], *, proves: bool = True
+    ) -> AsyncIterator[None]:
+        """Around one request to a target. work: what it is to the server, looked up when that matters. proves: it ends
+        with a whole answer, so that the server has survived it.
 
         Raises Refused for a request that is known to end the server.
         """
         if self._supervisor is None or not target.is_local:
             yield
             return
-        entry = _InFlight(lambda: request(body))
+        entry = _InFlight(work)
         suspicion = await self._held_against(entry.work) if len(self._table) else None
         async with self._turns.turn(alone=suspicion is not None and not suspicion.alone):
             self._in_flight.append(entry)

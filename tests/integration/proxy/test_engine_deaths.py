@@ -1,4 +1,4 @@
-"""A real proxy before a server that ends at a word, kept running by llmstack's own supervisor (fault 52)."""
+"""A real proxy before a server that ends at a word, kept running by llmstack's own supervisor."""
 
 from __future__ import annotations
 
@@ -45,7 +45,6 @@ def resend(server: MortalServer, body: dict[str, Any], times: int = 10, path: st
 def test_a_request_that_ends_the_server_twice_is_refused_and_the_next_one_answered(
     server: MortalServer, streaming: bool
 ) -> None:
-    """Fault 52."""
     assert resend(server, ask("POISON please", stream=streaming)) == [529, 400]
     answer = server.stand.post(ask("POISON please", stream=streaming))
     error = answer.json["error"]
@@ -69,6 +68,23 @@ def test_what_the_conversation_goes_on_with_does_not_reach_the_server(server: Mo
     merged = [{"role": "user", "content": [{"type": "text", "text": text} for text in ("POISON please\n", "go on")]}]
     assert server.stand.post(ask(messages=merged)).status == 400
     assert server.status.restarts == 2
+
+
+def test_the_same_question_of_a_session_with_other_settings_does_not_reach_it_either(server: MortalServer) -> None:
+    """After a 400 Claude Code asks without thinking, then with all tools and another description of its environment."""
+    poison = {"role": "user", "content": [{"type": "text", "text": "POISON please"}]}
+    bodies = [
+        ask(messages=[poison, {"role": "system", "content": f"environment {number}"}], system=f"system {number}")
+        for number in range(4)
+    ]
+    session = {"x_claude_code_session_id": "one"}
+    statuses = []
+    for body in (bodies[0], *bodies):
+        server.ready()
+        statuses.append(server.stand.post(body, **session).status)
+    assert statuses == [529, 400, 400, 400, 400] and server.status.restarts == 2
+    server.ready()
+    assert server.stand.post(ask("POISON please"), x_claude_code_session_id="two").status == 529
 
 
 def test_one_that_ends_the_server_in_the_middle_of_its_answer_is_refused_too(server: MortalServer) -> None:

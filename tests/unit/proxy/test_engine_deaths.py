@@ -11,7 +11,7 @@ import pytest
 from llmstack.catalog.routes import Target, parse
 from llmstack.errors import MissingPart
 from llmstack.protocol.errors import Cause, Refused, unavailable
-from llmstack.proxy.death_table import EngineWork, WorkKind
+from llmstack.proxy.death_table import EngineWork, WorkKind, request
 from llmstack.proxy.engine_deaths import EngineDeaths
 from llmstack.supervisor import LogLine, ServiceState, ServiceStatus, Supervisor
 
@@ -35,6 +35,10 @@ def target(name: str = "m") -> Target:
     choice = parse(CATALOG).choose(name)
     assert choice is not None
     return choice.targets[0]
+
+
+def chat(text: str) -> EngineWork:
+    return request({"messages": [{"role": "user", "content": text}]})
 
 
 class MemorySupervisor:
@@ -82,7 +86,7 @@ class World:
     async def ask(self, text: str, *, dies: bool = False, beside: asyncio.Event | None = None, **options: Any) -> str:
         """answered, 529 or 400."""
         try:
-            async with self.deaths.asking(target(), {"messages": [{"role": "user", "content": text}]}, **options):
+            async with self.deaths.asking(target(), lambda: chat(text), **options):
                 if dies:
                     self.break_connection(self.supervisor.die)
                     raise Refused(unavailable("local closed the connection", Cause.UNREACHABLE))
@@ -175,7 +179,7 @@ async def test_an_innocent_request_beside_the_poison_is_asked_alone_and_answered
         order.append(f"{text}: {await world.ask(text, **options)}")
 
     async def slowly() -> None:
-        async with world.deaths.asking(target(), {"messages": [{"role": "user", "content": "a long story"}]}):
+        async with world.deaths.asking(target(), lambda: chat("a long story")):
             await asyncio.sleep(0.02)
             order.append("a long story is told")
 
@@ -237,6 +241,6 @@ async def test_a_supervisor_that_cannot_tell_blames_nobody(fault: Exception) -> 
 
 async def test_a_server_elsewhere_is_none_of_our_business() -> None:
     world = World()
-    async with world.deaths.asking(target("far"), {}):
+    async with world.deaths.asking(target("far"), lambda: chat("hi")):
         world.deaths.cut(target("far"))
     assert world.supervisor.looks == 0

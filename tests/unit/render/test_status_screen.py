@@ -90,7 +90,7 @@ def test_a_ready_stack_tells_what_it_refuses() -> None:
         READY, refused={"requests": 1}, cause="the engine died on 1 request", last_error="GGML_ASSERT(x)"
     )
     lines = screen(refusing, 80)
-    assert "  cause    the engine died" in lines and "  error    GGML_ASSERT(x)" in lines
+    assert "  cause    the engine died on 1 request" in lines and "  error    GGML_ASSERT(x)" in lines
     assert refusing.to_json()["refused"] == {"requests": 1}
 
 
