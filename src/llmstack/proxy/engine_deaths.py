@@ -32,7 +32,8 @@ AGAIN_S = 0.05
 ALONE_S = 60.0  # an answer may take an hour, and nobody waits that long for a test of somebody else's request
 SLACK_S = 1.0  # a new process may be there before a busy event loop sees that the old one's connection broke
 SAME_S = 30.0  # in which an equal count is the death that is known, not another one after a new start
-LOG_S = 60.0
+LOG_S = 10.0  # llama.cpp prints a backtrace between its last words and its end
+JOURNAL_S = 0.3  # until journald has written what it was given
 
 _MANY = {WorkKind.REQUEST: "requests", WorkKind.PREFIX: "prefixes", WorkKind.STATE: "states"}
 
@@ -172,6 +173,9 @@ class EngineDeaths:
             self.forget()
         self._deaths, self._died_at = deaths, now
         words = await asyncio.to_thread(self._last_words)
+        if not words:
+            await asyncio.sleep(JOURNAL_S)
+            words = await asyncio.to_thread(self._last_words)
         self._table.died((entry.work() for entry in in_flight), f"{how}; {words}" if words else how, now)
         self._log_event("engine", {"result": "died", "exit": how, "in_flight": len(in_flight), **self.to_json()})
 
