@@ -14,9 +14,11 @@ from llmstack.protocol.errors import Cause, Failure, Refused, from_upstream, una
 from llmstack.protocol.request import Translator, decode
 from llmstack.proxy.answer_service import AnswerService
 from llmstack.proxy.attempt import ProxyContext, Question
+from llmstack.proxy.engine_deaths import EngineDeaths
 from llmstack.proxy.fallback import Outcome
 from llmstack.proxy.shared_answer import SharedAnswer
 from llmstack.proxy.tool_ids import ToolIds
+from llmstack.warmstart.interface import silent
 
 ROUTES = (
     '[upstreams.a]\nkind = "openai"\nbase_url = "http://a"\n[upstreams.b]\nkind = "openai"\nbase_url = "http://b"\n'
@@ -64,6 +66,7 @@ class FakeUpstreams:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.healthy: dict[str, bool] = {}
         self._left_out: set[str] = set()
+        self.deaths = EngineDeaths(None, silent)
 
     def headers(self, target: Target) -> dict[str, str]:
         return {}

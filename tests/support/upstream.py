@@ -118,11 +118,11 @@ async def aside(asked: Asked, wire: Wire) -> None:
 class Upstream:
     """Runs in a thread of its own, on a port of its own."""
 
-    def __init__(self, script: Script = hello) -> None:
+    def __init__(self, script: Script = hello, port: int = 0) -> None:
         self.script = script
         self.asked: list[Asked] = []
         self.open = 0
-        self.port = 0
+        self.port = port
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -145,7 +145,7 @@ class Upstream:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         server = self._loop.run_until_complete(
-            asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**26, backlog=512)
+            asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=2**26, backlog=512)
         )
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()

@@ -19,7 +19,7 @@ import msgspec
 from llmstack.catalog.overlay import CatalogTexts, Overlay, load
 
 UpstreamKind = Literal["llama-server", "openai", "anthropic"]
-FALLBACK_ON = ("unreachable", "loading", "overloaded", "overflow", "timeout")
+FALLBACK_ON = ("unreachable", "loading", "overloaded", "overflow", "timeout", "engine_died")
 _CAUSES = frozenset({*FALLBACK_ON, "upstream", "malformed", "unsupported"})
 
 

@@ -11,8 +11,10 @@ import click
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A further name clients may reach it by.")
 @click.option("--debug", is_flag=True, help="Write each exchange, redacted, to a 0600 file below the state folder.")
 def command(host: str, port: int, allow_host: tuple[str, ...], debug: bool) -> int:
+    from llmstack.deploy.supervisors import supervisor_for
     from llmstack.paths import home
     from llmstack.proxy.serve import serve
 
-    serve(home(), host, port, allow_hosts=allow_host, debug=debug)
+    folders = home()
+    serve(folders, host, port, allow_hosts=allow_host, debug=debug, supervisor=lambda: supervisor_for(folders))
     return 0

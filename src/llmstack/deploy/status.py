@@ -18,6 +18,7 @@ from llmstack.deploy.supervisors import supervisor_for
 from llmstack.deploy.usage import Used
 from llmstack.engine.control import EngineClient, Readiness
 from llmstack.errors import NotSo
+from llmstack.llama_server.last_words import last_words as last_fatal
 from llmstack.paths import Home
 from llmstack.stackfile import StackRecord
 from llmstack.supervisor import ServiceState, ServiceStatus, Supervisor
@@ -54,7 +55,8 @@ class Warm:
 class StackStatus:
     """last_error: a line of the log; cause: what it means; next: the command that helps. used: against stack.plan.
 
-    interrupted: an `up` was cut off and none runs now. bench: the last run, as `bench --json` gave it.
+    interrupted: an `up` was cut off and none runs now. bench: the last run, as `bench --json` gave it. refused: how
+    many requests, prefixes and states the proxy keeps from the engine, because it died on them.
     """
 
     state: StackState
@@ -68,6 +70,7 @@ class StackStatus:
     used: Used = field(default_factory=Used)
     interrupted: bool = False
     bench: Mapping[str, Any] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         ports = {"server": self.stack.server.port, "proxy": self.stack.proxy.port} if self.stack else {}
@@ -93,6 +96,7 @@ class StackStatus:
             "next": self.next or None,
             "used": {"ram_mib": self.used.ram_mib, "vram_mib": self.used.vram_mib},
             "interrupted": self.interrupted,
+            "refused": dict(self.refused),
         }
 
 
@@ -105,10 +109,12 @@ def gather(home: Home) -> StackStatus:
         return StackStatus(StackState.STOPPED, stack, services, supervisor.kind, _COLD, interrupted=interrupted)
     server, warm = _ask_server(home, stack) if _lives(services, "server") else (Readiness.UNREACHABLE, _COLD)
     proxy = _ask_proxy(stack) if _lives(services, "proxy") else Readiness.UNREACHABLE
+    refused: dict[str, int] = {}
     if proxy is Readiness.READY:
-        warm = _kept(home, stack, warm)
+        report = deploy_warm.health(stack)
+        warm, refused = _kept(report.get("warm") or {}, warm), report.get("deadly") or {}
     state = health_of(services, server, proxy)
-    trouble = _Trouble()
+    trouble = _refusing(supervisor, refused)
     if state in (StackState.FAILED, StackState.DEGRADED):
         trouble = _tell(supervisor, stack, services)
     return StackStatus(
@@ -116,6 +122,7 @@ def gather(home: Home) -> StackStatus:
         used=usage.used([status.pid for status in services.values() if status.pid]),
         interrupted=interrupted,
         bench=usage.last_bench(home),
+        refused=refused,
     )  # fmt: skip
 
 
@@ -138,6 +145,21 @@ def _tell(supervisor: Supervisor, stack: StackRecord, services: Mapping[str, Ser
     if cause is None:
         return _Trouble(line, worst.last_exit, command_line("logs", worst.name, "-n", "50"))
     return _Trouble(line, f"{worst.name}: {cause.what}", cause.next)
+
+
+def _refusing(supervisor: Supervisor, refused: Mapping[str, int]) -> _Trouble:
+    """What the engine died on again and again, so that the proxy asks it no more (proxy/engine_deaths.py)."""
+    if not refused:
+        return _Trouble()
+    requests = refused.get("requests", 0)
+    if requests:
+        cause = f"the engine died on {requests} request{'s' if requests > 1 else ''}, which the proxy refuses now"
+    elif refused.get("prefixes"):
+        cause = "the engine died while a prefix was computed, which is left out now"
+    else:
+        cause = "the engine died while a state was saved or restored, which is left out now"
+    words = last_fatal(last_words(supervisor, "server", 0.0))
+    return _Trouble(words, cause, f"{command_line('restart', 'server')}   lets it be tried again")
 
 
 def _since_last_start(lines: list[str]) -> list[str]:
@@ -183,9 +205,8 @@ def _ask_server(home: Home, stack: StackRecord) -> tuple[Readiness, Warm]:
         return readiness, Warm("warm", held, "slot") if held else _COLD
 
 
-def _kept(home: Home, stack: StackRecord, seen: Warm) -> Warm:
+def _kept(report: Mapping[str, Any], seen: Warm) -> Warm:
     """What the proxy knows of it, where that says more than the slots."""
-    report = deploy_warm.state(home, stack)
     state = str(report.get("state", ""))
     if state in ("restoring", "warming"):
         left = report.get("left_s")

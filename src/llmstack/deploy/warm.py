@@ -45,16 +45,15 @@ def warm(home: Home, stack: StackRecord, request: bytes | None) -> dict[str, Any
     return status
 
 
-def state(home: Home, stack: StackRecord) -> dict[str, Any]:
-    """`warm` of the proxy's /health; empty when it does not answer."""
+def health(stack: StackRecord) -> dict[str, Any]:
+    """The proxy's own /health; empty when it does not answer."""
     import httpx
 
     try:
         answer = httpx.get(f"{stack.proxy.url}/health", timeout=3, trust_env=False).json()
     except (httpx.HTTPError, ValueError):
         return {}
-    status = answer.get("warm") if isinstance(answer, dict) else None
-    return status if isinstance(status, dict) else {}
+    return answer if isinstance(answer, dict) else {}
 
 
 def _ask(home: Home, stack: StackRecord | None, action: str, timeout_s: float, content: bytes = b"") -> dict[str, Any]:

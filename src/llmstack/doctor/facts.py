@@ -104,7 +104,10 @@ class ServiceFacts:
 
 @dataclass(frozen=True, slots=True)
 class StackFacts:
-    """What is deployed; None in `DoctorFacts` when nothing is. planned_host_mib: host memory the plan counts on."""
+    """What is deployed; None in `DoctorFacts` when nothing is. planned_host_mib: host memory the plan counts on.
+
+    refused: what the proxy keeps from the engine, in a sentence, or ""; last_words: of the engine that died on it.
+    """
 
     state: str
     url: str
@@ -116,6 +119,8 @@ class StackFacts:
     services: tuple[ServiceFacts, ...]
     planned_host_mib: int | None = None
     smaller_plan: str = ""
+    refused: str = ""
+    last_words: str = ""
 
 
 @dataclass(frozen=True, slots=True)

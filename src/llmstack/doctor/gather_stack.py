@@ -8,7 +8,7 @@ from typing import Any
 
 from llmstack.commands import command_line
 from llmstack.deploy import ports as port_owners
-from llmstack.deploy.status import StackStatus
+from llmstack.deploy.status import StackState, StackStatus
 from llmstack.doctor.facts import PortFacts, ProxyFacts, SecretFacts, ServiceFacts, StackFacts, SupervisorFacts
 from llmstack.doctor.gather_machine import descendants, user_id
 from llmstack.errors import StackError
@@ -26,7 +26,7 @@ def stack(status: StackStatus) -> StackFacts | None:
     if record is None:
         return None
     path = Path(record.model.path)
-    exists = path.exists()
+    exists, ready = path.exists(), status.state is StackState.READY
     return StackFacts(
         state=status.state.value,
         url=record.proxy.url,
@@ -38,6 +38,8 @@ def stack(status: StackStatus) -> StackFacts | None:
         services=tuple(ServiceFacts(s.name, s.state.value, s.last_exit, s.restarts) for s in status.services.values()),
         planned_host_mib=round(record.plan.memory.host.total) if record.plan is not None else None,
         smaller_plan=command_line("up", record.model.name, "--ctx", max(record.n_ctx // 2, 4096)),
+        refused=status.cause if ready and status.refused else "",
+        last_words=status.last_error if ready and status.refused else "",
     )
 
 

@@ -37,6 +37,8 @@ def services(facts: DoctorFacts) -> Iterator[Finding]:
         elif "out of memory" in service.last_exit:
             why, remedy = "the plan is too large for what is free now", stack.smaller_plan or remedy
         yield Finding("stack", Level.FAIL if dead else Level.WARN, died, why, remedy)
+    if stack.refused:
+        yield Finding("stack", Level.WARN, stack.refused, stack.last_words, command_line("restart", "server"))
     if not stack.model_exists:
         yield Finding(
             "model",

@@ -46,7 +46,7 @@ class Cause(enum.StrEnum):
     """Why, for the log line, the metrics and the fallback chain; bounded, so it can be a label.
 
     UNSUPPORTED: this upstream's dialect lacks what the request needs (images, Anthropic's own tools, several answers);
-    another upstream may have it.
+    another upstream may have it. ENGINE_DIED: the local server died on this request before, and is not sent it again.
     """
 
     CLIENT = "client"
@@ -60,6 +60,7 @@ class Cause(enum.StrEnum):
     CUT = "cut"
     TIMEOUT = "timeout"
     UNSUPPORTED = "unsupported"
+    ENGINE_DIED = "engine_died"
     STOPPING = "stopping"
 
 

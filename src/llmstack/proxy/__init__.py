@@ -33,6 +33,8 @@ The upstreams:
 | -------------- | ----------------------------------------------------------------------------------- |
 | live_config    | files that may change while it runs: routes, what is deployed, keys                 |
 | upstreams      | the HTTP client towards the upstreams                                               |
+| engine_deaths  | requests that end the local server: noticed, and refused                            |
+| death_table    | which work the server died on, and what is held against whom                        |
 | preflight      | does the prompt fit, before a header is sent                                        |
 
 The warm start:

@@ -17,6 +17,7 @@ from llmstack.protocol.request import Translator
 from llmstack.proxy.answer_service import AnswerService
 from llmstack.proxy.attempt import ProxyContext
 from llmstack.proxy.documents import Documents
+from llmstack.proxy.engine_deaths import EngineDeaths
 from llmstack.proxy.gate import Gate, Policy, read_body
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.messages import Messages
@@ -28,6 +29,7 @@ from llmstack.proxy.shared_answer import InFlight
 from llmstack.proxy.tool_ids import ToolIds
 from llmstack.proxy.upstreams import Upstreams
 from llmstack.proxy.warm_starts import WarmStarts
+from llmstack.supervisor import Supervisor
 from llmstack.warmstart.audit import Auditor
 from llmstack.warmstart.toolcalls import ToolCallStore
 
@@ -38,11 +40,19 @@ SAVE_S = 5.0  # with the drain it stays below the 35 s after which systemd kills
 class Proxy:
     """All parts of one proxy; `asgi` is what uvicorn runs."""
 
-    def __init__(self, live: LiveConfig, policy: Policy, reporter: Reporter, capture: Capture | None = None) -> None:
+    def __init__(
+        self,
+        live: LiveConfig,
+        policy: Policy,
+        reporter: Reporter,
+        capture: Capture | None = None,
+        supervisor: Callable[[], Supervisor] | None = None,
+    ) -> None:
+        """supervisor: of the local server."""
         log_event = reporter.event
         self.live = live
         self.reporter = reporter
-        self.upstreams = Upstreams(live)
+        self.upstreams = Upstreams(live, EngineDeaths(supervisor, log_event, live.secrets))
         self.in_flight = InFlight()
         self.warm_starts = WarmStarts(self.upstreams, log_event)
         translator = Translator()
@@ -62,6 +72,7 @@ class Proxy:
         self.messages = Messages(AnswerService(context), self.in_flight, policy, self.relay, Documents(), capture)
         self.started = time.time()
         live.changed = self.upstreams.forget_refusals
+        live.deployed = self.upstreams.deaths.forget
         app = FastAPI(
             openapi_url=None,
             lifespan=self._lifespan,
@@ -139,6 +150,8 @@ class Proxy:
         status_word = "starting" if local == "starting" else "ok" if local in (None, "ok") else "degraded"
         warm = self.warm_starts.local.status_json()
         answer: dict[str, Any] = {"status": status_word, "upstreams": upstreams, "warm": warm}
+        if deadly := self.upstreams.deaths.to_json():
+            answer["deadly"] = deadly
         if self.live.problem is not None:
             answer["problem"] = self.live.problem
             answer["status"] = "degraded" if status_word == "ok" else status_word

@@ -4,6 +4,7 @@
 | --------------------------------------------- | --------------------------------------------------- |
 | refuses the connection, dies before an answer | Unanswered: 529 with retry-after, or a fallback     |
 | 503, still loading                            | waits a little, then as above                       |
+| is one that this request ends                 | Unanswered: 400, or a fallback (engine_deaths.py)   |
 | 400 that names a field it does not know       | asked again without it, remembered                  |
 | its own parser fails on the model's output    | asked again once, if nothing has been sent          |
 | answers                                       | answer_reader passes it on                          |
@@ -16,6 +17,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -27,7 +29,9 @@ from llmstack.protocol.chat import PrefillProgress
 from llmstack.protocol.errors import Cause, Failure, Refused
 from llmstack.protocol.request import ChatRequest, Dialect, Translator
 from llmstack.protocol.stream import MessageStream, StreamSettings, StreamState
+from llmstack.proxy import death_table
 from llmstack.proxy.answer_reader import AnswerReader
+from llmstack.proxy.death_table import EngineWork
 from llmstack.proxy.fallback import Answered, Unanswered
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.preflight import Counted, Preflight
@@ -83,6 +87,20 @@ class _Prepared:
     counted: Counted | None
 
 
+def work_of(context: ProxyContext, question: Question, dialect: Dialect) -> EngineWork:
+    """What this question is to a server that dies on it.
+
+    Within a session it is what user and model have said. After a 400 Claude Code (2.1.329) asks the same with other
+    settings, other tools, and with them another description of its environment: that is the same question.
+    """
+    request, session = question.request, question.conversation
+    spoken = [message for message in request.messages if message.role != "system"]
+    if session and spoken:
+        request = msgspec.structs.replace(request, system=None, messages=spoken)
+    body = context.translator.to_chat(request, dialect, question.documents).body
+    return death_table.request(body, session)
+
+
 class Attempt:
     def __init__(
         self, context: ProxyContext, question: Question, target: Target, answer: SharedAnswer, record: AttemptRecord
@@ -97,18 +115,24 @@ class Attempt:
         parse_failures = 0
         fields_left_out = 0
         loading_until = time.monotonic() + LOADING_WAIT_S
+        context, question = self._context, self._question
         while True:
+            prepared, body = None, {}
             try:
-                prepared = await self._prepare()
-            except Refused as refused:
-                return Unanswered(refused.failure)
-            try:
-                body, conversation = prepared.request.body, self._question.conversation
-                async with self._context.warm_starts.prefix_ready(self._target, body, conversation):
-                    await self._ask(prepared)
+                dialect = self._dialect()
+                request = await self._translated(dialect)
+                body = request.body
+                async with context.upstreams.deaths.asking(self._target, partial(work_of, context, question, dialect)):
+                    prepared = await self._prepare(request, dialect)
+                    async with context.warm_starts.prefix_ready(self._target, body, question.conversation):
+                        await self._ask(prepared)
+                    if not self._answer.streaming and prepared.stream.failure is not None:
+                        raise Refused(prepared.stream.failure)  # nothing of it was sent: it may still be a 400
                 return Answered()
             except Refused as refused:
                 failure = refused.failure
+                if prepared is None:
+                    return Unanswered(failure)
                 if prepared.stream.emitted:
                     return Unanswered(failure, final=True)
                 if failure.cause is Cause.PARSE and parse_failures == 0:
@@ -123,14 +147,18 @@ class Attempt:
 
     # ---- before it is sent --------------------------------------------------------------------------------
 
-    async def _prepare(self) -> _Prepared:
+    async def _translated(self, dialect: Dialect) -> ChatRequest:
         """Raises Refused."""
-        context, target, question = self._context, self._target, self._question
-        dialect = self._dialect()
+        context, question = self._context, self._question
         await context.tool_calls.ready()
         request = context.translator.to_chat(question.request, dialect, question.documents)
+        request.body["model"] = self._target.model or question.request.model
+        return request
+
+    async def _prepare(self, request: ChatRequest, dialect: Dialect) -> _Prepared:
+        """Raises Refused."""
+        context, target, question = self._context, self._target, self._question
         body = request.body
-        body["model"] = target.model or question.request.model
         limit = context.live.context(target)
         counted: Counted | None = None
         max_tokens = request.max_tokens
@@ -211,8 +239,14 @@ class Attempt:
             await reader.read(response)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             reader.broken(upstreams.failure_of(target, error))
+        except Refused as refused:
+            if refused.failure.cause is Cause.CUT:
+                upstreams.deaths.cut(target)
+            raise
         finally:
             response.close() if not response.content.at_eof() else response.release()
+        if prepared.stream.failure is not None and prepared.stream.failure.cause is Cause.CUT:
+            upstreams.deaths.cut(target)
         self._learn_from_usage(prepared)
 
     def _learn_from_usage(self, prepared: _Prepared) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmstack.catalog.routes import RouteChoice, Target
-from llmstack.protocol.errors import Failure
+from llmstack.protocol.errors import Cause, Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +71,7 @@ class Fallback:
         return await attempt(turn)
 
     def _goes_on(self, outcome: Unanswered) -> bool:
-        return not outcome.final and outcome.failure.cause.value in self.route.fallback_on
+        # An engine that a request ends is as good as out of reach for it.
+        cause = outcome.failure.cause
+        causes = {cause.value, Cause.UNREACHABLE.value} if cause is Cause.ENGINE_DIED else {cause.value}
+        return not outcome.final and not causes.isdisjoint(self.route.fallback_on)

@@ -62,7 +62,8 @@ def _signature(path: Path) -> _Signature:
 class LiveConfig:
     """routing, server and token as they are now; server: what is deployed, None for nothing.
 
-    problem: what is wrong with the user's models.toml. changed: called when routes or server are new.
+    problem: what is wrong with the user's models.toml. changed: called when routes or server are new; deployed: when
+    the server is.
     """
 
     home: Home
@@ -74,6 +75,7 @@ class LiveConfig:
     _seen: dict[str, _Signature] = field(default_factory=dict)
     _secrets: dict[Path, tuple[_Signature, bytes]] = field(default_factory=dict)
     changed: Callable[[], None] | None = None
+    deployed: Callable[[], None] | None = None
 
     def start(self) -> LiveConfig:
         """Reads everything for the first time. Raises StackError when it cannot serve."""
@@ -112,8 +114,9 @@ class LiveConfig:
         """Looks at the record of what is deployed alone; one stat call when it did not change."""
         if self._changed("stack", self.home.stack):
             self._read_server()
-            if self.changed is not None:
-                self.changed()
+            for heard in (self.changed, self.deployed):
+                if heard is not None:
+                    heard()
 
     def _changed(self, name: str, path: Path) -> bool:
         now = _signature(path)
@@ -175,6 +178,11 @@ class LiveConfig:
         if target.is_local and _signature(self.home.server_key):
             return self._secret(self.home.server_key).decode("latin-1")
         return None
+
+    def secrets(self) -> list[str]:
+        """What must never be shown: this home's token, and the keys that were read."""
+        values = [self.token, *(value for _, value in self._secrets.values())]
+        return [value.decode("latin-1") for value in values if value]
 
     def _secret(self, path: Path) -> bytes:
         now = _signature(path)

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from llmstack.protocol.message import Assembler
 from llmstack.protocol.request import Dialect, decode
 from llmstack.protocol.server_tools import only_server_tools, unavailable_tool
 from llmstack.proxy.answer_service import AnswerService
-from llmstack.proxy.attempt import ProxyContext, Question
+from llmstack.proxy.attempt import ProxyContext, Question, work_of
 from llmstack.proxy.client_writer import ClientWriter, Patience
 from llmstack.proxy.documents import Documents
 from llmstack.proxy.fallback import Outcome
@@ -113,20 +114,26 @@ class Messages:
         if target.kind == "anthropic":
             await self.relay.messages(scope, receive, send, target, body)
             return
-        record.tokens_in = await self._count(target, request)
+        documents = await self.documents.texts_of(request)
+        question = Question(request, documents, route, record.id, record.conversation)
+        record.tokens_in = await self._count(target, question)
         await respond_json(scope, send, {"input_tokens": record.tokens_in})
 
-    async def _count(self, target: Target, request: MessagesRequest) -> int:
+    async def _count(self, target: Target, question: Question) -> int:
         context = self.context
         llama_server = target.kind == "llama-server"
         images: Images = "pass" if context.live.sees(target) else "placeholder"
         dialect = Dialect(llama_server=llama_server, images=images, stable_prefix=target.stable_prefix)
-        documents = await self.documents.texts_of(request)
         await context.tool_calls.ready()
-        chat = context.translator.to_chat(request, dialect, documents)
+        chat = context.translator.to_chat(question.request, dialect, question.documents)
         if llama_server:
             context.upstreams.address(target)  # a stack that is down says so, instead of guessing
-            exact = await context.preflight.exact(target, chat)
+            try:
+                work = partial(work_of, context, question, dialect)
+                async with context.upstreams.deaths.asking(target, work, proves=False):
+                    exact = await context.preflight.exact(target, chat)
+            except Refused:
+                exact = None  # it is known to end the server, which is not asked then
             if exact is not None:
                 return exact
         return count.estimate(len(msgspec.json.encode(chat.body)))

@@ -17,6 +17,7 @@ import msgspec
 from llmstack.catalog.routes import Target
 from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, invalid
 from llmstack.protocol.to_openai import OpenAIBody, OpenAIStream, to_messages
+from llmstack.proxy import death_table
 from llmstack.proxy.fallback import Answered, Fallback, Outcome, Turn, Unanswered
 from llmstack.proxy.gate import Policy, read_body
 from llmstack.proxy.live_config import LiveConfig
@@ -86,7 +87,8 @@ class Relay:
         async def attempt(turn: Turn) -> Outcome:
             record.fallback = turn.fallback
             try:
-                await self._pass(scope, receive, send, _passing(turn.target, request, body))
+                async with self.upstreams.deaths.asking(turn.target, lambda: death_table.request(request)):
+                    await self._pass(scope, receive, send, _passing(turn.target, request, body))
             except Refused as refused:
                 return Unanswered(refused.failure)
             return Answered()

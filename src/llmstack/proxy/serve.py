@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from llmstack.errors import BadInput
 from llmstack.paths import Home
@@ -15,6 +15,7 @@ from llmstack.proxy.gate import Policy
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.report import Capture, Reporter
 from llmstack.proxy.server import DRAIN_S, bind, run
+from llmstack.supervisor import Supervisor
 
 
 def is_loopback(host: str) -> bool:
@@ -28,9 +29,18 @@ def is_loopback(host: str) -> bool:
 
 
 def serve(
-    home: Home, host: str, port: int, *, allow_hosts: Sequence[str] = (), debug: bool = False, drain_s: float = DRAIN_S
+    home: Home,
+    host: str,
+    port: int,
+    *,
+    allow_hosts: Sequence[str] = (),
+    debug: bool = False,
+    drain_s: float = DRAIN_S,
+    supervisor: Callable[[], Supervisor] | None = None,
 ) -> None:
-    """Raises StackError when it cannot start: no token or a readable one, a port that is taken."""
+    """supervisor: who restarts the local server when it dies, and can say that it did.
+
+    Raises StackError when it cannot start: no token or a readable one, a port that is taken."""
     os.umask(0o077)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
     reporter = Reporter()
@@ -38,7 +48,7 @@ def serve(
     live = LiveConfig(home, reporter.event).start()
     policy = Policy(port=port, loopback=loopback, hosts=frozenset(name.lower() for name in allow_hosts))
     capture = Capture(home.state / "debug") if debug else None
-    proxy = Proxy(live, policy, reporter, capture)
+    proxy = Proxy(live, policy, reporter, capture, supervisor)
     listener = bind("127.0.0.1" if host == "localhost" else host, port)
     reporter.event("start", {"url": f"http://{host}:{port}", "routes": len(live.routing.routes)})
     run(proxy, listener, drain_s=drain_s)

@@ -14,6 +14,7 @@ import msgspec
 from llmstack.catalog.routes import Target, resolve
 from llmstack.protocol import sse
 from llmstack.protocol.errors import Refused
+from llmstack.proxy.death_table import EngineWork, WorkKind
 from llmstack.proxy.upstreams import Upstreams
 from llmstack.stackfile import RunningServer
 from llmstack.warmstart import prefix
@@ -25,6 +26,14 @@ QUICK_S = 30.0  # /slots waits for the batch that is being computed
 TOKENIZE_S = 60.0
 SAVE_S = 120.0
 _WRONG_SHAPE = (KeyError, TypeError, ValueError, AttributeError, OverflowError, msgspec.DecodeError)
+
+
+def _state() -> EngineWork:
+    return EngineWork(WorkKind.STATE)
+
+
+def _prefix(tokens: array[int]) -> EngineWork:
+    return EngineWork(WorkKind.PREFIX, tokens.tobytes())
 
 
 @contextmanager
@@ -74,6 +83,15 @@ class HttpSlotServer:
             ]
 
     async def tokens(self, body: Body) -> array[int]:
+        def work() -> EngineWork:
+            return EngineWork(WorkKind.PREFIX, _encode(body))
+
+        if self.upstreams.deaths.guilty(work):
+            raise SlotError("the engine died on this text before")
+        with self.upstreams.deaths.working(self._target(), work):
+            return await self._tokens(body)
+
+    async def _tokens(self, body: Body) -> array[int]:
         rendered = await self._post("/apply-template", body, TOKENIZE_S)
         with _shape("/apply-template"):
             text = {"content": rendered["prompt"], "add_special": True, "parse_special": True}
@@ -91,6 +109,11 @@ class HttpSlotServer:
             "prompt": list(tokens), "n_predict": 0, "cache_prompt": True, "stream": True, "return_progress": True,
         }  # fmt: skip
         target, upstreams = self._target(), self.upstreams
+        with upstreams.deaths.working(target, lambda: _prefix(tokens)):
+            return await self._prefill(target, body, progress)
+
+    async def _prefill(self, target: Target, body: Body, progress: Callable[[int, int, int], None]) -> Prefilled:
+        upstreams = self.upstreams
         try:
             response = await upstreams.post(target, "/completion", _encode(body), upstreams.headers(target))
         except Refused as refused:
@@ -111,6 +134,7 @@ class HttpSlotServer:
                     if chunk.get("stop"):
                         return Prefilled(int(chunk["id_slot"]), cached, int(chunk["tokens_evaluated"]) - cached)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            upstreams.lost(target, error)
             raise SlotError(type(error).__name__) from None
         except _WRONG_SHAPE as error:
             raise SlotError(f"/completion answered something else: {type(error).__name__}") from None
@@ -119,17 +143,25 @@ class HttpSlotServer:
         raise SlotError("the answer ended early")
 
     async def save(self, slot: int, name: str) -> tuple[int, int]:
-        answer = await self._post(f"/slots/{slot}?action=save", {"filename": name}, SAVE_S)
+        with self.upstreams.deaths.working(self._target(), _state):
+            answer = await self._post(f"/slots/{slot}?action=save", {"filename": name}, SAVE_S)
         with _shape("save"):
             return int(answer["n_saved"]), int(answer["n_written"])
 
     async def restore(self, slot: int, name: str) -> int:
         """Into an empty slot: llama-server leaves the cells of a second context (a draft model or MTP block) as they
         were, and refuses the next request over the gap (llama.cpp#28619)."""
-        await self._post(f"/slots/{slot}?action=erase", {}, SAVE_S)
-        answer = await self._post(f"/slots/{slot}?action=restore", {"filename": name}, SAVE_S)
+        with self.upstreams.deaths.working(self._target(), _state):
+            await self._post(f"/slots/{slot}?action=erase", {}, SAVE_S)
+            answer = await self._post(f"/slots/{slot}?action=restore", {"filename": name}, SAVE_S)
         with _shape("restore"):
             return int(answer["n_restored"])
+
+    def dies_on_states(self) -> bool:
+        return self.upstreams.deaths.guilty(_state)
+
+    def dies_on(self, tokens: array[int]) -> bool:
+        return self.upstreams.deaths.guilty(lambda: _prefix(tokens))
 
     def _target(self) -> Target:
         if self.target is None:
@@ -153,4 +185,5 @@ class HttpSlotServer:
                     raise SlotError(f"{path} answered {response.status}")
                 return msgspec.json.decode(await response.read())
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, msgspec.DecodeError, Refused) as error:
+            upstreams.lost(target, error)
             raise SlotError(f"{path}: {type(error).__name__}") from None

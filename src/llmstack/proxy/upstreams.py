@@ -16,11 +16,13 @@ from llmstack.catalog.routes import Target
 from llmstack.commands import command_line
 from llmstack.errors import StackError
 from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, from_upstream, unavailable, with_retry_after
+from llmstack.proxy.engine_deaths import EngineDeaths
 from llmstack.proxy.live_config import LiveConfig
 
 # Below cpp-httplib's five seconds: a connection the server is about to close is not used again.
 POOL_IDLE_S = 3.0
 _ERROR_BODY = 64 * 1024
+_CLOSED = (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
 
 
 def proxy_for_url(target: Target) -> str | None:
@@ -37,9 +39,10 @@ def proxy_for_url(target: Target) -> str | None:
 
 @dataclass(slots=True)
 class Upstreams:
-    """All connections to upstreams. health: by name, whether its last answer was one."""
+    """All connections to upstreams. health: by name, whether its last answer was one. deaths: of the local server."""
 
     live: LiveConfig
+    deaths: EngineDeaths
     health: dict[str, bool] = field(default_factory=dict)
     _refused: dict[str, set[str]] = field(default_factory=dict)  # by name: fields it answered 400 to
     _session: aiohttp.ClientSession | None = None
@@ -162,8 +165,14 @@ class Upstreams:
         failure = from_upstream(response.status, error, name=target.name, estimate=estimate, limit=limit)
         return with_retry_after(failure, response.headers.get("retry-after"))
 
+    def lost(self, target: Target, error: BaseException) -> None:
+        """Whatever breaks a connection that stood may have been the end of the server."""
+        if isinstance(error, _CLOSED) and not isinstance(error, aiohttp.ClientConnectorError):
+            self.deaths.cut(target)
+
     def failure_of(self, target: Target, error: BaseException) -> Failure:
         """A failed connection in one sentence."""
+        self.lost(target, error)
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             return unavailable(f"{target.name} does not answer", Cause.UNREACHABLE, 5)
         if isinstance(error, TimeoutError):
@@ -173,7 +182,7 @@ class Upstreams:
         if isinstance(error, aiohttp.ClientConnectorError):
             hint = f"; `{command_line('status')}` says why" if target.is_local else ""
             return unavailable(f"{target.name} cannot be reached{hint}", Cause.UNREACHABLE, 2)
-        if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, ConnectionError)):
+        if isinstance(error, _CLOSED):
             return unavailable(f"{target.name} closed the connection", Cause.UNREACHABLE, 2)
         return Failure(
             FailureKind.API,

@@ -35,8 +35,8 @@ class UnitSettings:
     suffix: `-` and a short hash for a home of its own, else empty; it keeps two homes apart.
     environment: for every service. writable: folders that stay writable in the FULL tier.
     cache: where the GPU driver may keep compiled kernels. log_folder: files there instead of the journal.
-    start_limit within start_window_s: five deaths in half an hour, so that a model that needs a minute to load
-    before memory runs out still meets its limit.
+    start_limit within start_window_s: eight starts in half an hour, so that a model that needs three minutes to load
+    before memory runs out still meets its limit, and three requests that each end the server twice do not.
     """
 
     suffix: str = ""
@@ -45,7 +45,7 @@ class UnitSettings:
     writable: tuple[str, ...] = ()
     cache: str | None = None
     log_folder: str | None = None
-    start_limit: int = 5
+    start_limit: int = 8
     start_window_s: int = 1800
     restart_s: float = 2.0
     watchdog_s: int = 60

@@ -71,3 +71,9 @@ class SlotServer(Protocol):
 
     async def restore(self, slot: int, name: str) -> int:
         """Reads that file into a slot, which is emptied before; tokens restored."""
+
+    def dies_on_states(self) -> bool:
+        """Whether processes of it ended, again and again, while a state was saved or restored."""
+
+    def dies_on(self, tokens: array[int]) -> bool:
+        """Whether they did while these tokens were computed."""

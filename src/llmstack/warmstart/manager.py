@@ -412,5 +412,9 @@ class WarmStartManager:
 
 
 def _looked_up(slots: ServerSlots, errand: Errand, *, stored: bool) -> Observation:
-    tokens = len(errand.boundary) if errand.boundary is not None else None
-    return seen.PrefixLookedUp(stored, tokens, slots.running.n_ctx_slot, errand.for_request)
+    boundary = errand.boundary
+    tokens = len(boundary) if boundary is not None else None
+    deadly = boundary is not None and slots.server.dies_on(boundary)
+    if deadly:
+        slots.log_event("warm", {"result": "skipped", "prefix_tokens": tokens, "why": "the engine died on it before"})
+    return seen.PrefixLookedUp(stored, tokens, slots.running.n_ctx_slot, errand.for_request, deadly)

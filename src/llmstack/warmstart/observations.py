@@ -13,11 +13,17 @@ from llmstack.warmstart.store import StoredState
 @dataclass(frozen=True, slots=True)
 class ServerTraits:
     """own_cache: the server keeps prompts that left its slots (-cram is not 0; server_prompt_cache). window: it keeps a
-    sliding window only. rolls_back: a state can be cut to any shorter prompt; a recurrent one cannot."""
+    sliding window only. rolls_back: a state can be cut to any shorter prompt; a recurrent one cannot. dies_on_states:
+    processes of it ended while one was saved or restored."""
 
     own_cache: bool = True
     window: bool = False
     rolls_back: bool = True
+    dies_on_states: bool = False
+
+    @property
+    def left_alone(self) -> bool:
+        return self.window or self.dies_on_states
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +129,14 @@ class StatesCompared:
 class PrefixLookedUp:
     """stored: its state is on disk. tokens: its length, None: not looked up yet. context: tokens of one slot.
 
-    for_request: somebody waits for it.
+    for_request: somebody waits for it. deadly: processes of the server ended over it.
     """
 
     stored: bool
     tokens: int | None
     context: int
     for_request: bool
+    deadly: bool = False
 
 
 @dataclass(frozen=True, slots=True)

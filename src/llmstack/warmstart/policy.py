@@ -40,6 +40,9 @@ the next observation, and its actions come before the rest.
 |    | **the end**                                           |                                                         |
 | 26 | the stack stops                                       | what idle slots hold is saved; what is on disk already  |
 |    |                                                       | counts as used now                                      |
+|    | **a server that died**                                |                                                         |
+| 27 | ... twice over a prefix                               | that prefix is not computed                             |
+| 28 | ... twice over a state, whichever                     | as row 8                                                |
 
 A new rule is a row here, a branch below, and a test in tests/unit/warmstart/test_policy.py that names its row.
 
@@ -134,8 +137,8 @@ def _fill(observation: seen.SlotsAppeared) -> list[Action]:
 
 def fill_order(states: Iterable[StoredState], server: ServerTraits) -> list[StoredState]:
     """Row 1: the last conversation, the last prefix, then by age. states: the last used first."""
-    if server.window:
-        # 8: update_slots reads such a prompt anew ("lack of cache data"): of the cells that a window still has, the
+    if server.left_alone:
+        # 8, 28: update_slots reads such a prompt anew ("lack of cache data"): of the cells that a window still has, the
         # first one lies behind pos_min_thold, and the checkpoints that would help are not in the file.
         return []
     by_age = list(states)
@@ -150,7 +153,7 @@ def fill_order(states: Iterable[StoredState], server: ServerTraits) -> list[Stor
 def _request(observation: seen.RequestArrived) -> list[Action]:
     server = observation.server
     if observation.prefix_bytes < MIN_BYTES:
-        if server is None or server.own_cache or server.window:
+        if server is None or server.own_cache or server.left_alone:
             return [do.StopWarmUp()]  # 9: the client waits for a title; a warm-up has no deadline
         # 10: get_available_slot gives it the least recently used slot, and without a prompt cache prompt_save keeps
         # nothing of that slot (llama.cpp#22746).
@@ -185,7 +188,7 @@ def one_request_per_slot(server: ServerTraits | None) -> bool:
 
 def _prefix(observation: seen.PrefixNeeded) -> list[Action]:
     server = observation.server
-    if server.window:
+    if server.left_alone:
         return [do.CountAsHeld()]  # 8: as in fill_order
     if observation.prefix_seen and server.own_cache:
         return [do.CountAsHeld()]  # 14: get_available_slot finds it by what slots and cache hold (prompt_load)
@@ -227,8 +230,8 @@ def _bring_back(observation: seen.StatesCompared) -> list[Action]:
 
 
 def _compute(observation: seen.PrefixLookedUp) -> list[Action]:
-    if observation.stored:
-        return []
+    if observation.stored or observation.deadly:
+        return []  # 27
     if observation.tokens is None:
         return [do.FindBoundary()]
     if not MIN_TOKENS <= observation.tokens < observation.context:
@@ -245,7 +248,7 @@ def _compute(observation: seen.PrefixLookedUp) -> list[Action]:
 
 def _warm_up(observation: seen.WarmUpDue, now: float) -> list[Action]:
     server = observation.server
-    if not observation.wanted or server is None or server.window or observation.in_flight or observation.warming:
+    if not observation.wanted or server is None or server.left_alone or observation.in_flight or observation.warming:
         return []  # 8, 22
     if observation.at_once:
         return [do.StartWarmUp()]  # 23
@@ -262,7 +265,7 @@ def _warm_up(observation: seen.WarmUpDue, now: float) -> list[Action]:
 
 
 def _stop(observation: seen.StackStops) -> list[Action]:
-    if observation.server is None or observation.server.window:
+    if observation.server is None or observation.server.left_alone:
         return []  # 8
     if observation.slots is None:
         return [do.ListSlots()]

@@ -53,7 +53,10 @@ class ServerSlots:
     def traits(self) -> ServerTraits:
         running = self.running
         return ServerTraits(
-            own_cache=running.cache_ram_mib != 0, window=running.sliding_window, rolls_back=running.rolls_back
+            own_cache=running.cache_ram_mib != 0,
+            window=running.sliding_window,
+            rolls_back=running.rolls_back,
+            dies_on_states=self.server.dies_on_states(),
         )
 
     @classmethod

@@ -19,6 +19,7 @@ import pytest
 from llmstack import paths
 from llmstack.deploy.demo_model import ensure_demo_model
 from support.paths import TESTS
+from support.poisoned_engine import install
 from support.stack import Stack
 from support.user_manager import UserManager
 from support.wait import eventually
@@ -119,6 +120,30 @@ def test_a_killed_service_comes_back_and_its_death_is_told(stack: Stack) -> None
         assert service["restarts"] == 1
         assert "SIGKILL" in service["last_exit"]
     assert answers(stack)
+
+
+def test_a_request_the_engine_dies_on_is_refused_at_the_second_death(
+    stack: Stack, kind: str, tmp_path: Path, built_engine: Path
+) -> None:
+    engine = install(tmp_path / "engine", built_engine / "llama-server")
+    stack.do("engine", "use", str(engine / "llama-server"))
+    stack.up()
+
+    def post(text: str) -> httpx.Response:
+        body = {"model": "x", "max_tokens": 8, "messages": [{"role": "user", "content": text}]}
+        return httpx.post(f"{stack.url}/v1/messages", json=body, headers={"x-api-key": stack.token}, timeout=60)
+
+    assert post("POISON please").status_code == 529
+    eventually(ready(stack), "it is started again")
+    refused = post("POISON please")
+    assert refused.status_code == 400 and "died twice on this request" in refused.text, refused.text
+    assert "SIGABRT" in refused.text
+    # Where /run is no mount, systemd gives a unit with a sandbox an empty one, and journald cannot be seen in it.
+    assert "GGML_ASSERT" in refused.text or (kind == "systemd" and not os.path.ismount("/run"))
+    eventually(ready(stack), "it is started again")
+    assert answers(stack) and status(stack)["services"]["server"]["restarts"] == 2
+    stack.do("restart", "server")
+    assert post("POISON please").status_code == 529
 
 
 def test_an_up_while_a_dead_service_waits_for_its_restart_is_no_further_death(stack: Stack) -> None:

@@ -88,6 +88,16 @@ ILLEGAL = ServiceFacts("server", "failed", "killed by SIGILL", 5)
 FAULTS: list[tuple[str, DoctorFacts, str, Level, str, str]] = [
     # what, facts, check, level, a word of the finding, a word of the remedy
     (
+        "a request that the engine died on",
+        stacked(
+            refused="the engine died on 1 request, which the proxy refuses now", last_words="GGML_ASSERT(x) failed"
+        ),
+        "stack",
+        Level.WARN,
+        "died on 1 request",
+        "restart server",
+    ),
+    (
         "no engine",
         replace(SOUND, engine=EngineFacts(problem="there is no engine")),
         "engine",

@@ -10,14 +10,18 @@ import pytest
 from llmstack.catalog.routes import Target, parse
 from llmstack.protocol.errors import Cause, Refused, unavailable
 from llmstack.protocol.request import ChatRequest, Dialect, Translator, decode
+from llmstack.proxy.engine_deaths import EngineDeaths
 from llmstack.proxy.preflight import Preflight
 from llmstack.proxy.upstreams import Upstreams
+from llmstack.warmstart.interface import silent
 
 TRANSLATOR = Translator()
 
 
 class FakeServer:
     """Counts what llama-server would: `tokens` for any prompt; None: it has no such paths."""
+
+    deaths = EngineDeaths(None, silent)
 
     def __init__(self, tokens: int | None) -> None:
         self.tokens = tokens

@@ -14,6 +14,7 @@ import pytest
 
 from llmstack.catalog.routes import parse, resolve
 from llmstack.paths import Home
+from llmstack.proxy.engine_deaths import EngineDeaths
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.slot_server import HttpSlotServer
 from llmstack.proxy.upstreams import Upstreams
@@ -37,7 +38,7 @@ def upstreams(tmp_path: Path, catalog: str = CATALOG) -> Upstreams:
     home = Home(*(tmp_path / name for name in ("config", "state", "data", "cache"))).make()
     live = LiveConfig(home, silent)
     live.routing = parse(catalog)
-    return cast(Upstreams, SimpleNamespace(live=live))
+    return cast(Upstreams, SimpleNamespace(live=live, deaths=EngineDeaths(None, silent)))
 
 
 def passes_by(catalog: str, name: str, tmp_path: Path) -> bool:
@@ -68,6 +69,8 @@ def test_nothing_runs_before_the_first_up_and_a_damaged_record_is_no_server(tmp_
 class Answers:
     """What a server answers, whatever it is asked: bytes, of a stream or whole."""
 
+    deaths = EngineDeaths(None, silent)
+
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.status = 200
@@ -85,6 +88,9 @@ class Answers:
 
     async def read(self) -> bytes:
         return self.data
+
+    def lost(self, *_: Any) -> None:
+        return None
 
     def session(self) -> Answers:
         return self

@@ -85,6 +85,15 @@ def test_a_failure_names_its_cause_and_its_own_next_command() -> None:
     assert lines[-1] == "  next     llmstack up qwen --ctx 32768"
 
 
+def test_a_ready_stack_tells_what_it_refuses() -> None:
+    refusing = replace(
+        READY, refused={"requests": 1}, cause="the engine died on 1 request", last_error="GGML_ASSERT(x)"
+    )
+    lines = screen(refusing, 80)
+    assert "  cause    the engine died on 1 request" in lines and "  error    GGML_ASSERT(x)" in lines
+    assert refusing.to_json()["refused"] == {"requests": 1}
+
+
 def test_an_up_that_was_cut_off_is_told_with_what_finishes_it() -> None:
     lines = screen(replace(READY, state=StackState.DEGRADED, interrupted=True), 80)
     assert any("cut off" in line for line in lines)

@@ -43,7 +43,7 @@ def proxy(**more: object) -> Service:
 def test_every_unit_has_the_settings_that_hold_in_both_tiers(service: Service, tier: Tier) -> None:
     unit = rendered(service, tier=tier)
     assert {key: unit.value(key) for key in ALWAYS} == ALWAYS
-    assert unit.value("StartLimitBurst", "Unit") == "5"
+    assert unit.value("StartLimitBurst", "Unit") == "8"
     assert unit.value("WantedBy", "Install") == "default.target"
     assert unit.argv == service.argv
 

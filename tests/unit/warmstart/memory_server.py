@@ -45,6 +45,8 @@ class MemoryServer:
         self.saves = True
         self.failing_prefills = 0  # of the next ones
         self.prefill_fault: Exception = SlotError("out of memory")
+        self.deadly: array[int] | None = None
+        self.deadly_states = False
         self.failing_looks = 0  # of the next questions for the slots
         self.calls: list[str] = []
         self.gate = asyncio.Event()
@@ -111,6 +113,12 @@ class MemoryServer:
         assert tokens is not None
         self.memory[slot].tokens = tokens
         return len(tokens)
+
+    def dies_on_states(self) -> bool:
+        return self.deadly_states
+
+    def dies_on(self, tokens: array[int]) -> bool:
+        return self.deadly == tokens
 
     @property
     def _folder(self) -> Path:

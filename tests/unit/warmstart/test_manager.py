@@ -287,6 +287,20 @@ class TestTheWarmUp:
 
         play(tmp_path, said, scene)
 
+    def test_is_left_out_when_the_engine_died_on_its_prefix(self, tmp_path: Path, said: Said) -> None:
+        async def scene(world: World) -> None:
+            await without_states(world)
+            body = conversation("gardening", "hello")
+            world.server.deadly = array("I", list(f"<system>{body['messages'][0]['content']}<user>".encode()))
+            for _ in range(3):
+                await world.quiet()
+                await asyncio.sleep(0.01)
+            await world.until(lambda: ("skipped", "the engine died on it before") in world.events("warm"))
+            await world.ask(body)
+            assert "prefill" not in world.server.calls
+
+        play(tmp_path, said, scene)
+
     def test_is_waited_for_by_a_request_of_its_prefix(self, tmp_path: Path, said: Said) -> None:
         async def scene(world: World) -> None:
             await without_states(world)

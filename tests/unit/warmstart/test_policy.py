@@ -511,6 +511,31 @@ class TestTheStackStops:
         assert decide(seen.StackStops(server)) == []
 
 
+class TestAServerThatDied:
+    DIES = ServerTraits(dies_on_states=True)
+
+    @row(17, 21, 27)
+    @pytest.mark.parametrize("for_request", [True, False])
+    def test_is_not_given_the_prefix_it_died_on_again(self, for_request: bool) -> None:
+        looked = seen.PrefixLookedUp(False, LONG, LONG * 2, for_request, deadly=True)
+        assert decide(looked) == []
+        assert do.ComputePrefix() in decide(replace(looked, deadly=False))
+
+    @row(1, 3, 28)
+    def test_is_given_no_state_when_it_died_on_two(self) -> None:
+        appeared = seen.SlotsAppeared(self.DIES, (slot(),), states=(state("a"), state("b", "prefix")))
+        assert not [action for action in decide(appeared) if isinstance(action, (do.FillSlot, do.CompareAhead))]
+
+    @row(8, 10, 14, 21, 26, 28)
+    def test_saves_and_computes_nothing_then(self) -> None:
+        assert decide(seen.PrefixNeeded(self.DIES, prefix_seen=False)) == [do.CountAsHeld()]
+        no_cache = replace(self.DIES, own_cache=False)
+        assert decide(seen.RequestArrived(no_cache, 0)) == [do.StopWarmUp()]
+        assert decide(seen.StackStops(self.DIES)) == []
+        due = seen.WarmUpDue(self.DIES, wanted=True, in_flight=0, warming=False, quiet_since=0.0)
+        assert decide(due, 1000.0) == []
+
+
 def test_every_row_of_the_table_has_a_test() -> None:
     numbers = [int(number) for number in ROW.findall(policy.__doc__ or "")]
     assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) >= 25
