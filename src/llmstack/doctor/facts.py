@@ -100,7 +100,11 @@ class ServiceFacts:
 
 @dataclass(frozen=True, slots=True)
 class StackFacts:
-    """What is deployed; None in `DoctorFacts` when nothing is. planned_host_mib: host memory the plan counts on."""
+    """What is deployed; None in `DoctorFacts` when nothing is. planned_host_mib: host memory the plan counts on.
+
+    served: what the engine did at its last start, in words, empty where that is not known; served_findings: where it is
+    not what was planned.
+    """
 
     state: str
     url: str
@@ -112,6 +116,8 @@ class StackFacts:
     services: tuple[ServiceFacts, ...]
     planned_host_mib: int | None = None
     smaller_plan: str = ""
+    served: str = ""
+    served_findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

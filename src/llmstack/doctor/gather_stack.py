@@ -38,6 +38,8 @@ def stack(status: StackStatus) -> StackFacts | None:
         services=tuple(ServiceFacts(s.name, s.state.value, s.last_exit, s.restarts) for s in status.services.values()),
         planned_host_mib=round(record.plan.memory.host.total) if record.plan is not None else None,
         smaller_plan=command_line("up", record.model.name, "--ctx", max(record.n_ctx // 2, 4096)),
+        served=status.served.text(),
+        served_findings=status.findings,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from llmstack.commands import command_line
@@ -9,6 +10,7 @@ from llmstack.doctor.facts import DoctorFacts
 from llmstack.findings import Finding, Level
 
 LOW_DISK_MIB = 5 * 1024
+_LOST = re.compile(r"GPU is lost|fallen off the bus")  # nvmlErrorString(NVML_ERROR_GPU_IS_LOST); the kernel's words
 _REBOOT = "sudo reboot   (or: sudo modprobe -r nvidia_uvm nvidia && sudo modprobe nvidia)"
 
 
@@ -47,6 +49,15 @@ def gpu(facts: DoctorFacts) -> Iterator[Finding]:
             "an update replaced the library while the old driver is still loaded", _REBOOT,
         )  # fmt: skip
         return
+    lost = [text for text in here.warnings or (here.library_problem,) if _LOST.search(text)]
+    for warning in lost:
+        yield Finding(
+            "gpu", Level.FAIL, f"a card is lost: {warning}",
+            "it answers its driver no more: power, heat, its slot, or a fault of the driver; only a restart of the "
+            "machine brings it back", "sudo reboot   (why: sudo dmesg | grep -i -e xid -e 'fallen off')",
+        )  # fmt: skip
+    if lost and not facts.hardware.devices:
+        return
     if here.pci_cards and not facts.hardware.devices:
         yield Finding(
             "gpu", Level.FAIL, f"{here.pci_cards} NVIDIA card(s) in this machine, none usable",
@@ -55,7 +66,8 @@ def gpu(facts: DoctorFacts) -> Iterator[Finding]:
         )  # fmt: skip
         return
     for warning in here.warnings:
-        yield Finding("gpu", Level.WARN, warning, "", "nvidia-smi")
+        if warning not in lost:
+            yield Finding("gpu", Level.WARN, warning, "", "nvidia-smi")
     if not facts.hardware.devices:
         yield Finding("gpu", Level.OK, "no GPU: models run on the CPU")
         return

@@ -47,6 +47,16 @@ def services(facts: DoctorFacts) -> Iterator[Finding]:
         )
 
 
+def served(facts: DoctorFacts) -> Iterator[Finding]:
+    """What the engine did at its last start, against the plan; a start at boot included."""
+    stack = facts.stack
+    if stack is None:
+        return
+    yield from stack.served_findings
+    if stack.served and not stack.served_findings:
+        yield Finding("served", Level.OK, f"as planned: {stack.served}")
+
+
 def ports(facts: DoctorFacts) -> Iterator[Finding]:
     for port in facts.ports:
         flag = "--port" if port.service == "proxy" else "--server-port"
@@ -178,4 +188,4 @@ def sub_agents(facts: DoctorFacts) -> Iterator[Finding]:
         yield Finding("sub-agents", Level.OK, f"{stack.n_parallel} slots")
 
 
-CHECKS = (services, ports, secrets, catalog, units, proxy, sub_agents)
+CHECKS = (services, served, ports, secrets, catalog, units, proxy, sub_agents)
