@@ -26,6 +26,7 @@ import msgspec
 from llmstack.commands import command_line
 from llmstack.deploy.load_log import LoadLog
 from llmstack.findings import Finding, Level
+from llmstack.hardware import Device
 from llmstack.judge import BUSY, SPILLS
 from llmstack.sizes import mib_text
 from llmstack.stackfile import StackRecord
@@ -109,7 +110,8 @@ def _count(value: object) -> int | None:
 class Intended:
     """The same of the plan. layers: 0 where it puts none on a device. device_mib: of weights, on all devices together.
 
-    speed_known: the devices' speed was measured or is that of a known card. wsl: the machine is a WSL.
+    speed_known: the devices' speed was measured or is that of a known card. driver_tells: where the driver says 0 MiB for
+    a process, it is so: not of memory shared with the processor, nor of what Vulkan holds. wsl: the machine is a WSL.
     """
 
     model: str
@@ -121,6 +123,7 @@ class Intended:
     devices: tuple[str, ...] = ()
     device_mib: float = 0.0
     speed_known: bool = False
+    driver_tells: bool = False
     wsl: bool = False
 
 
@@ -142,9 +145,14 @@ def intended(stack: StackRecord, *, wsl: bool = False) -> Intended:
         layers_of=most,
         devices=tuple(card.name for card, _ in used),
         device_mib=sum(use.weights for _, use in used),
+        driver_tells=all(_tells_by_process(card) for card, _ in used),
         speed_known=all(card.bandwidth_gbps is not None for card, _ in used),
         wsl=wsl,
     )
+
+
+def _tells_by_process(card: Device) -> bool:
+    return card.backend.upper() in ("CUDA", "ROCM", "HIP") and not card.unified and not card.integrated
 
 
 def _name_for_up(stack: StackRecord) -> str:
@@ -169,7 +177,7 @@ def computes_on_processor(plan: Intended, served: Served) -> bool:
     if not plan.layers:
         return False
     held = served.vram_mib
-    if held == 0:
+    if held == 0 and plan.driver_tells:
         return True
     if served.buffers_mib or not (served.log_tells or (served.layers is not None and served.layers[0] == 0)):
         return False

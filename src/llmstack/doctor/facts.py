@@ -102,7 +102,7 @@ class ServiceFacts:
 class StackFacts:
     """What is deployed; None in `DoctorFacts` when nothing is. planned_host_mib: host memory the plan counts on.
 
-    served: what the engine did at its last start, in words, empty where that is not known; served_findings: where it is
+    cause, next: of a stack that failed, as `status` says them. served: what the engine did at its last start, in words, empty where that is not known; served_findings: where it is
     not what was planned.
     """
 
@@ -116,6 +116,8 @@ class StackFacts:
     services: tuple[ServiceFacts, ...]
     planned_host_mib: int | None = None
     smaller_plan: str = ""
+    cause: str = ""
+    next: str = ""
     served: str = ""
     served_findings: tuple[Finding, ...] = ()
 

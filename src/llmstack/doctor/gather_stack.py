@@ -8,6 +8,7 @@ from typing import Any
 
 from llmstack.commands import command_line
 from llmstack.deploy import ports as port_owners
+from llmstack.deploy.served import failure
 from llmstack.deploy.status import StackStatus
 from llmstack.doctor.facts import PortFacts, ProxyFacts, SecretFacts, ServiceFacts, StackFacts, SupervisorFacts
 from llmstack.doctor.gather_machine import descendants, user_id
@@ -38,6 +39,8 @@ def stack(status: StackStatus) -> StackFacts | None:
         services=tuple(ServiceFacts(s.name, s.state.value, s.last_exit, s.restarts) for s in status.services.values()),
         planned_host_mib=round(record.plan.memory.host.total) if record.plan is not None else None,
         smaller_plan=command_line("up", record.model.name, "--ctx", max(record.n_ctx // 2, 4096)),
+        cause=status.cause if failure(status.findings) is None else "",
+        next=status.next if failure(status.findings) is None else "",
         served=status.served.text(),
         served_findings=status.findings,
     )

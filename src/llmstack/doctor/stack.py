@@ -25,7 +25,7 @@ def services(facts: DoctorFacts) -> Iterator[Finding]:
     remedy = {"ready": "", "stopped": command_line("up"), "starting": command_line("status", "--watch")}.get(
         stack.state, command_line("logs", "-n", "50")
     )
-    yield Finding("stack", level, f"{stack.state}: {stack.model} at {stack.url}", "", remedy)
+    yield Finding("stack", level, f"{stack.state}: {stack.model} at {stack.url}", stack.cause, stack.next or remedy)
     for service in stack.services:
         if service.last_exit is None or service.state in ("stopped",):
             continue

@@ -1,4 +1,4 @@
-"""What the engine's log of a start says: lines of build 11434 at verbosity 4, those of a card as its source has them."""
+"""What the engine's log of a start says: lines of build 11434 at verbosity 4, and what its source prints for a card."""
 
 from __future__ import annotations
 

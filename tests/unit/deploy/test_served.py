@@ -8,12 +8,15 @@ import msgspec
 import pytest
 
 from llmstack.deploy.load_log import LoadLog
-from llmstack.deploy.served import Intended, MeasuredRate, Served, compare, compare_rates, failure, served_of
+from llmstack.deploy.served import Intended, MeasuredRate, Served, compare, compare_rates, failure, intended, served_of
 from llmstack.findings import Level
+from llmstack.plan import Goal, make_plan
+from llmstack.stackfile import ModelEntry, ServerEntry, StackRecord, store_plan
+from support.planner.draws import facts, machine
 
 CARD = Intended(
     model="/m/q.gguf", n_ctx_slot=32768, n_slots=2, vision=False, layers=25, layers_of=25, devices=("RTX 4090",),
-    device_mib=8000.0, speed_known=True,
+    device_mib=8000.0, speed_known=True, driver_tells=True,
 )  # fmt: skip
 PROCESSOR = Intended(model="/m/q.gguf", n_ctx_slot=32768, n_slots=2)
 TWO = replace(CARD, devices=("RTX 4090", "RTX 3060"))
@@ -43,6 +46,7 @@ SITUATIONS: list[tuple[str, Intended, Served, Level | None, str]] = [
     ("a log in other words, and the weights are on the card", CARD, of(NOTHING_THERE, vram_mib=8100), None, ""),
     ("a silent log, and the driver says none", CARD, of(UNKNOWN, vram_mib=0), Level.FAIL, "its log shows no weights"),
     ("the log speaks of the card, the driver says none", CARD, of(GOOD, vram_mib=0), Level.FAIL, "holds no memory"),
+    ("memory that the driver does not count", replace(CARD, driver_tells=False), of(GOOD, vram_mib=0), None, ""),
     ("fewer layers", CARD, of(GOOD, layers=(20, 25)), Level.WARN, "put 20 there"),
     ("one of two cards", TWO, GOOD, Level.WARN, "CUDA0 only"),
     ("both cards", TWO, of(GOOD, buffers_mib={"CUDA0": 5000.0, "CUDA1": 3000.0}), None, ""),
@@ -115,6 +119,30 @@ def test_a_rate_below_a_tenth_of_a_device_s_plan_is_a_failure_with_its_cause(
     assert findings[0].finding == "prefill 12.0 tokens/s, planned 2,000: less than a tenth"
     assert word in findings[0].cause
     assert "processors meanwhile" not in findings[0].cause
+
+
+def deployed(**changes: object) -> StackRecord:
+    plan = make_plan(facts("qwen3moe-30b-a3b"), machine(24, 64, gpus=1), Goal(ctx=32768))
+    plan = replace(plan, assignment=replace(plan.assignment, **changes))  # type: ignore[arg-type]
+    return StackRecord(
+        ModelEntry("qwen", "/m/q.gguf"), ServerEntry("127.0.0.1", 8080), n_ctx_slot=1024, stored_plan=store_plan(plan)
+    )
+
+
+def test_what_is_intended_is_the_plan_s_not_what_the_record_has_learnt() -> None:
+    plan = intended(deployed(ngl=99, parallel=2, kv_unified=False))
+    assert (plan.n_ctx_slot, plan.n_slots, plan.layers, plan.layers_of) == (16384, 2, 49, 49)
+    assert plan.device_mib > 1000 and len(plan.devices) == 1
+    assert plan.model == "qwen"
+
+
+def test_a_plan_that_leaves_the_card_alone_expects_nothing_of_it() -> None:
+    assert intended(deployed(ngl=0)).layers == 0
+
+
+def test_a_model_called_after_its_file_is_named_by_its_path() -> None:
+    stack = msgspec.structs.replace(deployed(), model=ModelEntry("q", "/m/q.gguf"))
+    assert intended(stack).model == "/m/q.gguf"
 
 
 def test_what_props_says_is_what_is_served() -> None:
