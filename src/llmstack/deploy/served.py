@@ -110,8 +110,8 @@ def _count(value: object) -> int | None:
 class Intended:
     """The same of the plan. layers: 0 where it puts none on a device. device_mib: of weights, on all devices together.
 
-    speed_known: the devices' speed was measured or is that of a known card. driver_tells: where the driver says 0 MiB for
-    a process, it is so: not of memory shared with the processor, nor of what Vulkan holds. wsl: the machine is a WSL.
+    speed_known: the devices' speed was measured or is that of a known card. driver_tells: where the driver says 0 MiB
+    for a process, it is so: not of memory shared with the processor, nor of what Vulkan holds. wsl: the machine is one.
     """
 
     model: str

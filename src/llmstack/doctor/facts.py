@@ -102,8 +102,8 @@ class ServiceFacts:
 class StackFacts:
     """What is deployed; None in `DoctorFacts` when nothing is. planned_host_mib: host memory the plan counts on.
 
-    cause, next: of a stack that failed, as `status` says them. served: what the engine did at its last start, in words, empty where that is not known; served_findings: where it is
-    not what was planned.
+    cause, next: of a stack that failed, as `status` says them. served: what the engine did at its last start, in words,
+    empty where that is not known; served_findings: where it is not what was planned.
     """
 
     state: str
