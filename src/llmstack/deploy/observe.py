@@ -12,7 +12,7 @@ import time
 
 import msgspec
 
-from llmstack.deploy.load_log import lists_buffers, read_load
+from llmstack.deploy.load_log import LoadLog, lists_buffers, read_load
 from llmstack.deploy.served import Served, compare, failure, intended, served_of
 from llmstack.detect.held import vram_held_mib
 from llmstack.engine.control import EngineClient
@@ -64,19 +64,19 @@ def _remembered(home: Home) -> _Remembered | None:
 
 
 def _look(home: Home, stack: StackRecord, supervisor: Supervisor, pid: int, started_at: float) -> Served:
+    props = {}
+    with EngineClient(stack.server.url, home.server_key) as client, contextlib.suppress(NotSo):
+        props = client.props(_PROPS_S)
+    answers = served_of(props, LoadLog(), verbose=False, vram_mib=vram_held_mib(family(pid)))
+    plan = intended(stack)
+    if not plan.layers and (answers.n_ctx_slot or plan.n_ctx_slot) >= plan.n_ctx_slot:
+        return answers  # the log has nothing to add, and may be days long
     try:
         lines = supervisor.logs(("server",), last=None, since_s=started_at - 1)
     except (OSError, StackError):
         lines = []
-    props = {}
-    with EngineClient(stack.server.url, home.server_key) as client, contextlib.suppress(NotSo):
-        props = client.props(_PROPS_S)
-    return served_of(
-        props,
-        read_load(line.text for line in lines),
-        verbose=lists_buffers(stack.server.argv),
-        vram_mib=vram_held_mib(family(pid)),
-    )
+    log = read_load(line.text for line in lines)
+    return served_of(props, log, verbose=lists_buffers(stack.server.argv), vram_mib=answers.vram_mib)
 
 
 def family(pid: int) -> set[int]:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,9 +15,11 @@ import pytest
 
 from llmstack.deploy import observe
 from llmstack.paths import Home
+from llmstack.plan import Goal, make_plan
 from llmstack.process import ProcessSupervisor
-from llmstack.stackfile import ModelEntry, ServerEntry, StackRecord
+from llmstack.stackfile import ModelEntry, ServerEntry, StackRecord, store_plan
 from llmstack.supervisor import LogLine, ServiceState, ServiceStatus
+from support.planner.draws import facts, machine
 
 LOG = ("srv load_model: loading model '/m/q.gguf'", "load_tensors:        CUDA0 model buffer size =   100.00 MiB")
 
@@ -60,8 +63,12 @@ def props(n_ctx: int) -> Iterator[int]:
         thread.join()
 
 
-def record(port: int) -> StackRecord:
-    return StackRecord(ModelEntry("q", "/m/q.gguf"), ServerEntry("127.0.0.1", port), n_ctx=4096, n_ctx_slot=4096)
+def record(port: int, *, ngl: int = 49) -> StackRecord:
+    plan = make_plan(facts("qwen3moe-30b-a3b"), machine(24, 64, gpus=1), Goal(ctx=4096, parallel=1))
+    plan = replace(plan, assignment=replace(plan.assignment, ngl=ngl))
+    return StackRecord(
+        ModelEntry("q", "/m/q.gguf"), ServerEntry("127.0.0.1", port), n_ctx_slot=4096, stored_plan=store_plan(plan)
+    )
 
 
 @pytest.fixture
@@ -84,6 +91,17 @@ def test_a_start_is_looked_at_once_and_the_next_one_again(home: Home) -> None:
 def test_the_record_takes_the_context_of_props(home: Home) -> None:
     with props(4352) as port:
         assert observe.require(home, record(port), Watched(home)).n_ctx_slot == 4352
+
+
+def test_without_a_device_the_log_is_read_only_to_explain_a_smaller_context(home: Home) -> None:
+    supervisor = Watched(home)
+    with props(4096) as port:
+        observe.observed(home, record(port, ngl=0), supervisor)
+    assert supervisor.reads == 0
+    supervisor.uptime_s = 1.0
+    with props(2048) as port:
+        observe.observed(home, record(port, ngl=0), supervisor)
+    assert supervisor.reads == 1
 
 
 def test_what_did_not_answer_is_asked_again(home: Home) -> None:
