@@ -27,6 +27,11 @@ BUSY = 0.12  # share of all processors that other programs used: from here on a 
 SLOW_PACE = 0.85  # of the earlier one: from here on a machine's figures say little about its rates
 SMALL = {"ms": 5.0, "s": 0.005}  # differences of a time to the first token that nobody notices
 BASELINE_RUNS = 5
+# Why a device may be slow on WSL: Windows pages its memory out, and no switch of the driver stops it there.
+SPILLS = (
+    "Windows may have moved GPU memory into system RAM, which it does without a word: close what else uses the card, "
+    "or plan for less"
+)
 WHOLE = "prefill and decode together"
 
 
@@ -291,7 +296,8 @@ def verdict_on(
 @dataclass(frozen=True, slots=True)
 class Circumstances:
     """What happened while a measurement ran: MiB read from disk by the server, processors used by others (share
-    of all), RAM in MiB that was free, and what the plan counts on in RAM and the server holds."""
+    of all), RAM in MiB that was free, and what the plan counts on in RAM and the server holds. spills: the plan uses
+    a device whose memory the system may move into RAM without a word (Windows, and so WSL)."""
 
     disk_mib: float = 0.0
     load: float = 0.0
@@ -299,6 +305,7 @@ class Circumstances:
     ram_planned_mib: float | None = None
     ram_used_mib: float | None = None
     calibrated: bool = False
+    spills: bool = False
 
 
 def judge_health(
@@ -325,6 +332,8 @@ def _why(around: Circumstances) -> str:
         return f"{mib_text(around.disk_mib)} of weights were read from disk meanwhile{short}"
     if around.load > BUSY:
         return f"other programs used {around.load:.0%} of the processors meanwhile"
+    if around.spills:
+        return SPILLS
     if not around.calibrated:
         return f"the plan's speed is assumed for this machine; {command_line('bench', '--calibrate')} measures it"
     return f"nothing else was in the way; {command_line('bench')} looks closer"

@@ -52,6 +52,11 @@ class Home:
         return self.state / "transaction.json"
 
     @property
+    def served(self) -> Path:
+        """What the server's last start came to (JSON): `deploy.observe`."""
+        return self.state / "served.json"
+
+    @property
     def models(self) -> Path:
         return self.data / "models"
 

@@ -242,6 +242,11 @@ def health(around: Circumstances) -> str:
     return sentence
 
 
+def test_on_wsl_a_slow_device_may_have_spilled_into_ram() -> None:
+    sentence = health(Circumstances(spills=True, calibrated=True))
+    assert "Windows may have moved GPU memory into system RAM" in sentence
+
+
 def test_weights_read_from_disk_are_the_first_reason() -> None:
     around = Circumstances(
         disk_mib=3174, load=0.9, ram_free_mib=500, ram_planned_mib=12000, ram_used_mib=9452, calibrated=True

@@ -19,6 +19,9 @@
 | ensure_ready   | brings the stack to where a client can use it                               |
 | health         | the health check: prefill, cache, decode, memory, one answer                |
 | expected_speed | what the deployed plan expects of a piece of work                           |
+| observe        | what the running engine did, asked once for each start                      |
+| load_log       | what the engine's log says of how it loaded a model                         |
+| served         | what the engine did, against the plan: failures and warnings                |
 | failure_causes | why a service died, from its last words                                     |
 | status         | the state of the stack                                                      |
 | usage          | what the services hold, and the last bench                                  |

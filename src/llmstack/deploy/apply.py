@@ -14,7 +14,7 @@ import msgspec
 
 from llmstack import stackfile
 from llmstack.commands import command_line
-from llmstack.deploy import keys, ports, transaction, warm
+from llmstack.deploy import keys, observe, ports, transaction, warm
 from llmstack.deploy.demo_model import prune_demo_models
 from llmstack.deploy.health import check
 from llmstack.deploy.ready import wait_ready
@@ -95,6 +95,8 @@ def up(home: Home, deployment: Deployment, on_progress: OnProgress, *, force: bo
                 other.remove()  # it must let go of the ports first
             started = supervisor.apply(stack.services)
             _wait(supervisor, stack, started, deployment.model.size_bytes, on_progress)
+            on_progress("comparing what the engine did with the plan")
+            stack = observe.require(home, stack, supervisor)
             on_progress("checking prefill and prompt cache")
             stack = msgspec.structs.replace(stack, health=check(home, stack))
             stackfile.write(home, stack)
@@ -138,6 +140,8 @@ def restart(home: Home, names: tuple[str, ...], on_progress: OnProgress) -> Stac
             supervisor.restart(rest)
         _wait(supervisor, stack, (*started, *names), _size(stack.model.path), on_progress)
         if "server" in (*started, *names):
+            stack = observe.require(home, stack, supervisor)
+            stackfile.write(home, stack)
             on_progress("warming the prompt cache")
             warm.restore(home, stack)
         return stack

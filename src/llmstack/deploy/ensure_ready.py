@@ -49,7 +49,9 @@ def ensure_ready(
         return None if status.state is StackState.STARTING else False
 
     if not wait_until(probe, patience_s, every_s=_LOOK_EVERY_S):
-        raise NotSo(f"the stack is {status.state.value}", why=status.last_error, next=_next()[status.state])
+        why = status.last_error or status.cause
+        remedy = status.next if status.findings else _next()[status.state]
+        raise NotSo(f"the stack is {status.state.value}", why=why, next=remedy)
 
 
 def _next() -> dict[StackState, str]:

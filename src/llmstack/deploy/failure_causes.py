@@ -1,6 +1,7 @@
 """Why a service died, from its last words: one sentence and the command that helps.
 
-Texts: llama.cpp (llama-model-loader.cpp, llama-model.cpp, ggml-cuda.cu, ggml-backend.cpp, server-http.cpp, arg.cpp).
+Texts: llama.cpp (llama-model-loader.cpp, llama-model.cpp, ggml-cuda.cu, ggml-backend.cpp, ggml-vulkan.cpp,
+server-http.cpp, arg.cpp), cudaGetErrorString, vk::to_string, and the NVIDIA driver's lines in the kernel's log.
 """
 
 from __future__ import annotations
@@ -43,6 +44,28 @@ def _causes() -> tuple[tuple[str, str, str], ...]:
             _SMALLER,
         ),
         (r"bad_alloc|Cannot allocate memory|failed to allocate|unable to allocate", "it ran out of memory", _SMALLER),
+        (
+            r"GPU is lost|[Gg]PU has fallen off the bus|ErrorDeviceLost|DeviceLostError|VK_ERROR_DEVICE_LOST"
+            r"|UR_RESULT_ERROR_DEVICE_LOST|hipErrorNoDevice|(?:CUDA|ROCm|HIP) error: (?:device not ready|unknown error)"
+            r"|NVRM: Xid.*: 79\b",
+            "the card was lost while it computed: power, heat, its slot, or a fault of the driver",
+            f"{command_line('doctor')}   looks whether it is back; if it is not, restart the machine",
+        ),
+        (
+            r"(?:CUDA|ROCm|HIP) error: (?:unspecified launch failure|an illegal memory access|misaligned address"
+            r"|an illegal instruction|the launch timed out|uncorrectable ECC error)|hipErrorIllegalAddress"
+            r"|hipErrorLaunchFailure",
+            "the card stopped in the middle of its work: a fault of the driver, of the engine, or of its memory",
+            (
+                f"{command_line('doctor')}   looks at the card; if it comes again, another build: "
+                f"{command_line('engine', 'install')}"
+            ),
+        ),
+        (
+            r"invalid device: (?P<device>[^\s\"']+)",
+            "the engine has no device {device}: it is gone, or the engine lists it and cannot use it",
+            f"{command_line('engine', 'list')}   shows what it sees; {command_line('up')}   plans for that",
+        ),
         (
             r"driver version is insufficient|no CUDA-capable device|driver/library version mismatch"
             r"|ggml_cuda_init: failed|Failed to initialize NVML",
@@ -98,9 +121,9 @@ def explain(lines: Sequence[str], last_exit: str | None, *, smaller: str) -> Fai
     if (proven := of_exit(last_exit)) is not None:
         return proven
     for pattern, what, remedy in _causes():
-        line = next((line for line in lines if re.search(pattern, line)), None)
-        if line is not None:
-            return FailureCause(what, smaller if remedy is _SMALLER else remedy, line)
+        for line in lines:
+            if match := re.search(pattern, line):
+                return FailureCause(what.format_map(match.groupdict()), smaller if remedy is _SMALLER else remedy, line)
     if last_exit and "out of memory" in last_exit:
         return FailureCause("it was killed: most likely out of memory", smaller)
     return None

@@ -6,7 +6,7 @@ import re
 import time
 
 from llmstack.commands import command_line
-from llmstack.deploy.failure_causes import of_exit
+from llmstack.deploy.failure_causes import explain, of_exit
 from llmstack.deploy.waiting import wait_until
 from llmstack.engine.control import EngineClient, Readiness
 from llmstack.errors import NotSo
@@ -15,6 +15,9 @@ from llmstack.supervisor import ServiceState, Supervisor
 _TELLING = re.compile(
     r"error|fail|unable|cannot|can't|invalid|unknown argument|out of memory|not found|abort|refus", re.I
 )
+
+# llama.cpp's own mark of a line that is no error (common/log.cpp): the seconds since its start, and I or D.
+_INFORMS = re.compile(r"\s*\d+(?:\.\d+)+ [ID] ")
 
 
 def _next() -> dict[str, str]:
@@ -54,10 +57,15 @@ def wait_ready(supervisor: Supervisor, service: str, url: str, *, deadline_s: fl
 
 def _died(supervisor: Supervisor, service: str, last_exit: str | None, began_at: float) -> NotSo:
     how = last_exit or "it is not running"
-    cause = of_exit(how)
+    lines = excerpt(supervisor, service, began_at)
+    smaller = f"{command_line('plan')}   checks what fits"
+    cause = explain(last_words(supervisor, service, began_at), how, smaller=smaller)
+    why = lines
+    if cause is not None:
+        why = cause.what if of_exit(how) is not None or not cause.line else f"{cause.what}\n{lines}"
     return NotSo(
         f"the {service} died while it was starting: {how}",
-        why=cause.what if cause is not None else excerpt(supervisor, service, began_at),
+        why=why,
         next=cause.next if cause is not None else _next()[service],
     )
 
@@ -66,6 +74,7 @@ def excerpt(supervisor: Supervisor, service: str, since_s: float, most: int = 4)
     """The log lines that say why: the first that speak of an error (the later ones only follow), else the last ones."""
     lines = last_words(supervisor, service, since_s)
     telling = [line for line in lines if _TELLING.search(line)]
+    telling = [line for line in telling if not _INFORMS.match(line)] or telling
     return "\n".join(telling[:most] or lines[-most:])
 
 

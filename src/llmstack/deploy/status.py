@@ -10,14 +10,16 @@ from typing import Any
 
 from llmstack import stackfile
 from llmstack.commands import command_line
-from llmstack.deploy import transaction, usage
+from llmstack.deploy import observe, transaction, usage
 from llmstack.deploy import warm as deploy_warm
 from llmstack.deploy.failure_causes import explain
 from llmstack.deploy.ready import excerpt, last_words
+from llmstack.deploy.served import Served, failure
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.deploy.usage import Used
 from llmstack.engine.control import EngineClient, Readiness
 from llmstack.errors import NotSo
+from llmstack.findings import Finding
 from llmstack.llama_server.last_words import last_words as last_fatal
 from llmstack.paths import Home
 from llmstack.stackfile import StackRecord
@@ -55,8 +57,9 @@ class Warm:
 class StackStatus:
     """last_error: a line of the log; cause: what it means; next: the command that helps. used: against stack.plan.
 
-    interrupted: an `up` was cut off and none runs now. bench: the last run, as `bench --json` gave it. refused: how
-    many requests, prefixes and states the proxy keeps from the engine, because it died on them.
+    served: what the engine did at its last start; findings: where that is not what was planned. interrupted: an `up`
+    was cut off and none runs now. bench: the last run, as `bench --json` gave it. refused: how many requests, prefixes
+    and states the proxy keeps from the engine, because it died on them.
     """
 
     state: StackState
@@ -68,6 +71,8 @@ class StackStatus:
     cause: str = ""
     next: str = ""
     used: Used = field(default_factory=Used)
+    served: Served = field(default_factory=Served)
+    findings: tuple[Finding, ...] = ()
     interrupted: bool = False
     bench: Mapping[str, Any] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
@@ -97,6 +102,8 @@ class StackStatus:
             "used": {"ram_mib": self.used.ram_mib, "vram_mib": self.used.vram_mib},
             "interrupted": self.interrupted,
             "refused": dict(self.refused),
+            "served": self.served.to_json(),
+            "findings": [finding.to_json() for finding in self.findings],
         }
 
 
@@ -114,12 +121,22 @@ def gather(home: Home) -> StackStatus:
         report = deploy_warm.health(stack)
         warm, refused = _kept(report.get("warm") or {}, warm), report.get("deadly") or {}
     state = health_of(services, server, proxy)
-    trouble = _refusing(supervisor, refused)
-    if state in (StackState.FAILED, StackState.DEGRADED):
+    served, trouble = Served(), _refusing(supervisor, refused)
+    findings: tuple[Finding, ...] = ()
+    if server is Readiness.READY and not home.transaction.exists():  # an `up` at work compares by itself
+        served = observe.observed_of(home, stack, supervisor, services["server"])
+        findings = observe.findings_of(stack, served)
+        stack = observe.with_served(stack, served)
+    worst = failure(findings)
+    if worst is not None and state is StackState.READY:
+        state, trouble = StackState.DEGRADED, _Trouble("", f"{worst.finding}: {worst.cause}", worst.remedy)
+    elif state in (StackState.FAILED, StackState.DEGRADED):
         trouble = _tell(supervisor, stack, services)
     return StackStatus(
         state, stack, services, supervisor.kind, warm, trouble.line, trouble.cause, trouble.next,
         used=usage.used([status.pid for status in services.values() if status.pid]),
+        served=served,
+        findings=findings,
         interrupted=interrupted,
         bench=usage.last_bench(home),
         refused=refused,

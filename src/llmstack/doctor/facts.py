@@ -106,7 +106,9 @@ class ServiceFacts:
 class StackFacts:
     """What is deployed; None in `DoctorFacts` when nothing is. planned_host_mib: host memory the plan counts on.
 
-    refused: what the proxy keeps from the engine, in a sentence, or ""; last_words: of the engine that died on it.
+    cause, next: of a stack that failed, as `status` says them. served: what the engine did at its last start, in words,
+    empty where that is not known; served_findings: where it is not what was planned. refused: what the proxy keeps from
+    the engine, in a sentence, or ""; last_words: of the engine that died on it.
     """
 
     state: str
@@ -121,6 +123,10 @@ class StackFacts:
     smaller_plan: str = ""
     refused: str = ""
     last_words: str = ""
+    cause: str = ""
+    next: str = ""
+    served: str = ""
+    served_findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from llmstack.commands import command_line
 from llmstack.deploy import ports as port_owners
+from llmstack.deploy.served import failure
 from llmstack.deploy.status import StackState, StackStatus
 from llmstack.doctor.facts import PortFacts, ProxyFacts, SecretFacts, ServiceFacts, StackFacts, SupervisorFacts
 from llmstack.doctor.gather_machine import descendants, user_id
@@ -40,6 +41,10 @@ def stack(status: StackStatus) -> StackFacts | None:
         smaller_plan=command_line("up", record.model.name, "--ctx", max(record.n_ctx // 2, 4096)),
         refused=status.cause if ready and status.refused else "",
         last_words=status.last_error if ready and status.refused else "",
+        cause=status.cause if failure(status.findings) is None else "",
+        next=status.next if failure(status.findings) is None else "",
+        served=status.served.text(),
+        served_findings=status.findings,
     )
 
 

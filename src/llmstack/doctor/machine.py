@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from llmstack.commands import command_line
@@ -9,6 +10,7 @@ from llmstack.doctor.facts import DoctorFacts
 from llmstack.findings import Finding, Level
 
 LOW_DISK_MIB = 5 * 1024
+_LOST = re.compile(r"GPU is lost|fallen off the bus")  # nvmlErrorString(NVML_ERROR_GPU_IS_LOST); the kernel's words
 _REBOOT = "sudo reboot   (or: sudo modprobe -r nvidia_uvm nvidia && sudo modprobe nvidia)"
 
 
@@ -41,6 +43,15 @@ def gpu(facts: DoctorFacts) -> Iterator[Finding]:
             "an update replaced the library while the old driver is still loaded", _REBOOT,
         )  # fmt: skip
         return
+    lost = [text for text in here.warnings or (here.library_problem,) if _LOST.search(text)]
+    for warning in lost:
+        yield Finding(
+            "gpu", Level.FAIL, f"a card is lost: {warning}",
+            "it answers its driver no more: power, heat, its slot, or a fault of the driver; only a restart of the "
+            "machine brings it back", "sudo reboot   (why: sudo dmesg | grep -i -e xid -e 'fallen off')",
+        )  # fmt: skip
+    if lost and not facts.hardware.devices:
+        return
     if here.pci_cards and not here.driver_cards and not facts.hardware.devices:
         yield Finding(
             "gpu", Level.FAIL, f"{here.pci_cards} NVIDIA card(s) in this machine, none usable",
@@ -50,7 +61,9 @@ def gpu(facts: DoctorFacts) -> Iterator[Finding]:
         return
     for warning in here.warnings:
         is_engine_s = "will not be used" in warning
-        yield Finding("gpu", Level.WARN, warning, "", command_line("engine", "list") if is_engine_s else "nvidia-smi")
+        if warning not in lost:
+            remedy = command_line("engine", "list") if is_engine_s else "nvidia-smi"
+            yield Finding("gpu", Level.WARN, warning, "", remedy)
     if not facts.hardware.devices:
         if not here.warnings:
             yield Finding("gpu", Level.OK, "no GPU: models run on the CPU")

@@ -25,7 +25,7 @@ def services(facts: DoctorFacts) -> Iterator[Finding]:
     remedy = {"ready": "", "stopped": command_line("up"), "starting": command_line("status", "--watch")}.get(
         stack.state, command_line("logs", "-n", "50")
     )
-    yield Finding("stack", level, f"{stack.state}: {stack.model} at {stack.url}", "", remedy)
+    yield Finding("stack", level, f"{stack.state}: {stack.model} at {stack.url}", stack.cause, stack.next or remedy)
     for service in stack.services:
         if service.last_exit is None or service.state in ("stopped",):
             continue
@@ -47,6 +47,16 @@ def services(facts: DoctorFacts) -> Iterator[Finding]:
             "",
             f"{command_line('models', 'list')}   then {command_line('up')}",
         )
+
+
+def served(facts: DoctorFacts) -> Iterator[Finding]:
+    """What the engine did at its last start, against the plan; a start at boot included."""
+    stack = facts.stack
+    if stack is None:
+        return
+    yield from stack.served_findings
+    if stack.served and not stack.served_findings:
+        yield Finding("served", Level.OK, f"as planned: {stack.served}")
 
 
 def ports(facts: DoctorFacts) -> Iterator[Finding]:
@@ -180,4 +190,4 @@ def sub_agents(facts: DoctorFacts) -> Iterator[Finding]:
         yield Finding("sub-agents", Level.OK, f"{stack.n_parallel} slots")
 
 
-CHECKS = (services, ports, secrets, catalog, units, proxy, sub_agents)
+CHECKS = (services, served, ports, secrets, catalog, units, proxy, sub_agents)

@@ -83,9 +83,9 @@ class EngineClient:
             return Readiness.UNREACHABLE
         return Readiness.READY if status == 200 else Readiness.LOADING
 
-    def props(self) -> dict[str, Any]:
+    def props(self, timeout_s: float = 30.0) -> dict[str, Any]:
         """GET /props: default generation settings, n_ctx of a slot, chat template, modalities, build."""
-        answer: dict[str, Any] = self._get("/props")
+        answer: dict[str, Any] = self._get("/props", timeout_s)
         return answer
 
     def slots(self, timeout_s: float = 2.0) -> list[dict[str, Any]]:

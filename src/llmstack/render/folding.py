@@ -43,6 +43,15 @@ _DETAIL = re.compile(
     r"^(?:print_info|llama_model_loader|load_tensors|load:|llama_context|llama_kv_cache\w*|llama_memory\w*|sched_reserve"
     r"|common_param|system_info|llm_load\S*|ggml_\w+_init|graph_reserve|set_abort_callback|init_tokenizer|create_memory)"
     r"|^(?:cmn|srv)\s+(?:common_param|init_listene|print_info)"
+    r"|^(?:common_memory_breakdown_print|common_fit_params|resolve_fused_ops)|^(?:cmn|spec)\s+common_\w+"
+    r"|^srv\s+load_model: (?:local path|prompt cache is|use `|for more info|context checkpoints)"
+    r"|^srv\s+init: (?:idle slots|init: chat template|preserve_reasoning|using \d+ threads)"
+)
+# What verbosity 4, which a plan with a device asks for (deploy.services), adds to each request.
+_CHATTER = re.compile(
+    r"^srv\s+(?:update_slots: all slots are idle|server_strea: conv_id|operator\(\): chat format"
+    r"|get_availabl: (?:updating prompt cache|prompt cache update took)|load:  - |update:  - |update:    - )"
+    r"|^\t(?:repeat_last_n|dry_multiplier|top_k|mirostat) = "
 )
 _SOUNDS_BAD = re.compile(r"\b(?:error|fatal|failed|abort)\b", re.I)
 
@@ -62,6 +71,8 @@ class LineFolder:
         task = _TASK.match(shown.text)
         if task is not None:
             return [*self._end_details(line.service), *self._task(line, task)]
+        if line.service == "server" and _CHATTER.match(shown.text):
+            return []
         if line.service == "server" and _DETAIL.match(shown.text):
             self._details.setdefault(line.service, _Count(line)).add(line)
             return self._end_repeats(line.service)

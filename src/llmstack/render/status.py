@@ -11,6 +11,7 @@ from collections.abc import Callable
 from llmstack.commands import command_line
 from llmstack.deploy.status import StackState, StackStatus, Warm
 from llmstack.deploy.usage import Used
+from llmstack.findings import Level
 from llmstack.plan import Plan
 from llmstack.render.output import has_colour, show, style
 from llmstack.stackfile import StackRecord
@@ -75,6 +76,9 @@ def screen(status: StackStatus, columns: int) -> list[str]:
     lines += _row("speed", _speed(status), columns)
     if status.state is StackState.READY:
         lines += _row("cache", _warm(status.warm), columns)
+    for finding in status.findings:
+        if finding.status is Level.WARN:
+            lines += _row("note", f"{finding.finding}: {finding.cause}", columns, "yellow")
     if status.cause:
         lines += _row("cause", status.cause, columns, "red")
     if status.last_error:

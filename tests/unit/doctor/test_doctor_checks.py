@@ -124,6 +124,42 @@ FAULTS: list[tuple[str, DoctorFacts, str, Level, str, str]] = [
         "engine install",
     ),
     (
+        "a card that is lost (fault 57)",
+        gpu(warnings=("GPU 0 cannot be read (GPU is lost) and is left out",)),
+        "gpu",
+        Level.FAIL,
+        "a card is lost",
+        "sudo reboot",
+    ),
+    (
+        "the only card is lost (fault 57)",
+        without_cards(warnings=("GPU 0 cannot be read (GPU is lost) and is left out",)),
+        "gpu",
+        Level.FAIL,
+        "a card is lost",
+        "sudo reboot",
+    ),
+    (
+        "a card lost while the server computed (fault 57)",
+        stacked(state="failed", cause="server: the card was lost while it computed", next="llmstack doctor"),
+        "stack",
+        Level.FAIL,
+        "failed",
+        "llmstack doctor",
+    ),
+    (
+        "an engine that computes on the processor (fault 55)",
+        stacked(
+            served_findings=(
+                Finding("served", Level.FAIL, "the engine computes on the processor", "why", "llmstack engine list"),
+            )
+        ),
+        "served",
+        Level.FAIL,
+        "on the processor",
+        "engine list",
+    ),
+    (
         "a CPU engine beside a card",
         without_cards(driver_cards=1, warnings=("RTX 3060 will not be used: the engine x is built without it",)),
         "gpu",

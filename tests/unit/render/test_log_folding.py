@@ -110,3 +110,16 @@ def test_any_line_can_be_folded_and_unknown_ones_stay(texts: list[str]) -> None:
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
     assert printable("a\x1b[31mb\tc\u202eé模") == "a\\x1b[31mb\tc\\u202eé模"
+
+
+def test_what_a_plan_with_a_device_adds_to_each_request_is_left_out() -> None:
+    """Verbosity 4, for the lines of loading."""
+    chatter = [
+        "0.03.024.409 I srv  server_strea: conv_id= (empty=1)",
+        "0.03.033.675 I srv    operator(): chat format: peg-native",
+        "0.03.037.631 I srv  get_availabl: updating prompt cache",
+        "0.03.037.651 I srv          load:  - looking for better prompt, base f_keep = -1.000, f_sim = 0.000",
+        "\trepeat_last_n = 64, repeat_penalty = 1.000, frequency_penalty = 0.000, presence_penalty = 0.000",
+        "0.03.042.400 I srv  update_slots: all slots are idle",
+    ]
+    assert len(folded(*chatter, *REQUEST)) == 1
