@@ -196,7 +196,7 @@ def _record(home: Home, deployment: Deployment, supervisor: Supervisor) -> Stack
         server=ServerEntry(at.server_host, at.server_port, deployment.engine.name, server.argv),
         proxy=ProxyEntry(at.proxy_host, at.proxy_port),
         n_ctx=a.ctx,
-        n_ctx_slot=a.ctx if a.kv_unified else a.ctx // a.parallel,
+        n_ctx_slot=plan.n_ctx_slot,
         n_parallel=a.parallel,
         n_predict=plan.goal.n_predict,
         supervisor=supervisor.kind,

@@ -43,11 +43,11 @@ def prepare(
     subject = _pulled(home, request, subject, on_download)
     on_progress("planning")
     planned = plan_subject(home, request, subject, machine)
-    warnings = planned.warnings
+    warnings = planned.warnings + planned.plan.warnings
     if _lacks_drafter(planned):
         problem = pull_drafter(home, planned.plan.goal, subject, on_download)
         planned = plan_subject(home, request, subject, machine, alone=bool(problem))
-        warnings += (problem,) if problem else ()
+        warnings = planned.warnings + planned.plan.warnings + ((problem,) if problem else ())
     assert planned.model is not None
     deployment = Deployment(
         name=planned.subject.name,

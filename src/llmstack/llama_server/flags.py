@@ -20,6 +20,7 @@ from llmstack.llama_server.values import (
     LOAD_MODE,
     NUMBER,
     ON_OFF_AUTO,
+    ROPE_SCALING,
     SHARES,
     SWITCH,
     TEXT,
@@ -94,6 +95,14 @@ FLAGS: tuple[Flag, ...] = (
         "shortened silently.",
         field="ctx", always=True, pinnable=True,
     ),
+    Flag(
+        "--rope-scaling", (), ROPE_SCALING,
+        "How positions beyond the training length are made: yarn stretches what the model knows. The scale is the same "
+        "for a short prompt, which is then answered a little worse; what was saved without it can't be restored.",
+        field="rope_scaling", pinnable=True,
+    ),
+    Flag("--rope-scale", (), ValueKind("N"), "By how much the positions are stretched."),
+    Flag("--yarn-orig-ctx", (), NUMBER, "The training length that YaRN starts from."),
     Flag(
         "-np", ("--parallel",), number("a number of slots"),
         "Slots: conversations answered at the same time. Each gets an equal part of -c.",

@@ -10,6 +10,7 @@ from typing import Any
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 LOAD_MODES = ("none", "mmap", "mlock", "mmap+mlock", "dio")
 REASONING = ("on", "off", "auto")
+YARN = "yarn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ SWITCH = ValueKind("", "on or off", _yes)
 KV_TYPE = ValueKind("TYPE", "one of " + ", ".join(KV_TYPES), _word_of(KV_TYPES))
 LOAD_MODE = ValueKind("MODE", "one of " + ", ".join(LOAD_MODES), _word_of(LOAD_MODES))
 ON_OFF_AUTO = ValueKind("[on|off|auto]", "on, off or auto", _word_of(REASONING))
+ROPE_SCALING = ValueKind("{none,linear,yarn}", "yarn, or nothing", _word_of((YARN,)))
 SHARES = ValueKind("N0,N1,N2,...", "shares, such as 3,1", _shares, _write_shares)
 DRAFT_MODEL = ValueKind("FNAME", "on, off or a GGUF file", _draft_model)
 NUMBER = ValueKind("N")

@@ -45,6 +45,7 @@ def command_lines() -> Iterator[tuple[str, ...]]:
     deaf: ModelFacts = replace(dense, template_ignores_switch=True)
     for a in (whole, replace(whole, draft_max=2), replace(whole, draft_max=2, drafter=True), replace(whole, ngl=0)):
         yield flags(deaf, a, goal)
+    yield flags(deaf, replace(whole, ctx=1 << 20, rope_scaling="yarn"), goal)
 
 
 WRITTEN = {word for argv in command_lines() for word in argv if word.startswith("-")}
