@@ -144,8 +144,12 @@ def _hub(home: Home, reference: Reference, models: Catalog, caches: foreign_cach
     listed = _entry_of(models, reference)
     if listed is not None:
         return _entry(home, *listed, caches)
-    here = [item.path.relative_to(home.models / reference.repo).as_posix() for item in models_dir.contents(home)
-            if not item.partial and item.path.is_relative_to(home.models / reference.repo)]  # fmt: skip
+    folder = home.models / reference.repo
+    here = {
+        item.path.relative_to(folder).as_posix(): item.size
+        for item in models_dir.contents(home)
+        if not item.partial and item.path.is_relative_to(folder)
+    }
     if here:
         from llmstack.fetch import hub
 
