@@ -14,7 +14,7 @@ import msgspec
 
 from llmstack import stackfile
 from llmstack.commands import command_line
-from llmstack.deploy import keys, ports, transaction, warm
+from llmstack.deploy import keys, ports, tools_shown, transaction, warm
 from llmstack.deploy.demo_model import prune_demo_models
 from llmstack.deploy.health import check
 from llmstack.deploy.ready import wait_ready
@@ -56,7 +56,7 @@ class Deployment:
 class UpResult:
     """started: the services that were (re)started; seconds: from the first write to the end of the health check.
 
-    notices: what was left as it was, a sentence each.
+    notices: what was left as it was, and what the model cannot do, a sentence each.
     """
 
     stack: StackRecord
@@ -88,6 +88,7 @@ def up(home: Home, deployment: Deployment, on_progress: OnProgress, *, force: bo
                 other.remove()  # it must let go of the ports first
             started = supervisor.apply(stack.services)
             _wait(supervisor, stack, started, deployment.model.size_bytes, on_progress)
+            stack, blind = tools_shown.look(home, stack)
             on_progress("checking prefill and prompt cache")
             stack = msgspec.structs.replace(stack, health=check(home, stack))
             stackfile.write(home, stack)
@@ -99,7 +100,7 @@ def up(home: Home, deployment: Deployment, on_progress: OnProgress, *, force: bo
             raise
         transaction.end(home)
         prune_demo_models(home, deployment.model.path)
-        return UpResult(stack, started, time.monotonic() - began, notices(supervisor))
+        return UpResult(stack, started, time.monotonic() - began, (*blind, *notices(supervisor)))
 
 
 def down(home: Home) -> bool:

@@ -23,6 +23,20 @@ def with_entry(goal: Goal, entry: Model | None) -> Goal:
     return replace(goal, extra=(*goal.extra, *entry.server_flags(thinking=goal.reasoning != "off")))
 
 
+def with_template(goal: Goal) -> Goal:
+    """The template file of `--set chat-template-file=FILE` by its whole path: the server runs in another folder."""
+    pins = dict(goal.pins)
+    for name, value in goal.pins.items():
+        pin = pinnable_flag(name)
+        if pin is None or pin.goal_field != "chat_template_file":
+            continue
+        path = Path(value).expanduser().absolute()
+        if not path.is_file():
+            raise BadInput(f"--set {name}={value}: there is no such file")
+        pins[name] = str(path)
+    return replace(goal, pins=pins)
+
+
 def with_drafter(home: Home, goal: Goal, entry: Model | None, *, offline: bool = False) -> Goal:
     """The small model that may guess ahead: the file of `--set md=FILE`, else the catalog's.
 

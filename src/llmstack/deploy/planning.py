@@ -13,16 +13,17 @@ import msgspec
 from llmstack import __version__, stackfile
 from llmstack.catalog.models import Model
 from llmstack.commands import command_line
-from llmstack.deploy import tuned
+from llmstack.deploy import tools_shown, tuned
 from llmstack.deploy.demo_model import DEMO_NAME, ensure_demo_model, is_demo_model
 from llmstack.deploy.machine import Machine, this_machine
-from llmstack.deploy.model_goal import with_drafter, with_entry
+from llmstack.deploy.model_goal import with_drafter, with_entry, with_template
 from llmstack.detect.model_file import ModelFile, open_model
 from llmstack.engine.find import Engine
 from llmstack.errors import BadInput
 from llmstack.fetch.find_local import entry_of_file, locate, own_path
 from llmstack.fetch.model import ResolvedModel
 from llmstack.fetch.pull import suited
+from llmstack.gguf import GgufHeader
 from llmstack.hardware import Hardware
 from llmstack.paths import Home
 from llmstack.plan import Goal, Infeasible, ModelFacts, Plan, make_plan, read_facts
@@ -121,26 +122,28 @@ def plan_subject(home: Home, request: UpRequest, subject: Subject, machine: Mach
     model: ModelFile | None = None
     if subject.files.path is not None:
         model = open_model(subject.files.path, cache=home.cache)
-        facts = read_facts(model.header, path=str(model.path))
+        header, facts = model.header, read_facts(model.header, path=str(model.path))
     else:
-        subject, facts = _from_afar(home, subject, offline=request.offline)
-    goal = with_entry(replace(request.goal, alias=subject.name), subject.entry)
+        subject, header, facts = _from_afar(home, subject, offline=request.offline)
+    user_goal = with_template(request.goal)
+    goal = with_entry(replace(user_goal, alias=subject.name), subject.entry)
     goal = with_drafter(home, goal, subject.entry, offline=request.offline)
     if alone:
         goal = replace(goal, draft=None)
     if engine is None or model is None:
-        plan = make_plan(facts, hardware, goal)
+        plan = tools_shown.noted(make_plan(facts, hardware, goal), header)
         return Planned(plan, subject, model, engine, hardware, "", warnings=machine.warnings)
     goal = tuned.with_tuned(home, goal, model.identity, hardware, engine.name)
     digest = _digest(model, engine, goal, hardware)
     deployed = _deployed(home, digest) if machine.serves else None
     if deployed is not None:
         return Planned(deployed, subject, model, engine, hardware, digest, warnings=machine.warnings)
-    plan = tuned.explained(home, _tuned_plan(facts, hardware, goal, request.goal), model.identity, engine.name)
+    plan = tuned.explained(home, _tuned_plan(facts, hardware, goal, user_goal), model.identity, engine.name)
+    plan = tools_shown.noted(plan, header)
     return Planned(plan, subject, model, engine, hardware, digest, warnings=machine.warnings)
 
 
-def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject, ModelFacts]:
+def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject, GgufHeader, ModelFacts]:
     """A model that is not here: as the catalog describes it, else by its header, read from its server."""
     files = subject.files
     if files.entry is not None and files.entry.arch:
@@ -153,7 +156,7 @@ def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject,
         files, header = remote_header(files, offline=offline)
         subject = Subject(served_name(files.name), files)
     path = own_path(home, files.sources[0]) if files.sources else Path(f"{files.name}.gguf")
-    return subject, read_facts(header, path=str(path))
+    return subject, header, read_facts(header, path=str(path))
 
 
 def _tuned_plan(facts: ModelFacts, hardware: Hardware, goal: Goal, user_goal: Goal) -> Plan:

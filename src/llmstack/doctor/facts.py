@@ -100,7 +100,10 @@ class ServiceFacts:
 
 @dataclass(frozen=True, slots=True)
 class StackFacts:
-    """What is deployed; None in `DoctorFacts` when nothing is. planned_host_mib: host memory the plan counts on."""
+    """What is deployed; None in `DoctorFacts` when nothing is. planned_host_mib: host memory the plan counts on.
+
+    n_ctx_slot: tokens of one conversation. warnings: what the model can't do, or has otherwise than asked for.
+    """
 
     state: str
     url: str
@@ -112,6 +115,8 @@ class StackFacts:
     services: tuple[ServiceFacts, ...]
     planned_host_mib: int | None = None
     smaller_plan: str = ""
+    n_ctx_slot: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from llmstack.llama_server.values import (
     ROPE_SCALING,
     SHARES,
     SWITCH,
+    TEMPLATE_FILE,
     TEXT,
     ValueKind,
     number,
@@ -268,7 +269,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag("-sps", ("--slot-prompt-similarity",), ValueKind("SIMILARITY"), "How alike a prompt and a slot's must be."),
     Flag("--reasoning-format", (), ValueKind("FORMAT"), "Where thoughts go in an answer."),
     Flag("--chat-template", (), ValueKind("JINJA_TEMPLATE"), "A chat template instead of the model's own."),
-    Flag("--chat-template-file", (), ValueKind("JINJA_TEMPLATE_FILE"), "The same, from a file."),
+    Flag(
+        "--chat-template-file", (), TEMPLATE_FILE, "A chat template from a file instead of the model's own.",
+        goal_field="chat_template_file", pinnable=True,
+    ),
     Flag("--chat-template-kwargs", (), TEXT, "Values for the chat template, as a JSON object."),
     Flag("--spec-draft-n-min", (), NUMBER, "The fewest tokens that are worth a pass to check them."),
     # --- sampling: defaults for requests that set none. The two penalties are no part of a state either, but the

@@ -57,6 +57,13 @@ def _draft_model(text: str) -> bool:
     return True if text.endswith(".gguf") else _yes(text)
 
 
+def _file(text: str) -> str:
+    """A path, by its form; whether it is there, the goal says."""
+    if "/" not in text and "." not in text:
+        raise ValueError(text)
+    return text
+
+
 def _shares(text: str) -> tuple[float, ...]:
     shares = tuple(float(part) for part in text.replace("/", ",").split(","))
     if not shares or min(shares) < 0 or sum(shares) <= 0:
@@ -86,6 +93,7 @@ KV_TYPE = ValueKind("TYPE", "one of " + ", ".join(KV_TYPES), _word_of(KV_TYPES))
 LOAD_MODE = ValueKind("MODE", "one of " + ", ".join(LOAD_MODES), _word_of(LOAD_MODES))
 ON_OFF_AUTO = ValueKind("[on|off|auto]", "on, off or auto", _word_of(REASONING))
 ROPE_SCALING = ValueKind("{none,linear,yarn}", "yarn, or nothing", _word_of((YARN,)))
+TEMPLATE_FILE = ValueKind("JINJA_TEMPLATE_FILE", "the path of a template, such as ./tools.jinja", _file)
 SHARES = ValueKind("N0,N1,N2,...", "shares, such as 3,1", _shares, _write_shares)
 DRAFT_MODEL = ValueKind("FNAME", "on, off or a GGUF file", _draft_model)
 NUMBER = ValueKind("N")

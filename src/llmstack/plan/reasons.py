@@ -64,6 +64,8 @@ def decisions(search: Search, chosen: Candidate, trades: Trades, n_ctx: int) -> 
         rows.append(_decision(a, "no_repack", why, "prefill on the CPU is slower"))
     if a.threads:
         rows.append(_decision(a, "threads", "one thread per physical core; more wait for memory"))
+    if search.goal.chat_template_file:
+        rows.append(_decision(search.goal, "chat_template_file", "instead of the template in the file"))
     carried = (flag for flag in FLAGS if flag.only_pinned and getattr(a, flag.field))
     rows += [_decision(a, flag.field, flag.about) for flag in carried]
     return tuple(replace(d, pinned=True, reason=f"pinned by you; {d.reason}") if d.flag in pinned else d for d in rows)
@@ -339,8 +341,8 @@ def notes(search: Search, chosen: Candidate, n_ctx: int) -> tuple[str, ...]:
     if chosen.assignment.ctx < n_ctx:
         rows.append(f"the context was cut from {n_ctx} to {chosen.assignment.ctx} tokens to fit")
     rows += filter(None, (cut_sentence(search.goal, facts, chosen.assignment),))
-    if not facts.has_template:
-        rows.append("the file has no chat template: tool calls need one (--chat-template-file)")
+    if not facts.has_template and not search.goal.chat_template_file:
+        rows.append("the file has no chat template: tool calls need one (--set chat-template-file=FILE)")
     if chosen.assignment.model_guesses:
         rows.append(
             "the second model does not know a prompt that was restored from disk (llama.cpp#28619): its guesses are "

@@ -37,7 +37,7 @@ def test_a_size_that_only_one_of_them_has_names_it() -> None:
 
 
 def test_a_repository_of_companions_has_no_model() -> None:
-    with pytest.raises(NotSo, match="has no .gguf file"):
+    with pytest.raises(NotSo, match=r"has no \.gguf file"):
         choose("o/r", BESIDE, "")
 
 
