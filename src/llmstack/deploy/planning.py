@@ -122,7 +122,8 @@ def plan_subject(home: Home, request: UpRequest, subject: Subject, machine: Mach
     model: ModelFile | None = None
     if subject.files.path is not None:
         model = open_model(subject.files.path, cache=home.cache)
-        header, facts = model.header, read_facts(model.header, path=str(model.path))
+        facts = read_facts(model.header, path=str(model.path))
+        header: GgufHeader | None = model.header
     else:
         subject, header, facts = _from_afar(home, subject, offline=request.offline)
     user_goal = with_template(request.goal)
@@ -143,9 +144,12 @@ def plan_subject(home: Home, request: UpRequest, subject: Subject, machine: Mach
     return Planned(plan, subject, model, engine, hardware, digest, warnings=machine.warnings)
 
 
-def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject, GgufHeader, ModelFacts]:
-    """A model that is not here: as the catalog describes it, else by its header, read from its server."""
-    files = subject.files
+def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject, GgufHeader | None, ModelFacts]:
+    """A model that is not here: as the catalog describes it, else by its header, read from its server.
+
+    The header is None for one of the catalog: its description has no template to look at.
+    """
+    files, real = subject.files, None
     if files.entry is not None and files.entry.arch:
         from llmstack.catalog.shape import describe
 
@@ -154,9 +158,10 @@ def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject,
         from llmstack.fetch.remote import remote_header
 
         files, header = remote_header(files, offline=offline)
+        real = header
         subject = Subject(served_name(files.name), files)
     path = own_path(home, files.sources[0]) if files.sources else Path(f"{files.name}.gguf")
-    return subject, header, read_facts(header, path=str(path))
+    return subject, real, read_facts(header, path=str(path))
 
 
 def _tuned_plan(facts: ModelFacts, hardware: Hardware, goal: Goal, user_goal: Goal) -> Plan:

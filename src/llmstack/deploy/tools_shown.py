@@ -49,10 +49,12 @@ def refuse_blind(stack: StackRecord) -> None:
         )
 
 
-def noted(plan: Plan, header: GgufHeader) -> Plan:
+def noted(plan: Plan, header: GgufHeader | None) -> Plan:
     """The plan with a note, where the template shows no tools: the file's own, or the one that the user gave."""
     given = plan.goal.chat_template_file
-    sight = tool_sight.of_text(_text(given)) if given else tool_sight.of_header(header)
+    sight = None
+    if given or header is not None:
+        sight = tool_sight.of_text(_text(given)) if given or header is None else tool_sight.of_header(header)
     sentence = sight.sentence(plan.facts.name) if sight is not None else ""
     return replace(plan, notes=(*plan.notes, f"{sentence}; {tool_sight.remedy()}")) if sentence else plan
 

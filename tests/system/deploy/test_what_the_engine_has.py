@@ -52,7 +52,8 @@ def test_a_context_above_the_training_length_is_what_the_server_gives_everywhere
     assert served(stack) == exported(stack) == stack.run("status", "--json").json["n_ctx_slot"] == TRAINED
     assert "context 4,096" in stack.run("status").out
     assert "trained on 4096" in stack.run("doctor", "--json").out
-    assert "capping" not in stack.run("logs", "--raw", "server").out
+    pooled = "kvu=on" in wish  # a pool for all slots may be larger than one of them may use
+    assert pooled or "capping" not in stack.run("logs", "--raw", "server").out
 
 
 @pytest.mark.parametrize(("ctx", "scale"), [(16384, "4"), (6144, "1.5")])
