@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from llmstack.commands import command_line
 from llmstack.llama_server.flags import FLAGS, flag_of
+from llmstack.llama_server.values import YARN
 from llmstack.plan.argv import flags
 from llmstack.plan.assignment import DRAFT_KV, Assignment, draft_assignment
 from llmstack.plan.facts import BlockKind, ModelFacts
@@ -89,7 +90,7 @@ def _context(search: Search, chosen: Candidate, n_ctx: int) -> Decision:
 
 
 def _stretching(search: Search, a: Assignment) -> list[Decision]:
-    if not a.rope_scaling:
+    if a.rope_scaling != YARN:
         return []
     stretch = stretch_of(search.facts, a)
     if stretch is None:

@@ -10,6 +10,7 @@ from llmstack.errors import BadInput
 from llmstack.plan import Goal, ModelFacts, Plan, make_plan, to_json
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.training_length import Stretch, stretch_of
+from llmstack.warmstart.fingerprint import folder_name
 from support.planner.draws import facts, machine
 
 SHORT = replace(facts("llama-8b"), n_ctx_train=8192)
@@ -81,6 +82,24 @@ def test_yarn_within_the_training_length_sets_no_flag() -> None:
 
 def test_yarn_without_a_context_starts_from_the_usual_one() -> None:
     assert planned(Goal(pins=YARN)).n_ctx_slot == 65536
+
+
+@pytest.mark.parametrize("ctx", [4096, 32768])
+def test_the_pins_of_a_deployed_plan_make_the_same_plan_again(ctx: int) -> None:
+    """`tune` plans with them."""
+    plan = planned(Goal(ctx=ctx, pins=YARN))
+    again = planned(Goal(pins={decision.flag: decision.value for decision in plan.decisions if decision.pinned}))
+    assert again.argv == plan.argv
+
+
+def test_saved_prompts_are_not_shared_with_a_stack_without_the_stretch() -> None:
+    long, short = planned(Goal(ctx=32768, pins=YARN)), planned(Goal(ctx=32768), replace(SHORT, n_ctx_train=32768))
+    assert folder_name(long.argv) != folder_name(short.argv)
+
+
+def test_no_scaling_can_be_asked_for_too() -> None:
+    plan = planned(Goal(ctx=32768, pins={"rope-scaling": "none"}))
+    assert plan.n_ctx_slot == 8192 and plan.warnings and "--rope-scaling" not in plan.argv
 
 
 @pytest.mark.parametrize("ctx", [8448, 9999, 12288, 27000, 100_000, 131_072])
