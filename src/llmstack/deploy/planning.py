@@ -126,7 +126,7 @@ def plan_subject(home: Home, request: UpRequest, subject: Subject, machine: Mach
         header: GgufHeader | None = model.header
     else:
         subject, header, facts = _from_afar(home, subject, offline=request.offline)
-    user_goal = with_template(request.goal)
+    user_goal = with_template(home, request.goal)
     goal = with_entry(replace(user_goal, alias=subject.name), subject.entry)
     goal = with_drafter(home, goal, subject.entry, offline=request.offline)
     if alone:

@@ -66,7 +66,13 @@ def decisions(search: Search, chosen: Candidate, trades: Trades, n_ctx: int) -> 
     if a.threads:
         rows.append(_decision(a, "threads", "one thread per physical core; more wait for memory"))
     if search.goal.chat_template_file:
-        rows.append(_decision(search.goal, "chat_template_file", "instead of the template in the file"))
+        rows.append(
+            _decision(
+                search.goal,
+                "chat_template_file",
+                "a copy of yours, instead of the one in the file",
+            )
+        )
     carried = (flag for flag in FLAGS if flag.only_pinned and getattr(a, flag.field))
     rows += [_decision(a, flag.field, flag.about) for flag in carried]
     return tuple(replace(d, pinned=True, reason=f"pinned by you; {d.reason}") if d.flag in pinned else d for d in rows)

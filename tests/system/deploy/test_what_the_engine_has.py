@@ -91,6 +91,10 @@ def test_a_model_that_is_shown_no_tools_is_told_everywhere_and_claude_refuses_it
     assert mended.json["warnings"] == []
     assert stack.run("status", "--json").json["capabilities"]["tools"] is True
 
+    own.write_text(PLAIN)
+    changed = stack.up("--json", "--set", f"chat-template-file={own}")
+    assert "is shown no tools" in changed.json["warnings"][0], "a changed template restarts the server"
+
 
 def test_the_demo_model_is_shown_tools(demo_stack: Stack) -> None:
     assert demo_stack.run("status", "--json").json["capabilities"]["tools"] is True
