@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ F, H = GgmlType.F32, GgmlType.F16
 SYLLABLES = ("co", "de", "fi", "le", "ma", "no", "per", "qua", "re", "so", "tra", "un", "ver", "wi", "ex", "ty")
 
 
-def write_model(kind: str, path: Path) -> Path:
-    keys = _keys(kind)
+def write_model(kind: str, path: Path, changes: Mapping[str, Value | None] | None = None) -> Path:
+    """changes: keys that are otherwise, or absent (None)."""
+    keys = {key: value for key, value in (_keys(kind) | dict(changes or {})).items() if value is not None}
     vocabulary = len(keys["tokenizer.ggml.tokens"])  # type: ignore[arg-type]
     tensors = [Tensor("token_embd.weight", (D, vocabulary), H)]
     for block in range(BLOCKS):

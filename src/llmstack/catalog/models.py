@@ -199,6 +199,11 @@ def stem_of(file: str) -> str:
     return shard.stem if shard is not None else name.removesuffix(".gguf")
 
 
+def family_of(file: str) -> str:
+    """What a file's name says beside its quantisation: files of one family are sizes of one model."""
+    return _QUANT.sub("", stem_of(file)).strip("-_.").lower()
+
+
 def shards(file: str) -> tuple[str, ...]:
     """All names of a split file from any one of them."""
     shard = shard_name(file)

@@ -14,22 +14,33 @@ import click
 )
 @click.option("--profile", default="local", show_default=True, metavar="NAME", help="The client profile to use.")
 @click.option("--no-start", is_flag=True, help="Fail when the stack is stopped, instead of starting it.")
+@click.option("--without-tools", is_flag=True, help="Go on with a model that is shown no tools: it can only talk.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def command(profile: str, no_start: bool, arguments: tuple[str, ...]) -> int:
+def command(profile: str, no_start: bool, without_tools: bool, arguments: tuple[str, ...]) -> int:
     import os
 
+    from llmstack import stackfile
     from llmstack.client.claude_code import exec_claude, find_claude
     from llmstack.client.profile import environment_of, leads_to_stack, needs_local_model
     from llmstack.deploy.ensure_ready import ensure_ready
+    from llmstack.deploy.tools_shown import refuse_blind
     from llmstack.paths import home
     from llmstack.render.output import StepProgress
 
     folders = home()
     environment_of(folders, profile, os.environ)
+
+    def refuse_blind_model() -> None:
+        stack = stackfile.read(folders)
+        if stack is not None and not without_tools and needs_local_model(folders, profile):
+            refuse_blind(stack)
+
+    refuse_blind_model()  # before anything is started or looked for, and again when `up` has asked the server
     program = find_claude()
     if leads_to_stack(folders, profile):
         with StepProgress() as progress:
             needs_model = needs_local_model(folders, profile)
             ensure_ready(folders, progress, needs_model=needs_model, start=not no_start)
+        refuse_blind_model()
     exec_claude(program, environment_of(folders, profile, os.environ), arguments)
     return 0

@@ -65,6 +65,8 @@ def command(
     except Infeasible as error:
         show_refused(error, as_json=as_json)
         return 1
+    for sentence in planned.plan.warnings:
+        warn(sentence)
     if flag is not None:
         from llmstack.plan.explain import explain
 

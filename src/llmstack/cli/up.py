@@ -66,7 +66,7 @@ def command(
     for sentence in outcome.notices:
         warn(sentence)
     if as_json:
-        show_json(up_json(outcome))
+        show_json(up_json(outcome, (*prepared.warnings, *outcome.notices)))
     else:
         show_up(outcome, is_demo=demo)
     if foreground:

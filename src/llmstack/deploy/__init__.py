@@ -18,6 +18,7 @@
 | waiting, ready | waits for what another process does; for a service that answers             |
 | ensure_ready   | brings the stack to where a client can use it                               |
 | health         | the health check: prefill, cache, decode, memory, one answer                |
+| tools_shown    | whether the deployed model is shown a client's tools                        |
 | expected_speed | what the deployed plan expects of a piece of work                           |
 | observe        | what the running engine did, asked once for each start                      |
 | load_log       | what the engine's log says of how it loaded a model                         |

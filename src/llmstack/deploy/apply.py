@@ -14,7 +14,7 @@ import msgspec
 
 from llmstack import stackfile
 from llmstack.commands import command_line
-from llmstack.deploy import keys, observe, ports, transaction, warm
+from llmstack.deploy import keys, observe, ports, tools_shown, transaction, warm
 from llmstack.deploy.demo_model import prune_demo_models
 from llmstack.deploy.health import check
 from llmstack.deploy.ready import wait_ready
@@ -58,7 +58,7 @@ class Deployment:
 class UpResult:
     """started: the services that were (re)started; seconds: from the first write to the end of the health check.
 
-    notices: what was left as it was, a sentence each.
+    notices: what was left as it was, and what the model cannot do, a sentence each.
     """
 
     stack: StackRecord
@@ -97,6 +97,7 @@ def up(home: Home, deployment: Deployment, on_progress: OnProgress, *, force: bo
             _wait(supervisor, stack, started, deployment.model.size_bytes, on_progress)
             on_progress("comparing what the engine did with the plan")
             stack = observe.require(home, stack, supervisor)
+            stack, blind = tools_shown.look(home, stack)
             on_progress("checking prefill and prompt cache")
             stack = msgspec.structs.replace(stack, health=check(home, stack))
             stackfile.write(home, stack)
@@ -108,7 +109,7 @@ def up(home: Home, deployment: Deployment, on_progress: OnProgress, *, force: bo
             raise
         transaction.end(home)
         prune_demo_models(home, deployment.model.path)
-        return UpResult(stack, started, time.monotonic() - began, notices(supervisor))
+        return UpResult(stack, started, time.monotonic() - began, (*blind, *notices(supervisor)))
 
 
 def down(home: Home) -> bool:
@@ -207,7 +208,7 @@ def _record(home: Home, deployment: Deployment, supervisor: Supervisor) -> Stack
         server=ServerEntry(at.server_host, at.server_port, deployment.engine.name, server.argv),
         proxy=ProxyEntry(at.proxy_host, at.proxy_port),
         n_ctx=a.ctx,
-        n_ctx_slot=a.ctx if a.kv_unified else a.ctx // a.parallel,
+        n_ctx_slot=plan.n_ctx_slot,
         n_parallel=a.parallel,
         n_predict=plan.goal.n_predict,
         supervisor=supervisor.kind,

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from llmstack.engine.find import YOUNGER_FLAG, Engine
+
 # From this build on the library's INFO, and so all of these lines, is the program's TRACE (common/log.cpp; issue 23613
 # shows it for 9284). Before, level 4 was debug, which logs prompts, and the library's INFO was always written.
 TRACE_BUILD = 9284
@@ -78,3 +80,16 @@ def lists_buffers(argv: Sequence[str]) -> bool:
 
 def value_of(argv: Sequence[str], flag: str) -> str | None:
     return argv[argv.index(flag) + 1] if flag in argv[:-1] else None
+
+
+def verbosity(engine: Engine, plan_argv: Sequence[str]) -> tuple[str, ...]:
+    """So much of the log that it says which device holds what: without it nobody can see a card that computes nothing.
+
+    A plan without a device needs no such log, and who pins -lv has it.
+    """
+    on_device = value_of(plan_argv, "-ngl") not in (None, "0") and value_of(plan_argv, "-dev") != "none"
+    if not on_device or "-lv" in plan_argv:
+        return ()
+    flags = engine.flags
+    is_new = engine.build >= TRACE_BUILD if engine.build is not None else flags is not None and YOUNGER_FLAG in flags
+    return ("-lv", str(TRACE)) if is_new and (flags is None or "-lv" in flags) else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from llmstack.errors import BadInput
 from llmstack.fetch import hub
 from llmstack.fetch.find_local import drafter_of, find_one, own_path
 from llmstack.fetch.survey import drafter_facts
+from llmstack.gguf.reader import MAX_TEXT
 from llmstack.llama_server.flags import pinnable_flag
-from llmstack.paths import Home
+from llmstack.paths import Home, write_private
 from llmstack.plan import Goal, ModelFacts, read_facts
 
 
@@ -21,6 +23,32 @@ def with_entry(goal: Goal, entry: Model | None) -> Goal:
     if entry is None:
         return goal
     return replace(goal, extra=(*goal.extra, *entry.server_flags(thinking=goal.reasoning != "off")))
+
+
+def with_template(home: Home, goal: Goal) -> Goal:
+    """The template file of `--set chat-template-file=FILE`, as a copy named by its content.
+
+    So a changed file is another flag, and restarts the server; a file that is gone later stops nothing; and the
+    service may read it wherever the user keeps the original. Raises BadInput for a file that can't be a template.
+    """
+    pins = dict(goal.pins)
+    for name, value in goal.pins.items():
+        pin = pinnable_flag(name)
+        if pin is None or pin.goal_field != "chat_template_file":
+            continue
+        try:
+            text = Path(value).expanduser().read_bytes()
+            text.decode()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise BadInput(f"--set {name}={value}: the template cannot be read: {why}") from None
+        if not text.strip() or len(text) > MAX_TEXT:
+            raise BadInput(f"--set {name}={value}: it has {len(text)} bytes, which no chat template has")
+        copy = home.data / "templates" / f"{hashlib.sha256(text).hexdigest()[:16]}.jinja"
+        if not copy.is_file():
+            write_private(copy, text)
+        pins[name] = str(copy)
+    return replace(goal, pins=pins)
 
 
 def with_drafter(home: Home, goal: Goal, entry: Model | None, *, offline: bool = False) -> Goal:
@@ -48,4 +76,4 @@ def with_drafter(home: Home, goal: Goal, entry: Model | None, *, offline: bool =
 
 
 def _read(home: Home, path: Path) -> ModelFacts:
-    return read_facts(open_model(path, cache=home.cache).header, path=str(path))
+    return read_facts(open_model(path, cache=home.cache, may_draft=True).header, path=str(path))

@@ -14,10 +14,10 @@ import msgspec
 from llmstack import __version__, stackfile
 from llmstack.catalog.models import Model
 from llmstack.commands import command_line
-from llmstack.deploy import tuned
+from llmstack.deploy import tools_shown, tuned
 from llmstack.deploy.demo_model import DEMO_NAME, ensure_demo_model, is_demo_model
 from llmstack.deploy.machine import Machine, this_machine
-from llmstack.deploy.model_goal import with_drafter, with_entry
+from llmstack.deploy.model_goal import with_drafter, with_entry, with_template
 from llmstack.detect.model_file import ModelFile, open_model
 from llmstack.engine.environment import device_environment
 from llmstack.engine.find import Engine
@@ -25,6 +25,7 @@ from llmstack.errors import BadInput
 from llmstack.fetch.find_local import entry_of_file, locate, own_path
 from llmstack.fetch.model import ResolvedModel
 from llmstack.fetch.pull import suited
+from llmstack.gguf import GgufHeader
 from llmstack.hardware import Hardware
 from llmstack.paths import Home
 from llmstack.plan import Goal, Infeasible, ModelFacts, Plan, make_plan, read_facts
@@ -127,21 +128,24 @@ def plan_subject(home: Home, request: UpRequest, subject: Subject, machine: Mach
     if subject.files.path is not None:
         model = open_model(subject.files.path, cache=home.cache)
         facts = read_facts(model.header, path=str(model.path))
+        header: GgufHeader | None = model.header
     else:
-        subject, facts = _from_afar(home, subject, offline=request.offline)
-    goal = with_entry(replace(request.goal, alias=subject.name), subject.entry)
+        subject, header, facts = _from_afar(home, subject, offline=request.offline)
+    user_goal = with_template(home, request.goal)
+    goal = with_entry(replace(user_goal, alias=subject.name), subject.entry)
     goal = with_drafter(home, goal, subject.entry, offline=request.offline)
     if alone:
         goal = replace(goal, draft=None)
     if engine is None or model is None:
-        plan = make_plan(facts, hardware, goal, machine.spare)
+        plan = tools_shown.noted(make_plan(facts, hardware, goal, machine.spare), header)
         return Planned(plan, subject, model, engine, hardware, "", warnings=machine.warnings)
     goal = tuned.with_tuned(home, goal, model.identity, hardware, engine.name)
     digest = _digest(model, engine, goal, hardware)
     deployed = _deployed(home, digest) if machine.serves else None
     if deployed is not None and not _has_more_room(hardware, deployed):
         return Planned(deployed, subject, model, engine, hardware, digest, warnings=machine.warnings)
-    plan = tuned.explained(home, _tuned_plan(facts, machine, goal, request.goal), model.identity, engine.name)
+    plan = tuned.explained(home, _tuned_plan(facts, machine, goal, user_goal), model.identity, engine.name)
+    plan = tools_shown.noted(plan, header)
     if deployed is not None and not _is_better(plan, deployed):
         plan = deployed
     return Planned(plan, subject, model, engine, hardware, digest, warnings=machine.warnings)
@@ -163,9 +167,12 @@ def _is_better(plan: Plan, deployed: Plan) -> bool:
     return plan.predicted.session_s < WORTH_A_RESTART * deployed.predicted.session_s
 
 
-def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject, ModelFacts]:
-    """A model that is not here: as the catalog describes it, else by its header, read from its server."""
-    files = subject.files
+def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject, GgufHeader | None, ModelFacts]:
+    """A model that is not here: as the catalog describes it, else by its header, read from its server.
+
+    The header is None for one of the catalog: its description has no template to look at.
+    """
+    files, real = subject.files, None
     if files.entry is not None and files.entry.arch:
         from llmstack.catalog.shape import describe
 
@@ -174,9 +181,10 @@ def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject,
         from llmstack.fetch.remote import remote_header
 
         files, header = remote_header(files, offline=offline)
+        real = header
         subject = Subject(served_name(files.name), files)
     path = own_path(home, files.sources[0]) if files.sources else Path(f"{files.name}.gguf")
-    return subject, read_facts(header, path=str(path))
+    return subject, real, read_facts(header, path=str(path))
 
 
 def _tuned_plan(facts: ModelFacts, machine: Machine, goal: Goal, user_goal: Goal) -> Plan:

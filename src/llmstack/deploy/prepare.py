@@ -15,9 +15,12 @@ from llmstack.deploy.services import Addresses, stack_services
 from llmstack.deploy.supervisors import chosen, preview
 from llmstack.engine.find import find
 from llmstack.errors import MissingPart, NotSo, StackError
+from llmstack.fetch import hub
 from llmstack.fetch.find_local import drafter_of
+from llmstack.fetch.model import ResolvedModel
 from llmstack.fetch.progress import OnTransfer, quiet
 from llmstack.fetch.pull import pull, pull_file
+from llmstack.fetch.remote import remote_header
 from llmstack.llama_server.flags import pinnable_flag
 from llmstack.paths import Home
 from llmstack.plan import Goal, Plan
@@ -43,11 +46,11 @@ def prepare(
     subject = _pulled(home, request, subject, on_download)
     on_progress("planning")
     planned = plan_subject(home, request, subject, machine)
-    warnings = planned.warnings
+    warnings = planned.warnings + planned.plan.warnings
     if _lacks_drafter(planned):
         problem = pull_drafter(home, planned.plan.goal, subject, on_download)
         planned = plan_subject(home, request, subject, machine, alone=bool(problem))
-        warnings += (problem,) if problem else ()
+        warnings = planned.warnings + planned.plan.warnings + ((problem,) if problem else ())
     assert planned.model is not None
     deployment = Deployment(
         name=planned.subject.name,
@@ -95,11 +98,22 @@ def addresses_of(home: Home, request: UpRequest) -> Addresses:
 
 def _pulled(home: Home, request: UpRequest, subject: Subject, on_download: OnTransfer) -> Subject:
     """The image encoder only comes with a goal that names it."""
-    files = pull(home, subject.files, offline=request.offline, on_progress=on_download, projector=False)
+    files = _checked(subject.files, offline=request.offline)
+    files = pull(home, files, offline=request.offline, on_progress=on_download, projector=False)
     if files.path is None:
         raise NotSo(f"{files.name} runs on an engine elsewhere, so there is nothing to start here",
                     next=command_line("models", "show", files.name))  # fmt: skip
     return subject if files is subject.files else Subject(served_name(files.name), files)
+
+
+def _checked(files: ResolvedModel, *, offline: bool) -> ResolvedModel:
+    """A stranger's file is looked at before gigabytes of it are downloaded. Raises GgufError for what is no model."""
+    if files.path is not None or files.entry is not None or offline or hub.offline():
+        return files
+    try:
+        return remote_header(files)[0]
+    except MissingPart:  # its server gives no parts: the header is read when all of it is here
+        return files
 
 
 def _lacks_drafter(planned: Planned) -> bool:

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmstack.deploy.load_log import TRACE, TRACE_BUILD, value_of
+from llmstack.deploy.load_log import verbosity
 from llmstack.engine import embedded
 from llmstack.engine.environment import device_environment
-from llmstack.engine.find import YOUNGER_FLAG, Engine
+from llmstack.engine.find import Engine
 from llmstack.engine.flags import fit, parse_help
 from llmstack.paths import Home
 from llmstack.plan import Plan
@@ -53,7 +53,7 @@ def server_service(
     states = home.slots / folder_name((*engine.command, *plan_argv))  # no other server can read what it saves
     argv = (
         *plan_argv,
-        *_verbosity(engine, plan_argv),
+        *verbosity(engine, plan_argv),
         *("--host", host, "--port", str(port), "--api-key-file", str(home.server_key)),
         *("--slot-save-path", str(states), "--metrics", "--no-ui", "--cors-origins", f"http://{host}:{port}"),
     )
@@ -66,19 +66,6 @@ def server_service(
         environment() | device_environment(os.environ),
         memory_max_mib=memory_max_mib,
     )
-
-
-def _verbosity(engine: Engine, plan_argv: Sequence[str]) -> tuple[str, ...]:
-    """So much of the log that it says which device holds what: without it nobody can see a card that computes nothing.
-
-    A plan without a device needs no such log, and who pins -lv has it.
-    """
-    on_device = value_of(plan_argv, "-ngl") not in (None, "0") and value_of(plan_argv, "-dev") != "none"
-    if not on_device or "-lv" in plan_argv:
-        return ()
-    flags = engine.flags
-    is_new = engine.build >= TRACE_BUILD if engine.build is not None else flags is not None and YOUNGER_FLAG in flags
-    return ("-lv", str(TRACE)) if is_new and (flags is None or "-lv" in flags) else ()
 
 
 def ram_limit(plan: Plan) -> int | None:

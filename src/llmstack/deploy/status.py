@@ -10,7 +10,7 @@ from typing import Any
 
 from llmstack import stackfile
 from llmstack.commands import command_line
-from llmstack.deploy import observe, transaction, usage
+from llmstack.deploy import observe, tools_shown, transaction, usage
 from llmstack.deploy import warm as deploy_warm
 from llmstack.deploy.failure_causes import explain
 from llmstack.deploy.ready import excerpt, last_words
@@ -77,6 +77,14 @@ class StackStatus:
     bench: Mapping[str, Any] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the deployed model cannot do, or has otherwise than it was asked for: a sentence each."""
+        if self.stack is None:
+            return ()
+        plan = self.stack.plan
+        return tuple(filter(None, (tools_shown.missing(self.stack), *(plan.warnings if plan is not None else ()))))
+
     def to_json(self) -> dict[str, Any]:
         ports = {"server": self.stack.server.port, "proxy": self.stack.proxy.port} if self.stack else {}
         return {
@@ -104,6 +112,9 @@ class StackStatus:
             "refused": dict(self.refused),
             "served": self.served.to_json(),
             "findings": [finding.to_json() for finding in self.findings],
+            "n_ctx_slot": self.stack.n_ctx_slot if self.stack else None,
+            "capabilities": self.stack.capabilities if self.stack else {},
+            "warnings": list(self.warnings),
         }
 
 

@@ -14,6 +14,7 @@ import msgspec
 from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.gguf import GgufError, GgufHeader, merge, printable, read_header
+from llmstack.gguf.kinds import kind_of_header, other_file
 from llmstack.gguf.shards import MAX_SHARDS, shard_name
 from llmstack.paths import write_private
 
@@ -75,11 +76,12 @@ class _FileSource:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def open_model(path: Path | str, *, cache: Path | None = None) -> ModelFile:
+def open_model(path: Path | str, *, cache: Path | None = None, may_draft: bool = False) -> ModelFile:
     """Reads the header of a model file, or of all shards of a split one.
 
     cache: a folder that keeps parsed headers by the file's identity, so that a large vocabulary is walked once.
-    Raises BadInput for a path that is no regular file, GgufError for a file that is no usable GGUF.
+    may_draft: a file that only guesses ahead for another model will do.
+    Raises BadInput for a path that is no regular file, GgufError for a file that is no usable GGUF, or no model.
     """
     path = Path(path).expanduser().absolute()
     headers, identities, paths = [], [], []
@@ -92,7 +94,16 @@ def open_model(path: Path | str, *, cache: Path | None = None) -> ModelFile:
         headers.append(header)
         identities.append(identity)
     merged = merge(headers)
+    refuse_others(merged, paths[0], may_draft=may_draft)
     return ModelFile(merged, tuple(paths), sum(i.size_bytes for i in identities), tuple(identities))
+
+
+def refuse_others(header: GgufHeader, path: Path, *, may_draft: bool = False) -> None:
+    """Raises GgufError for what is no model to chat with: its kind, and what to give instead."""
+    key = kind_of_header(header)
+    if key and not (may_draft and key == "draft"):
+        other = other_file(key)
+        raise GgufError(other.what, why=printable(str(path), 1000), next=other.next)
 
 
 def _shards(path: Path, header: GgufHeader) -> list[Path]:

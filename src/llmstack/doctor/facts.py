@@ -109,6 +109,7 @@ class StackFacts:
     cause, next: of a stack that failed, as `status` says them. served: what the engine did at its last start, in words,
     empty where that is not known; served_findings: where it is not what was planned. refused: what the proxy keeps from
     the engine, in a sentence, or ""; last_words: of the engine that died on it.
+    n_ctx_slot: tokens of one conversation. warnings: what the model can't do, or has otherwise than asked for.
     """
 
     state: str
@@ -127,6 +128,8 @@ class StackFacts:
     next: str = ""
     served: str = ""
     served_findings: tuple[Finding, ...] = ()
+    n_ctx_slot: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ def stack(status: StackStatus) -> StackFacts | None:
         n_parallel=record.n_parallel,
         services=tuple(ServiceFacts(s.name, s.state.value, s.last_exit, s.restarts) for s in status.services.values()),
         planned_host_mib=round(record.plan.memory.host.total) if record.plan is not None else None,
+        n_ctx_slot=record.n_ctx_slot or record.n_ctx,
+        warnings=status.warnings,
         smaller_plan=command_line("up", record.model.name, "--ctx", max(record.n_ctx // 2, 4096)),
         refused=status.cause if ready and status.refused else "",
         last_words=status.last_error if ready and status.refused else "",

@@ -190,4 +190,14 @@ def sub_agents(facts: DoctorFacts) -> Iterator[Finding]:
         yield Finding("sub-agents", Level.OK, f"{stack.n_parallel} slots")
 
 
-CHECKS = (services, served, ports, secrets, catalog, units, proxy, sub_agents)
+def abilities(facts: DoctorFacts) -> Iterator[Finding]:
+    """What the deployed model has and can do, as the running server was asked at `up`."""
+    if facts.stack is None:
+        return
+    for sentence in facts.stack.warnings:
+        yield Finding("model", Level.WARN, sentence, "", f"{command_line('models', 'list')}   shows others")
+    if not facts.stack.warnings:
+        yield Finding("model", Level.OK, f"{facts.stack.n_ctx_slot} tokens for one conversation")
+
+
+CHECKS = (services, served, ports, secrets, catalog, units, proxy, abilities, sub_agents)

@@ -9,6 +9,8 @@
 | flags     | the flags an engine takes, and an argv made to fit them                  |
 | embedded  | llama.cpp's HTTP server from a wheel, behind llama-server's command line |
 | control   | talks to a running engine                                                |
+| tool_sight | whether a model is shown tools, by its prompts with and without one      |
+| render_template | renders a stranger's template, in a process of its own              |
 | install   | builds llama-server from the pinned source                               |
 | toolchain | what a build needs from the machine                                      |
 | vulkan_headers | types that older Vulkan headers lack                               |

@@ -114,6 +114,11 @@ class EngineClient:
             float(t.get("predicted_ms", 0.0)),
         )
 
+    def apply_template(self, body: dict[str, Any]) -> str:
+        """POST /apply-template: the prompt that a chat request with this body would come to."""
+        prompt: str = self._post("/apply-template", body).get("prompt", "")
+        return prompt
+
     def count_tokens(self, text: str) -> int:
         return len(self.tokens(text))
 

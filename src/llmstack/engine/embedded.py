@@ -145,6 +145,9 @@ _flash = _choice(
         for word, name in (("auto", "AUTO"), ("on", "ENABLED"), ("off", "DISABLED"))
     },
 )
+_rope_scaling = _choice(
+    "llama_rope_scaling_type", {w: f"LLAMA_ROPE_SCALING_TYPE_{w.upper()}" for w in ("none", "linear", "yarn")}
+)
 _split_mode = _choice(
     "llama_split_mode", {w: f"LLAMA_SPLIT_MODE_{w.upper()}" for w in ("none", "layer", "row", "tensor")}
 )
@@ -168,6 +171,9 @@ SETTERS: dict[str, Setter] = {
     "-ub": _attribute("n_ubatch", int),
     "-np": _attribute("n_parallel", int),
     "-kvu": _switch("kv_unified"),
+    "--rope-scaling": _attribute("rope_scaling_type", _rope_scaling),
+    "--rope-scale": _attribute("rope_freq_scale", lambda text: 1 / float(text)),
+    "--yarn-orig-ctx": _attribute("yarn_orig_ctx", int),
     "-fa": _attribute("flash_attn_type", _flash),
     "-ctk": _attribute("cache_type_k", _kv_type),
     "-ctv": _attribute("cache_type_v", _kv_type),

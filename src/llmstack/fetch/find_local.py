@@ -12,7 +12,11 @@ from llmstack.fetch import foreign_caches, models_dir
 from llmstack.fetch.model import ResolvedModel, Source
 from llmstack.fetch.model_ref import Reference, ReferenceKind
 from llmstack.fetch.model_ref import parse as parse_reference
+from llmstack.gguf import printable
 from llmstack.paths import Home, catalog_texts
+from llmstack.sizes import GIB
+
+MOST_LISTED = 40  # files of a folder
 
 
 def read_catalog(home: Home) -> Catalog:
@@ -28,7 +32,7 @@ def locate(
     Raises BadInput for a name that is unknown or a form that is none.
     """
     reference = parse_reference(what)
-    if reference.kind is ReferenceKind.PATH:
+    if reference.kind is ReferenceKind.PATH or _is_here(reference, what):
         return _path(reference)
     caches = foreign_caches.on_this_machine() if caches is None else caches
     models = catalog or read_catalog(home)
@@ -48,6 +52,12 @@ def locate(
     return _hub(home, reference, models, caches)
 
 
+def _is_here(reference: Reference, what: str) -> bool:
+    """A file of this very name, such as `model.safetensors`: it is what is meant, and opening it says what it is."""
+    by_form = reference.kind in (ReferenceKind.NAME, ReferenceKind.HUB) and not what.startswith("hf:")
+    return by_form and Path(what).is_file()
+
+
 def entry_of_file(
     home: Home, path: Path, *, caches: foreign_caches.ForeignCaches | None = None
 ) -> tuple[str, Model, str] | None:
@@ -65,6 +75,14 @@ def _path(reference: Reference) -> ResolvedModel:
     if not path.exists():
         raise BadInput(
             f"there is no file {path}", next=f"{command_line('models', 'list')}   shows names that can be downloaded"
+        )
+    if path.is_dir():
+        files = sorted(item for item in path.iterdir() if item.suffix == ".gguf" and item.is_file())
+        listed = ", ".join(f"{item.name} ({item.stat().st_size / GIB:.2f} GiB)" for item in files[:MOST_LISTED])
+        raise BadInput(
+            f"{printable(str(path), 1000)} is a folder, not a model file",
+            why=f"it holds {printable(listed, 4000)}" if files else "it holds no .gguf file",
+            next=command_line("plan", path / "FILE.gguf"),
         )
     names = shards(path.name)
     paths = tuple(path.with_name(name) for name in names)
@@ -144,8 +162,12 @@ def _hub(home: Home, reference: Reference, models: Catalog, caches: foreign_cach
     listed = _entry_of(models, reference)
     if listed is not None:
         return _entry(home, *listed, caches)
-    here = [item.path.relative_to(home.models / reference.repo).as_posix() for item in models_dir.contents(home)
-            if not item.partial and item.path.is_relative_to(home.models / reference.repo)]  # fmt: skip
+    folder = home.models / reference.repo
+    here = {
+        item.path.relative_to(folder).as_posix(): item.size
+        for item in models_dir.contents(home)
+        if not item.partial and item.path.is_relative_to(folder)
+    }
     if here:
         from llmstack.fetch import hub
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from llmstack.catalog.models import is_file, quant_of, shards
+from llmstack.catalog.models import family_of, is_file, quant_of, shards, stem_of
 from llmstack.commands import command_line
 from llmstack.errors import MissingPart, NotSo, StackError
 from llmstack.fetch.transfer import Remote
 from llmstack.gguf import printable
+from llmstack.sizes import GIB
 
 PREFERRED = ("UD-Q4_K_XL", "Q4_K_M", "MXFP4", "Q4_K_XL", "IQ4_XS", "Q4_K_S", "Q5_K_M", "Q4_0", "Q8_0")
 """Which size is meant when a repository is named without one: the common ones of about 4.5 bits first."""
@@ -79,9 +80,19 @@ def gguf_files(repo: str, revision: str = "main") -> tuple[tuple[str, int], ...]
     return tuple((item.rfilename, item.size or 0) for item in info.siblings or () if is_file(item.rfilename))
 
 
-def choose(repo: str, files: Sequence[str], quant: str) -> tuple[str, ...]:
-    """The files of one size out of a repository, first shard first. Raises NotSo that lists what there is."""
-    models = [name for name in files if not is_projector(name)]
+def choose(repo: str, files: Mapping[str, int], quant: str) -> tuple[str, ...]:
+    """The files of one size out of a repository, first shard first. files: names, and sizes in bytes.
+
+    Raises NotSo that lists what there is: when nothing is of this size, and when several models could be meant.
+    """
+    models = [name for name in files if not companion(name)]
+    families = {family_of(name) for name in models if not quant or quant_of(name).lower() == quant.lower()}
+    if len(families) > 1:
+        raise NotSo(
+            f"{repo} holds {len(families)} models{f' of size {quant}' if quant else ''}, and none is guessed",
+            why=f"it has {printable(_listed(files), 4000)}",
+            next=f"{command_line('plan', f'hf:{repo}/FILE.gguf')}   with one of these names",
+        )
     sizes: dict[str, list[str]] = {}
     for name in sorted(models):
         sizes.setdefault(quant_of(name), []).append(name)
@@ -104,6 +115,34 @@ def projector(files: Sequence[str]) -> str:
         (name for name in files if is_projector(name)), key=lambda name: ("f16" not in name.lower(), name)
     )
     return projectors[0] if projectors else ""
+
+
+def _listed(files: Mapping[str, int]) -> str:
+    """Every model's file with its size, shards as one; behind them what is no model by itself."""
+    totals: dict[str, int] = {}
+    for name, size in sorted(files.items()):
+        first = shards(name)[0]
+        totals[first] = totals.get(first, 0) + size
+    return ", ".join(
+        f"{name} ({size / GIB:.2f} GiB)" + (f", {companion(name)}" if companion(name) else "")
+        for name, size in sorted(totals.items(), key=lambda item: (bool(companion(item[0])), item[0]))
+    )
+
+
+# Files that lie beside models, by the names that converters and publishers give them.
+_COMPANIONS = (
+    (re.compile(r"(?:^|[-_.])mmproj|projector", re.I), "a projector"),
+    (re.compile(r"(?:^|[-_.])i-?matrix(?:[-_.]|$)", re.I), "an imatrix"),
+    (re.compile(r"^mtp[-_.]|[-_.]mtp-only|(?:^|[-_.])(?:eagle-?3|dflash|dspark)(?:[-_.]|$)", re.I), "a draft"),
+    (re.compile(r"(?:^|[-_.])lora(?:[-_.]|$)|(?:^|[-_.])adapter(?:[-_.]|$)", re.I), "an adapter"),
+    (re.compile(r"(?:^|[-_.])(?:control-?vector|vocab|vocoder)(?:[-_.]|$)", re.I), "no model"),
+)
+
+
+def companion(name: str) -> str:
+    """What a file is that only goes with a model, by its name; empty for one that may be a model."""
+    base = stem_of(name)
+    return next((kind for pattern, kind in _COMPANIONS if pattern.search(base)), "")
 
 
 def is_projector(name: str) -> bool:

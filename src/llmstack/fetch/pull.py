@@ -131,7 +131,7 @@ class _Stream:
 def listing(model: ResolvedModel) -> ResolvedModel:
     """Which files a repository has for the size that was asked for."""
     source = model.missing[0]
-    files = hub.choose(source.repo, [name for name, _ in hub.gguf_files(source.repo, source.revision)], model.quant)
+    files = hub.choose(source.repo, dict(hub.gguf_files(source.repo, source.revision)), model.quant)
     sources = tuple(Source(file.rpartition("/")[2], source.repo, file, source.revision) for file in files)
     return replace(model, name=stem_of(files[0]), sources=sources, missing=sources)
 

@@ -11,7 +11,8 @@ from llmstack.fetch.find_local import not_here
 from llmstack.fetch.model import ResolvedModel, Source
 from llmstack.fetch.pull import listing, remote_of
 from llmstack.fetch.transfer import Remote
-from llmstack.gguf import GgufHeader, merge, read_header
+from llmstack.gguf import GgufError, GgufHeader, merge, read_header
+from llmstack.gguf.kinds import kind_of_header, other_file
 
 if TYPE_CHECKING:
     import httpx
@@ -32,7 +33,12 @@ def remote_header(model: ResolvedModel, *, offline: bool = False) -> tuple[Resol
     with httpx.Client(timeout=httpx.Timeout(30.0, connect=15.0), headers={"Accept-Encoding": "identity"}) as client:
         for source in model.sources:
             headers.append(_read(client, source))
-    return model, merge(headers)
+    header = merge(headers)
+    key = kind_of_header(header)
+    if key:
+        other = other_file(key)
+        raise GgufError(other.what, why=model.name, next=other.next)
+    return model, header
 
 
 def _read(client: httpx.Client, source: Source) -> GgufHeader:

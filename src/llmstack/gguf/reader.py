@@ -12,6 +12,7 @@ from typing import Protocol
 
 from llmstack.commands import command_line
 from llmstack.gguf.header import GgufError, GgufHeader, HeaderValue, Incomplete, Scalar, TensorInfo, printable
+from llmstack.gguf.kinds import START, kind_of_start, other_file
 from llmstack.gguf.types import BLOCKS, GgmlType
 
 CHUNK = 1 << 20
@@ -99,6 +100,12 @@ class _Cursor:
         self._at += count
         return data
 
+    def start(self) -> tuple[bytes, int]:
+        """The file's first bytes, and its size."""
+        if self._limit:
+            self.need(min(START, self._limit), "the first bytes")
+        return self._buffer[:START], self._size
+
     def skip(self, count: int, what: str) -> None:
         if count > self.left:
             raise self._short(count, what)
@@ -170,6 +177,10 @@ def read_header(source: RangedSource, size: int) -> GgufHeader:
 
 
 def _preamble(cursor: _Cursor) -> tuple[int, int, int]:
+    key = kind_of_start(*cursor.start())
+    if key:
+        other = other_file(key)
+        raise GgufError(other.what, next=other.next, offset=0)
     magic = cursor.take(4, "the magic")
     if magic != b"GGUF":
         raise GgufError(
@@ -178,8 +189,6 @@ def _preamble(cursor: _Cursor) -> tuple[int, int, int]:
             offset=0,
         )
     version = cursor.u32("the version")
-    if version & 0xFFFF == 0 and version:
-        raise GgufError("this GGUF was written for big-endian machines", offset=4)
     if version not in (2, 3):
         raise GgufError(f"GGUF version {version} is not supported (2 and 3 are)", next=_again(), offset=4)
     n_tensors = cursor.u64("the number of tensors")

@@ -21,8 +21,10 @@ from llmstack.llama_server.values import (
     LOAD_MODE,
     NUMBER,
     ON_OFF_AUTO,
+    ROPE_SCALING,
     SHARES,
     SWITCH,
+    TEMPLATE_FILE,
     TEXT,
     ValueKind,
     number,
@@ -95,6 +97,14 @@ FLAGS: tuple[Flag, ...] = (
         "shortened silently.",
         field="ctx", always=True, pinnable=True,
     ),
+    Flag(
+        "--rope-scaling", (), ROPE_SCALING,
+        "How positions beyond the training length are made: yarn stretches what the model knows. The scale is the same "
+        "for a short prompt, which is then answered a little worse; what was saved without it can't be restored.",
+        field="rope_scaling", pinnable=True,
+    ),
+    Flag("--rope-scale", (), ValueKind("N"), "By how much the positions are stretched."),
+    Flag("--yarn-orig-ctx", (), NUMBER, "The training length that YaRN starts from."),
     Flag(
         "-np", ("--parallel",), number("a number of slots"),
         "Slots: conversations answered at the same time. Each gets an equal part of -c.",
@@ -269,7 +279,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag("-sps", ("--slot-prompt-similarity",), ValueKind("SIMILARITY"), "How alike a prompt and a slot's must be."),
     Flag("--reasoning-format", (), ValueKind("FORMAT"), "Where thoughts go in an answer."),
     Flag("--chat-template", (), ValueKind("JINJA_TEMPLATE"), "A chat template instead of the model's own."),
-    Flag("--chat-template-file", (), ValueKind("JINJA_TEMPLATE_FILE"), "The same, from a file."),
+    Flag(
+        "--chat-template-file", (), TEMPLATE_FILE, "A chat template from a file instead of the model's own.",
+        goal_field="chat_template_file", pinnable=True,
+    ),
     Flag("--chat-template-kwargs", (), TEXT, "Values for the chat template, as a JSON object."),
     Flag("--spec-draft-n-min", (), NUMBER, "The fewest tokens that are worth a pass to check them."),
     # --- sampling: defaults for requests that set none. The two penalties are no part of a state either, but the

@@ -11,6 +11,7 @@ from typing import Any
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 LOAD_MODES = ("none", "mmap", "mlock", "mmap+mlock", "dio")
 REASONING = ("on", "off", "auto")
+YARN = "yarn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,13 @@ def _devices(text: str) -> tuple[str, ...]:
     return names
 
 
+def _file(text: str) -> str:
+    """A path, by its form; whether it is there, the goal says."""
+    if "/" not in text and "." not in text:
+        raise ValueError(text)
+    return text
+
+
 def _shares(text: str) -> tuple[float, ...]:
     shares = tuple(float(part) for part in text.replace("/", ",").split(","))
     if not shares or min(shares) < 0 or sum(shares) <= 0:
@@ -93,6 +101,8 @@ KV_TYPE = ValueKind("TYPE", "one of " + ", ".join(KV_TYPES), _word_of(KV_TYPES))
 LOAD_MODE = ValueKind("MODE", "one of " + ", ".join(LOAD_MODES), _word_of(LOAD_MODES))
 ON_OFF_AUTO = ValueKind("[on|off|auto]", "on, off or auto", _word_of(REASONING))
 DEVICES = ValueKind("<dev1,dev2,..>", "devices as the engine lists them, such as CUDA0,CUDA1", _devices, ",".join)
+ROPE_SCALING = ValueKind("{none,linear,yarn}", "yarn or none", _word_of((YARN, "none")))
+TEMPLATE_FILE = ValueKind("JINJA_TEMPLATE_FILE", "the path of a template, such as ./tools.jinja", _file)
 SHARES = ValueKind("N0,N1,N2,...", "shares, such as 3,1", _shares, _write_shares)
 DRAFT_MODEL = ValueKind("FNAME", "on, off or a GGUF file", _draft_model)
 NUMBER = ValueKind("N")

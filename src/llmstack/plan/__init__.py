@@ -28,6 +28,7 @@ plan.argv, to_json(plan)
 | make          | from a model, a machine and a goal to a plan, or a refusal      |
 | reasons       | the words for all of it                                         |
 | result        | a finished plan, as data                                        |
+| training_length | how long a slot's context may be, and what YaRN makes of it   |
 | argv          | a plan as llama-server's argument list                          |
 | explain       | the long answer about one flag                                  |
 | compare       | a plan beside --fit, and beside what a binary reports           |

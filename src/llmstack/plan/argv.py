@@ -8,6 +8,7 @@ from llmstack.llama_server.flags import FLAGS, Flag
 from llmstack.plan.assignment import NO_DEVICE, Assignment, draft_assignment
 from llmstack.plan.facts import ModelFacts
 from llmstack.plan.goal import Goal
+from llmstack.plan.training_length import ORIGINAL, SCALE, SCALING, stretch_of
 
 
 def flags(facts: ModelFacts, a: Assignment, goal: Goal) -> tuple[str, ...]:
@@ -34,7 +35,14 @@ def _derived(facts: ModelFacts, a: Assignment, goal: Goal) -> dict[str, Any]:
     derived["-ts"] = shares if len(shares) > 1 and a.ngl else None  # in the order of -dev, which leaves the others out
     if goal.reasoning == "off" and facts.template_ignores_switch:
         derived["--reasoning-budget"] = "0"
-    return derived | _drafting(a, goal)
+    return derived | _stretching(facts, a) | _drafting(a, goal)
+
+
+def _stretching(facts: ModelFacts, a: Assignment) -> dict[str, Any]:
+    stretch = stretch_of(facts, a)
+    if stretch is None:
+        return {SCALING: None}
+    return {SCALE: f"{stretch.scale:g}", ORIGINAL: str(stretch.original)}
 
 
 def _drafting(a: Assignment, goal: Goal) -> dict[str, Any]:

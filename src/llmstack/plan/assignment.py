@@ -18,7 +18,8 @@ class Assignment:
     machine's devices, 0 for one that is left out, empty where all share by their free memory. draft_max: tokens
     guessed ahead, 0 for none; drafter: by a draft model instead of the file's prediction (MTP) block. has_gpu: the
     machine has a device, so that ngl = 0 must also switch it off. no_repack: weights in RAM stay as they are.
-    cache_ram_mib and checkpoints are host memory outside llama.cpp's own report.
+    cache_ram_mib and checkpoints are host memory outside llama.cpp's own report. rope_scaling: yarn where the user
+    stretches the context.
     """
 
     ctx: int
@@ -44,6 +45,12 @@ class Assignment:
     threads_batch: int = 0
     has_gpu: bool = False
     no_repack: bool = False
+    rope_scaling: str = ""
+
+    @property
+    def ctx_slot(self) -> int:
+        """Tokens of one slot, before the model's own limit: with one cache for all, any slot may take all of it."""
+        return self.ctx if self.kv_unified else self.ctx // self.parallel
 
     @property
     def block_guesses(self) -> int:

@@ -13,6 +13,7 @@ from llmstack.gguf import GgmlType, GgufError, GgufHeader
 from llmstack.plan.architectures import WINDOW_FLAGS_ONLY, Architecture, RecurrentBlocks, architecture_of
 from llmstack.plan.tensors import Group, elements, group
 
+_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS, src/llama-hparams.h
 
 
@@ -97,6 +98,9 @@ class ModelFacts:
     template_ignores_switch: bool  # it makes the model think and never reads enable_thinking
     latent: tuple[int, int, int, int] = (0, 0, 0, 0)  # MLA per head: latent, rotated, key and value widths
     path: str = ""
+    rope_scaled: str = ""  # how the file itself scales positions, empty where it doesn't
+    rope_factor: float = 0.0
+    n_ctx_original: int = 0  # the training length before that scaling, 0 where the file doesn't say
     architecture: Architecture = field(init=False, repr=False, compare=False)
     moe: bool = field(init=False)
     recurrent: bool = field(init=False)
@@ -208,7 +212,29 @@ def read_facts(header: GgufHeader, *, path: str = "") -> ModelFacts:
         template_ignores_switch="<think>" in template and "enable_thinking" not in template,
         latent=latent or (0, 0, 0, 0),
         path=path,
+        rope_scaled=_rope_scaled(header),
+        rope_factor=_rope_factor(header),
+        n_ctx_original=keys.get("rope.scaling.original_context_length", 0),
     )
+
+
+def _rope_scaled(header: GgufHeader) -> str:
+    """The scaling of positions that a file brings along: by its keys, or by a tensor of factors (llama 3.1)."""
+    kind = header.values.get(f"{header.arch}.rope.scaling.type")
+    if isinstance(kind, str) and kind not in ("", "none", "linear"):
+        return kind
+    if _rope_factor(header) not in (0.0, 1.0):
+        return "linear"
+    has_factors = any(tensor.name.endswith(_FACTORS) for tensor in header.tensors)
+    return "frequency factors" if has_factors else ""
+
+
+def _rope_factor(header: GgufHeader) -> float:
+    for key in ("rope.scaling.factor", "rope.scale_linear"):
+        value = header.values.get(f"{header.arch}.{key}")
+        if isinstance(value, int | float):
+            return float(value)
+    return 0.0
 
 
 def _latent(keys: _Keys, architecture: Architecture) -> tuple[int, int, int, int] | None:

@@ -41,8 +41,8 @@ class Goal:
     """ctx (of one conversation), kv_type, parallel: None leaves it to the planner, which starts at 64k, q4_0, one.
 
     pins: `--set FLAG=VALUE`, flag names with or without dashes. vram_margin_mib, ram_margin_mib: left free on
-    top of the plan. mmproj_bytes: size of the vision encoder's file, 0 for none. draft: the draft
-    model, a small one with the same vocabulary; None where there is none.
+    top of the plan. mmproj_bytes: size of the vision encoder's file, 0 for none. chat_template_file: instead of the
+    file's own template. draft: the draft model, a small one with the same vocabulary; None where there is none.
     """
 
     ctx: int | None = None
@@ -57,5 +57,6 @@ class Goal:
     alias: str = ""
     mmproj_path: str = ""
     mmproj_bytes: int = 0
+    chat_template_file: str = ""
     draft: ModelFacts | None = None
     extra: tuple[str, ...] = ()

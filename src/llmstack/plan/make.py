@@ -11,12 +11,13 @@ from llmstack.plan.argv import flags
 from llmstack.plan.assignment import NO_DEVICE, Assignment
 from llmstack.plan.devices import pinned_devices, with_ids
 from llmstack.plan.facts import ModelFacts
-from llmstack.plan.goal import DEFAULT_CONTEXT, DEFAULT_KV, Goal
+from llmstack.plan.goal import DEFAULT_KV, Goal
 from llmstack.plan.pins import read_pins
 from llmstack.plan.reasons import alternatives, decisions, notes
 from llmstack.plan.result import Infeasible, Plan, model_json
 from llmstack.plan.search import Candidate, Search
 from llmstack.plan.trades import find_trades
+from llmstack.plan.training_length import cut_sentence, default_context, within_training
 
 SMALLER_CONTEXTS = (49152, 32768)  # tried when nobody asked for a context and 64k does not fit
 BETTER_KV = ("f16", "q8_0")  # preferred over q4_0 where they cost next to nothing
@@ -29,6 +30,7 @@ def make_plan(facts: ModelFacts, hardware: Hardware, goal: Goal, spare: Sequence
     Raises Infeasible when there is none, BadInput for pins that cannot be.
     """
     goal, pinned = read_pins(goal, facts)
+    pinned = within_training(pinned, facts)
     hardware = replace(hardware, devices=tuple(with_ids(hardware.devices)))
     if "devices" in pinned and pinned["devices"] == NO_DEVICE:
         pinned = {"ngl": 0} | {field: value for field, value in pinned.items() if field != "devices"}
@@ -42,7 +44,7 @@ def make_plan(facts: ModelFacts, hardware: Hardware, goal: Goal, spare: Sequence
     if search.no_draft_model and (pinned.get("drafter") or (pinned.get("draft_max") and not facts.n_draft)):
         raise BadInput(f"{goal.draft.name if goal.draft else ''} cannot guess ahead here", why=search.no_draft_model)
     slots = pinned.get("parallel", 1)
-    n_ctx = pinned.get("ctx") or min(DEFAULT_CONTEXT, facts.n_ctx_train or DEFAULT_CONTEXT) * slots
+    n_ctx = pinned.get("ctx") or default_context(pinned, facts) * slots
     smaller = (ctx * slots for ctx in SMALLER_CONTEXTS)
     contexts = (n_ctx,) if "ctx" in pinned else (n_ctx, *(ctx for ctx in smaller if ctx < n_ctx))
     for ctx in contexts:
@@ -87,6 +89,7 @@ def _plan(search: Search, chosen: Candidate, n_ctx: int) -> Plan:
         argv=flags(search.facts, chosen.assignment, search.goal),
         alternatives=alternatives(search, chosen, trades),
         notes=notes(search, chosen, n_ctx),
+        warnings=tuple(filter(None, (cut_sentence(search.goal, search.facts, chosen.assignment),))),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from llmstack.commands import command_line
 from llmstack.llama_server.flags import FLAGS, flag_of
+from llmstack.llama_server.values import YARN
 from llmstack.plan.argv import flags
 from llmstack.plan.assignment import DRAFT_KV, Assignment, draft_assignment
 from llmstack.plan.facts import BlockKind, ModelFacts
@@ -16,6 +17,7 @@ from llmstack.plan.result import Alternative, Decision
 from llmstack.plan.search import WORTH, Candidate, Search
 from llmstack.plan.speed import IN_TILES, on_threads
 from llmstack.plan.trades import Trade, Trades
+from llmstack.plan.training_length import ORIGINAL, SCALE, SCALING, cut_from, cut_sentence, stretch_of
 from llmstack.sizes import mib_text
 
 
@@ -45,6 +47,7 @@ def decisions(search: Search, chosen: Candidate, trades: Trades, n_ctx: int) -> 
     pinned = pinned_flags(search.goal)
     rows = [
         _context(search, chosen, n_ctx),
+        *_stretching(search, a),
         *_placement(search, chosen),
         *_cache(search, chosen),
         *_batch(search, chosen),
@@ -62,6 +65,14 @@ def decisions(search: Search, chosen: Candidate, trades: Trades, n_ctx: int) -> 
         rows.append(_decision(a, "no_repack", why, "prefill on the CPU is slower"))
     if a.threads:
         rows.append(_decision(a, "threads", "one thread per physical core; more wait for memory"))
+    if search.goal.chat_template_file:
+        rows.append(
+            _decision(
+                search.goal,
+                "chat_template_file",
+                "a copy of yours, instead of the one in the file",
+            )
+        )
     carried = (flag for flag in FLAGS if flag.only_pinned and getattr(a, flag.field))
     rows += [_decision(a, flag.field, flag.about) for flag in carried]
     return tuple(replace(d, pinned=True, reason=f"pinned by you; {d.reason}") if d.flag in pinned else d for d in rows)
@@ -73,13 +84,29 @@ def _context(search: Search, chosen: Candidate, n_ctx: int) -> Decision:
     cost = f"{mib_text(mib)} of cache"
     if a.ctx < n_ctx:
         reason = f"CUT from {n_ctx}: that does not fit this machine; --ctx {n_ctx} says what is missing"
+    elif wish := cut_from(search.goal, facts, a):
+        reason = f"{wish} tokens were asked for; the model was trained on {facts.n_ctx_train}, and a slot gets no more"
+    elif stretch_of(facts, a) is not None:
+        reason = f"the model was trained on {facts.n_ctx_train} tokens; YaRN stretches that"
     elif search.goal.ctx is None and facts.n_ctx_train and facts.n_ctx_train < DEFAULT_CONTEXT:
         reason = f"the model was trained on {facts.n_ctx_train} tokens, less than the {DEFAULT_CONTEXT} we start from"
-    elif facts.n_ctx_train and a.ctx // a.parallel > facts.n_ctx_train:
-        reason = f"asked for; the model was trained on {facts.n_ctx_train} and may lose the thread beyond"
     else:
         reason = "what Claude Code works well with" if search.goal.ctx is None else "asked for"
     return _decision(a, "ctx", reason, cost)
+
+
+def _stretching(search: Search, a: Assignment) -> list[Decision]:
+    if a.rope_scaling != YARN:
+        return []
+    stretch = stretch_of(search.facts, a)
+    if stretch is None:
+        return [Decision(SCALING, "none", "the context is within what the model was trained on: no need")]
+    cost = "short prompts are answered a little worse too; saved prompts are not shared with a stack without it"
+    return [
+        _decision(a, "rope_scaling", "stretches the context beyond the training length", cost),
+        Decision(SCALE, f"{stretch.scale:g}", f"{a.ctx_slot} of {stretch.original} tokens, in quarters"),
+        Decision(ORIGINAL, str(stretch.original), "the length that the model was trained on"),
+    ]
 
 
 def _placement(search: Search, chosen: Candidate) -> list[Decision]:
@@ -347,8 +374,9 @@ def notes(search: Search, chosen: Candidate, n_ctx: int) -> tuple[str, ...]:
         rows.append(f"RAM bandwidth unknown: assumed {search.speed.ram_gbps:.0f} GB/s")
     if chosen.assignment.ctx < n_ctx:
         rows.append(f"the context was cut from {n_ctx} to {chosen.assignment.ctx} tokens to fit")
-    if not facts.has_template:
-        rows.append("the file has no chat template: tool calls need one (--chat-template-file)")
+    rows += filter(None, (cut_sentence(search.goal, facts, chosen.assignment),))
+    if not facts.has_template and not search.goal.chat_template_file:
+        rows.append("the file has no chat template: tool calls need one (--set chat-template-file=FILE)")
     if chosen.assignment.model_guesses:
         rows.append(
             "the second model does not know a prompt that was restored from disk (llama.cpp#28619): its guesses are "

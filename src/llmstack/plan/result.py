@@ -13,6 +13,7 @@ from llmstack.plan.facts import ModelFacts
 from llmstack.plan.goal import Goal
 from llmstack.plan.memory import MemoryPlan, MemoryUse
 from llmstack.plan.speed import Predicted
+from llmstack.plan.training_length import slot_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """argv: llama-server's arguments without what running under the stack adds (address, key file, states folder)."""
+    """argv: llama-server's arguments without what running under the stack adds (address, key file, states folder).
+
+    warnings: what is otherwise than it was asked for, a sentence each; they are among the notes too.
+    """
 
     facts: ModelFacts
     hardware: Hardware
@@ -56,7 +60,13 @@ class Plan:
     argv: tuple[str, ...]
     alternatives: tuple[Alternative, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     feasible: bool = field(default=True, init=False)
+
+    @property
+    def n_ctx_slot(self) -> int:
+        """Tokens of one conversation, as the server will have it."""
+        return slot_tokens(self.facts, self.assignment)
 
 
 class Infeasible(NotSo):
@@ -152,6 +162,8 @@ def to_json(plan: Plan) -> dict[str, Any]:
             {"why": other.why, "argv": list(other.argv), "predicted": predicted_json(other.predicted)}
             for other in plan.alternatives
         ],
+        "n_ctx_slot": plan.n_ctx_slot,
         "notes": list(plan.notes),
+        "warnings": list(plan.warnings),
         "argv": list(plan.argv),
     }

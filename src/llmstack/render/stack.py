@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmstack.commands import command_line
@@ -28,7 +28,7 @@ def show_up(outcome: UpResult, *, is_demo: bool) -> None:
     show_connect(stack)
 
 
-def up_json(outcome: UpResult) -> dict[str, Any]:
+def up_json(outcome: UpResult, warnings: Sequence[str] = ()) -> dict[str, Any]:
     stack = outcome.stack
     return {
         "state": StackState.READY.value,
@@ -37,9 +37,11 @@ def up_json(outcome: UpResult) -> dict[str, Any]:
         "engine": stack.server.engine,
         "supervisor": stack.supervisor,
         "n_ctx": stack.n_ctx,
+        "n_ctx_slot": stack.n_ctx_slot,
         "started": outcome.started,
         "seconds": round(outcome.seconds, 2),
         "health": stack.health,
+        "warnings": list(warnings),
     }
 
 

@@ -79,6 +79,8 @@ def screen(status: StackStatus, columns: int) -> list[str]:
     for finding in status.findings:
         if finding.status is Level.WARN:
             lines += _row("note", f"{finding.finding}: {finding.cause}", columns, "yellow")
+    for sentence in status.warnings:
+        lines += _row("warning", sentence, columns, "yellow")
     if status.cause:
         lines += _row("cause", status.cause, columns, "red")
     if status.last_error:
@@ -103,6 +105,8 @@ def _next(status: StackStatus) -> str:
         return f"{command_line('up', '--demo')}   or   {command_line('up', 'MODEL')}"
     if status.interrupted:
         return f"{command_line('up')}   finishes it"
+    if status.state is StackState.READY and status.stack.capabilities.get("tools") is False:
+        return f"{command_line('models', 'list')}   shows models that call tools"
     return status.next or _next_of_state()[status.state]
 
 

@@ -39,7 +39,7 @@ def test_a_server_without_ranges_is_not_read_whole(home: Home, hub: HubServer) -
 
 def test_what_is_no_model_is_said_before_a_download(home: Home, hub: HubServer) -> None:
     hub.files["Tiny-Q4_K_M.gguf"] = b"<html>" + bytes(5000)
-    with pytest.raises(GgufError, match="not a GGUF file"):
+    with pytest.raises(GgufError, match="a web page"):
         remote_header(locate(home, "hf:maker/tiny/Tiny-Q4_K_M.gguf"))
 
 

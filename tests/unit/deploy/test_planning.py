@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from llmstack import paths, stackfile
 from llmstack.cli.plan import command as plan_command
-from llmstack.deploy import apply, machine, observe, prepare, supervisors, tuned, warm
+from llmstack.deploy import apply, machine, observe, prepare, supervisors, tools_shown, tuned, warm
 from llmstack.deploy.planning import UpRequest, plan_for
 from llmstack.detect import bandwidth, hardware
 from llmstack.detect.model_file import open_model
@@ -77,6 +77,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setattr(bandwidth, "cuda_link", lambda index: bandwidth.Link(10.0, 20.0))
     monkeypatch.setattr(apply, "check", sane)
     monkeypatch.setattr(observe, "require", lambda home, stack, supervisor: stack)
+    monkeypatch.setattr(tools_shown, "look", lambda home, stack: (stack, ()))
     monkeypatch.setattr(apply, "_wait", lambda *_: None)
     monkeypatch.setattr(apply, "_check_ports", lambda *_: None)
     monkeypatch.setattr(warm, "save", lambda *_: 0)

@@ -417,6 +417,13 @@ def test_every_warning_and_failure_names_a_command() -> None:
             assert found.status is Level.OK or found.remedy, found
 
 
+def test_what_the_model_cannot_do_is_a_warning_and_no_failure() -> None:
+    report = diagnose(stacked(warnings=("qwen is shown no tools",)))
+    [finding] = [finding for finding in report.findings if finding.status is Level.WARN]
+    assert (finding.name, finding.finding) == ("model", "qwen is shown no tools") and "models list" in finding.remedy
+    assert report.ok
+
+
 def test_a_stack_that_was_taken_down_is_no_failure() -> None:
     facts = replace(stacked(state="stopped"), proxy=ProxyFacts(False, "connection refused"))
     assert diagnose(facts).ok

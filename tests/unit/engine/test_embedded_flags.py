@@ -17,7 +17,7 @@ SAMPLE = {
     "<tensor name pattern>=<buffer type>,...": "x=CPU",
     "SIMILARITY": "0.5", "FORMAT": "deepseek", "TYPE,...": "draft-mtp", "SEED": "42", "HOST": "127.0.0.1", "PORT": "9",
     "PATH": "/tmp/slots", "ORIGINS": "http://x", "JINJA_TEMPLATE": "{{ x }}", "FILE": "v.gguf",
-    "JINJA_TEMPLATE_FILE": __file__, "<dev1,dev2,..>": "none",
+    "JINJA_TEMPLATE_FILE": __file__, "<dev1,dev2,..>": "none", "{none,linear,yarn}": "yarn",
 }  # fmt: skip
 
 

@@ -183,7 +183,8 @@ def test_fault_12_control_characters_never_reach_the_terminal() -> None:
 @pytest.mark.parametrize(
     ("data", "match"),
     [
-        (b"PK\x03\x04" + bytes(60), "not a GGUF"),
+        (b"\x07\x08" + bytes(60), "not a GGUF"),
+        (b"PK\x03\x04" + bytes(60), "zip archive"),
         (b"GGUF" + struct.pack("<I", 1) + bytes(60), "version 1"),
         (b"GGUF" + struct.pack(">I", 3) + bytes(60), "big-endian"),
         (raw([], n_tensors=1, rest=tensor_info(b"t", (8,), 77, 0) + bytes(64)), "type 77"),

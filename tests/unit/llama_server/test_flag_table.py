@@ -41,10 +41,11 @@ def command_lines() -> Iterator[tuple[str, ...]]:
     )  # fmt: skip
     carried = {flag.field: 5 for flag in FLAGS if flag.only_pinned}
     whole = replace(whole, **carried)  # type: ignore[arg-type]
-    goal = Goal(alias="a", mmproj_path="/v.gguf", draft=small)
+    goal = Goal(alias="a", mmproj_path="/v.gguf", draft=small, chat_template_file="/t.jinja")
     deaf: ModelFacts = replace(dense, template_ignores_switch=True)
     for a in (whole, replace(whole, draft_max=2), replace(whole, draft_max=2, drafter=True), replace(whole, ngl=0)):
         yield flags(deaf, a, goal)
+    yield flags(deaf, replace(whole, ctx=1 << 20, rope_scaling="yarn"), goal)
 
 
 WRITTEN = {word for argv in command_lines() for word in argv if word.startswith("-")}
