@@ -17,6 +17,7 @@ from llmstack.deploy import tuned
 from llmstack.deploy.demo_model import DEMO_NAME, ensure_demo_model, is_demo_model
 from llmstack.deploy.machine import Machine, this_machine
 from llmstack.deploy.model_goal import with_drafter, with_entry
+from llmstack.deploy.projector import is_here, with_projector
 from llmstack.detect.model_file import ModelFile, open_model
 from llmstack.engine.find import Engine
 from llmstack.errors import BadInput
@@ -128,16 +129,18 @@ def plan_subject(home: Home, request: UpRequest, subject: Subject, machine: Mach
     goal = with_drafter(home, goal, subject.entry, offline=request.offline)
     if alone:
         goal = replace(goal, draft=None)
+    goal, passed_over = with_projector(home, goal, subject.files, facts, offline=request.offline)
+    warnings = machine.warnings + passed_over
     if engine is None or model is None:
         plan = make_plan(facts, hardware, goal)
-        return Planned(plan, subject, model, engine, hardware, "", warnings=machine.warnings)
+        return Planned(plan, subject, model, engine, hardware, "", warnings=warnings)
     goal = tuned.with_tuned(home, goal, model.identity, hardware, engine.name)
     digest = _digest(model, engine, goal, hardware)
     deployed = _deployed(home, digest) if machine.serves else None
     if deployed is not None:
-        return Planned(deployed, subject, model, engine, hardware, digest, warnings=machine.warnings)
+        return Planned(deployed, subject, model, engine, hardware, digest, warnings=warnings)
     plan = tuned.explained(home, _tuned_plan(facts, hardware, goal, request.goal), model.identity, engine.name)
-    return Planned(plan, subject, model, engine, hardware, digest, warnings=machine.warnings)
+    return Planned(plan, subject, model, engine, hardware, digest, warnings=warnings)
 
 
 def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject, ModelFacts]:
@@ -174,8 +177,14 @@ def _deployed(home: Home, digest: str) -> Plan | None:
 def _digest(model: ModelFile, engine: Engine, goal: Goal, hardware: Hardware) -> str:
     """What a plan depends on, less what changes by the minute: a second `up` with the same digest changes nothing.
 
-    A draft model counts once it is here: until then no plan uses it.
+    A draft model or an image encoder counts once it is here: until then no plan that runs uses it.
     """
+    image: Any = None
+    if goal.projector is not None:
+        if is_here(goal.projector):
+            image = open_model(goal.projector.path).identity
+        else:
+            goal = replace(goal, projector=None, mmproj_path="")
     if goal.draft is not None and not Path(goal.draft.path).is_file():
         goal = replace(goal, draft=None)
     machine = (
@@ -184,5 +193,15 @@ def _digest(model: ModelFile, engine: Engine, goal: Goal, hardware: Hardware) ->
         hardware.ram.limit_mib,
     )
     measured = (hardware.measured, hardware.ram.bandwidth_gbps)
-    parts: Any = (__version__, model.identity, engine.command, engine.version, goal, machine, hardware.cpu, measured)
+    parts: Any = (
+        __version__,
+        model.identity,
+        image,
+        engine.command,
+        engine.version,
+        goal,
+        machine,
+        hardware.cpu,
+        measured,
+    )
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

@@ -99,11 +99,18 @@ def choose(repo: str, files: Sequence[str], quant: str) -> tuple[str, ...]:
 
 
 def projector(files: Sequence[str]) -> str:
-    """The image encoder that belongs to a repository's models (mmproj), F16 before others; empty without one."""
-    projectors = sorted(
-        (name for name in files if is_projector(name)), key=lambda name: ("f16" not in name.lower(), name)
-    )
+    """The image encoder that belongs to a repository's models (mmproj), by `precision`; empty without one."""
+    projectors = sorted((name for name in files if is_projector(name)), key=lambda name: (precision(name), name))
     return projectors[0] if projectors else ""
+
+
+def precision(name: str) -> int:
+    """The rank of an image encoder's type: F16 runs everywhere; BF16 is slow on older cards and processors, F32 takes
+    twice the room for the same images, and what is quantised reads them worse."""
+    words = re.split(r"[-_.]", name.lower())
+    kinds = ("f16", "bf16", "f32", "q8_0")
+    joined = "-".join(words).replace("q8-0", "q8_0").replace("fp16", "f16")
+    return next((rank for rank, kind in enumerate(kinds) if re.search(rf"(^|-){kind}($|-)", joined)), len(kinds))
 
 
 def is_projector(name: str) -> bool:

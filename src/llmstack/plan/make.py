@@ -15,6 +15,7 @@ from llmstack.plan.reasons import alternatives, decisions, notes
 from llmstack.plan.result import Infeasible, Plan, model_json
 from llmstack.plan.search import Candidate, Search
 from llmstack.plan.trades import find_trades
+from llmstack.plan.vision import needs_comparison, why_left_out, with_images, without_images
 
 SMALLER_CONTEXTS = (49152, 32768)  # tried when nobody asked for a context and 64k does not fit
 BETTER_KV = ("f16", "q8_0")  # preferred over q4_0 where they cost next to nothing
@@ -22,10 +23,34 @@ FREE_GAIN = 1.01
 
 
 def make_plan(facts: ModelFacts, hardware: Hardware, goal: Goal) -> Plan:
-    """The fastest plan within the budgets.
+    """The fastest plan within the budgets; with the goal's image encoder where that costs little (plan.vision).
 
     Raises Infeasible when there is none, BadInput for pins that cannot be.
     """
+    projector = goal.projector
+    blind = replace(goal, projector=None, mmproj_path="")
+    if projector is None:
+        return _make_plan(facts, hardware, blind)
+    if goal.vision is False:
+        return without_images(_make_plan(facts, hardware, blind), "images are not read: left out by you", pinned=True)
+    images: Plan | Infeasible
+    try:
+        images = _make_plan(facts, hardware, goal)
+        if goal.vision or not needs_comparison(images):
+            return with_images(images, pinned=bool(goal.vision))
+    except Infeasible as error:
+        if goal.vision:
+            error.nearest = error.next = f"{error.nearest}; or --no-vision leaves the image encoder out"
+            raise
+        images = error
+    alone = _make_plan(facts, hardware, blind)
+    why = why_left_out(projector, images, alone)
+    if why or isinstance(images, Infeasible):
+        return without_images(alone, why)
+    return with_images(images, pinned=False)
+
+
+def _make_plan(facts: ModelFacts, hardware: Hardware, goal: Goal) -> Plan:
     goal, pinned = read_pins(goal, facts)
     if "split" in pinned and len(pinned["split"]) != len(hardware.devices):
         raise BadInput(f"-ts names {len(pinned['split'])} shares, the machine has {len(hardware.devices)} GPUs")
