@@ -28,7 +28,7 @@ class Kind:
     """How an encoder of one kind (`clip.projector_type`) treats images.
 
     tokens: the most that one image becomes; 0 where every image has the file's own size. start: tokens of the image
-    that the buffer is reserved for at first, 0 for the largest. merge: the default. rotated, copied: as in EncoderShape.
+    that the buffer is reserved for at first, 0 for the largest. merge: the default. rotated, copied: EncoderShape's.
     batches: several images are computed at once. output: the tensor whose dimension is the output's width.
     """
 

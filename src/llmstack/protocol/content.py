@@ -15,9 +15,10 @@ import msgspec
 
 from llmstack.protocol.anthropic import ContentBlock
 from llmstack.protocol.errors import Refused, invalid, unsupported
+from llmstack.protocol.images import problem_of, problem_of_url
 from llmstack.protocol.pdf import text_of_pdf
 
-Images = Literal["pass", "placeholder", "refuse"]
+Images = Literal["pass", "checked", "placeholder", "refuse"]
 NO_IMAGE = "[image left out: this model reads text only]"
 # Claude Code's first system block; three bytes of it differ between sub-agents and side calls.
 _BILLING = re.compile(r"\Ax-anthropic-billing-header:(?:[ \t]*[\w.-]+=[^;\n]*(?:;|(?=\n)|\Z))*[ \t]*\n*")
@@ -79,12 +80,24 @@ def image_url(block: ContentBlock, where: str) -> str:
 def add_image(block: ContentBlock, parts: Parts, images: Images, last_turn: bool, where: str) -> None:
     """An image in an earlier turn never makes a request fail: it would make every later one fail as well."""
     url = image_url(block, where)
-    if images == "pass":
+    problem = _problem(block) if images == "checked" else ""
+    if problem and last_turn:
+        raise Refused(invalid(f"{where}.source: this image cannot be read: {problem}"))
+    if problem:
+        parts.text(f"[image left out: {problem}]")
+    elif images in ("pass", "checked"):
         parts.image(url)
     elif images == "refuse" and last_turn:
         raise Refused(unsupported("this model reads text only: send the request without the image"))
     else:
         parts.text(NO_IMAGE)
+
+
+def _problem(block: ContentBlock) -> str:
+    source = block.source or {}
+    if source.get("type") == "url":
+        return problem_of_url(str(source.get("url")))
+    return problem_of(str(source.get("media_type")), str(source.get("data")))
 
 
 def document_text(block: ContentBlock, documents: Mapping[str, str], where: str) -> str:

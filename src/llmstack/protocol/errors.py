@@ -163,6 +163,7 @@ _OVERFLOW_WORDS = (
 )
 # common/chat.cpp: "The model produced output that does not match the expected ... format"
 _PARSE = re.compile(r"does not match the expected .{0,40}format|Failed to parse (?:input|tool call)", re.IGNORECASE)
+_UNREAD_IMAGE = "Failed to load image"  # tools/server: process_mtmd_prompt
 _LOADING = re.compile(r"loading model|model is (?:still )?loading", re.IGNORECASE)
 
 
@@ -210,6 +211,8 @@ def from_upstream(status: int, error: Any, *, name: str, estimate: int = 0, limi
     text = text_of(error).strip() or f"HTTP {status}"
     code = _code_of(error)
     message = f"{name}: {text}"
+    if _UNREAD_IMAGE in text:
+        message = f"an image of this conversation cannot be decoded: it is damaged, or a WebP without ffmpeg on {name}"
     tokens, most = _numbers(error)
     if tokens is not None and most is not None:
         return too_long(tokens, most)

@@ -24,6 +24,7 @@ import msgspec
 from llmstack.catalog.routes import RouteChoice, Target
 from llmstack.protocol.anthropic import MessagesRequest
 from llmstack.protocol.chat import PrefillProgress
+from llmstack.protocol.content import Images
 from llmstack.protocol.errors import Cause, Failure, Refused
 from llmstack.protocol.request import ChatRequest, Dialect, Translator
 from llmstack.protocol.stream import MessageStream, StreamSettings, StreamState
@@ -158,13 +159,14 @@ class Attempt:
         images = target.images
         if images == "auto":
             images = "pass" if live.sees(target) else "placeholder"
+        read: Images = "checked" if images == "pass" and target.kind == "llama-server" else images
         unsupported = self._context.upstreams.left_out(target) | target.without
         field = target.max_tokens_field
         if field in unsupported:
             field = "max_completion_tokens" if field == "max_tokens" else "max_tokens"
         return Dialect(
             llama_server=target.kind == "llama-server",
-            images=images,
+            images=read,
             server_tools=target.server_tools,
             thinking=target.thinking,
             replay_reasoning=target.replay_reasoning and "reasoning_content" not in unsupported,
