@@ -114,7 +114,7 @@ def precision(name: str) -> int:
 
 
 def is_projector(name: str) -> bool:
-    return name.rpartition("/")[2].lower().startswith("mmproj") or ".mmproj" in name.lower()
+    return re.search(r"(^|[-_.])mmproj", name.rpartition("/")[2].lower()) is not None
 
 
 def _explain(error: Exception, repo: str, file: str) -> StackError:

@@ -1,0 +1,43 @@
+"""Small images, made on the spot."""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+
+
+def png(width: int = 64, height: int = 64, seed: int = 1) -> bytes:
+    """A colour that runs across the picture; another seed is another one."""
+    rng = random.Random(seed)
+    across, down = rng.randrange(1, 7), rng.randrange(1, 7)
+    rows = b"".join(
+        b"\0" + bytes((x * across + y * down * channel) & 255 for x in range(width) for channel in range(3))
+        for y in range(height)
+    )
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = (_chunk(b"IHDR", head), _chunk(b"IDAT", zlib.compress(rows)), _chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def gif(colour: tuple[int, int, int] = (200, 30, 30)) -> bytes:
+    """One pixel."""
+    palette = bytes(colour) + bytes(3)
+    image = b",\0\0\0\0\1\0\1\0\0" + b"\2\2\x44\1\0"
+    return b"GIF89a\1\0\1\0\x80\0\0" + palette + image + b";"
+
+
+def bmp(size: int = 16) -> bytes:
+    rows = bytes(range(48)) * size
+    return struct.pack("<2sIHHI", b"BM", 54 + len(rows), 0, 0, 54) + struct.pack(
+        "<IiiHHIIiiII", 40, size, size, 1, 24, 0, len(rows), 2835, 2835, 0, 0
+    ) + rows  # fmt: skip
+
+
+def jpeg_head() -> bytes:
+    """How a JPEG begins; no picture."""
+    return b"\xff\xd8\xff\xe0\x00\x10JFIF\0" + bytes(40) + b"\xff\xd9"
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
