@@ -34,10 +34,27 @@ def bmp(size: int = 16) -> bytes:
     ) + rows  # fmt: skip
 
 
-def jpeg_head() -> bytes:
-    """How a JPEG begins; no picture."""
-    return b"\xff\xd8\xff\xe0\x00\x10JFIF\0" + bytes(40) + b"\xff\xd9"
-
-
 def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def jpeg(size: int = 16) -> bytes:
+    """A grey square: every block is its mean, in one bit, and the end of the block, in another."""
+    blocks = (size // 8) ** 2
+    table = b"\x01" + bytes(15) + b"\0"  # one code of one bit, for the value 0
+    parts = (
+        _segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0"),
+        _segment(0xDB, b"\0" + b"\1" * 64),
+        _segment(0xC0, struct.pack(">BHHB", 8, size, size, 1) + b"\1\x11\0"),
+        _segment(0xC4, b"\0" + table),
+        _segment(0xC4, b"\x10" + table),
+        _segment(0xDA, b"\1\1\0\0\x3f\0"),
+    )
+    return b"\xff\xd8" + b"".join(parts) + bytes(blocks * 2 // 8 or 1) + b"\xff\xd9"
+
+
+WEBP = bytes.fromhex("524946461a000000574542505650384c0d0000002f0000001007101111888808fe0700")  # one pixel
+
+
+def _segment(marker: int, data: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data

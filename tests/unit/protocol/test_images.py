@@ -1,4 +1,4 @@
-"""What is wrong with an image, and what becomes of one that cannot be read: now, and in the history of a conversation."""
+"""What is wrong with an image, and what becomes of one that cannot be read: now, and in a history."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmstack.protocol import count
 from llmstack.protocol.errors import Refused, from_upstream
 from llmstack.protocol.images import problem_of, problem_of_url
 from llmstack.protocol.request import Dialect, Translator, decode
-from support.pictures import jpeg_head, png
+from support.pictures import jpeg, png
 
 LOCAL = Dialect(images="checked")
 
@@ -38,7 +38,7 @@ def translated(*turns: Any) -> list[dict[str, Any]]:
     [
         png(),
         png(300, 200),
-        jpeg_head(),
+        jpeg(),
         b"GIF89a" + bytes(20),
         b"BM" + bytes(60),
         b"RIFF\x10\0\0\0WEBPVP8 " + bytes(30),
