@@ -16,9 +16,10 @@ from llmstack.deploy.services import Addresses, stack_services
 from llmstack.deploy.supervisors import chosen, preview
 from llmstack.engine.find import find
 from llmstack.errors import MissingPart, NotSo, StackError
+from llmstack.fetch import hub
 from llmstack.fetch.find_local import drafter_of
 from llmstack.fetch.progress import OnTransfer, quiet
-from llmstack.fetch.pull import pull, pull_file
+from llmstack.fetch.pull import pull, pull_file, with_listing
 from llmstack.llama_server.flags import pinnable_flag
 from llmstack.paths import Home
 from llmstack.plan import Goal
@@ -90,7 +91,10 @@ def addresses_of(home: Home, request: UpRequest) -> Addresses:
 
 def _pulled(home: Home, request: UpRequest, subject: Subject, on_download: OnTransfer) -> Subject:
     """The image encoder comes when the plan takes it (`pull_projector`)."""
-    files = pull(home, subject.files, offline=request.offline, on_progress=on_download, projector=False)
+    files = subject.files
+    if not (request.offline or hub.offline()):
+        files = with_listing(files)  # a file that was named alone may have an image encoder in its repository
+    files = pull(home, files, offline=request.offline, on_progress=on_download, projector=False)
     if files.path is None:
         raise NotSo(f"{files.name} runs on an engine elsewhere, so there is nothing to start here",
                     next=command_line("models", "show", files.name))  # fmt: skip

@@ -71,7 +71,8 @@ def pull(
         raise not_here(model)
     if model.entry is not None and model.entry.handoff:
         return model
-    model = with_listing(model)
+    if model.missing and not model.missing[0].file:
+        model = listing(model)
     image = model.projector if projector and model.mmproj is None else None
     missing = () if model.path is not None else model.missing
     on_progress(TransferProgress(Stage.ASKING, model.name))

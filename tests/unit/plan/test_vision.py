@@ -94,3 +94,9 @@ def test_an_encoder_whose_header_is_not_known_is_noted() -> None:
 def test_the_decision_has_a_long_answer() -> None:
     plan = make_plan(facts("llama-8b"), machine(24, 64), SEEING)
     assert "image encoder" in str(explain(plan, "mm"))
+
+
+def test_on_two_cards_it_is_counted_once_on_the_first_in_use() -> None:
+    with_it, alone = (make_plan(facts("llama-8b"), machine(12, 64, gpus=2), goal) for goal in (SEEING, Goal()))
+    more = [a.other - b.other for a, b in zip(with_it.memory.devices, alone.memory.devices, strict=True)]
+    assert more[0] == pytest.approx(ENCODER.device_bytes(scratch=True) / MIB) and more[1] == pytest.approx(0, abs=1)
