@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from llmstack.protocol.anthropic import ContentBlock
+from llmstack.protocol.anthropic import ContentBlock, MessagesRequest
 from llmstack.protocol.errors import Refused, invalid, unsupported
 from llmstack.protocol.images import problem_of, problem_of_url
 from llmstack.protocol.pdf import text_of_pdf
 
-Images = Literal["pass", "checked", "placeholder", "refuse"]
+Images = Literal["pass", "checked", "undecoded", "placeholder", "refuse"]
+UNDECODED = "[image left out: the server could not decode it or another one]"
 NO_IMAGE = "[image left out: this model reads text only]"
 # Claude Code's first system block; three bytes of it differ between sub-agents and side calls.
 _BILLING = re.compile(r"\Ax-anthropic-billing-header:(?:[ \t]*[\w.-]+=[^;\n]*(?:;|(?=\n)|\Z))*[ \t]*\n*")
@@ -90,7 +91,13 @@ def add_image(block: ContentBlock, parts: Parts, images: Images, last_turn: bool
     elif images == "refuse" and last_turn:
         raise Refused(unsupported("this model reads text only: send the request without the image"))
     else:
-        parts.text(NO_IMAGE)
+        parts.text(UNDECODED if images == "undecoded" else NO_IMAGE)
+
+
+def sends_image(request: MessagesRequest) -> bool:
+    """Whether the newest message has an image of the user's own: one in a tool's result is not."""
+    content = request.messages[-1].content if request.messages else ""
+    return not isinstance(content, str) and any(block.type == "image" for block in content)
 
 
 def _problem(block: ContentBlock) -> str:
@@ -144,7 +151,8 @@ def tool_result(
             texts.append(inner.text)
         elif inner.type == "image":
             before = len(pictures.items)
-            add_image(inner, pictures, images, last_turn, f"{where}.content[{number}]")
+            refusable = last_turn and images != "checked"  # the user did not make a tool's image: the model is told
+            add_image(inner, pictures, images, refusable, f"{where}.content[{number}]")
             if pictures.items[before]["type"] == "text":
                 texts.append(pictures.items.pop()["text"])
             else:

@@ -46,7 +46,7 @@ class Cause(enum.StrEnum):
     """Why, for the log line, the metrics and the fallback chain; bounded, so it can be a label.
 
     UNSUPPORTED: this upstream's dialect lacks what the request needs (images, Anthropic's own tools, several answers);
-    another upstream may have it.
+    another upstream may have it. IMAGE: one that it could not decode.
     """
 
     CLIENT = "client"
@@ -58,6 +58,7 @@ class Cause(enum.StrEnum):
     MALFORMED = "malformed"
     PARSE = "parse"
     CUT = "cut"
+    IMAGE = "image"
     TIMEOUT = "timeout"
     UNSUPPORTED = "unsupported"
     STOPPING = "stopping"
@@ -212,7 +213,8 @@ def from_upstream(status: int, error: Any, *, name: str, estimate: int = 0, limi
     code = _code_of(error)
     message = f"{name}: {text}"
     if _UNREAD_IMAGE in text:
-        message = f"an image of this conversation cannot be decoded: it is damaged, or a WebP without ffmpeg on {name}"
+        why = f"it is damaged, or a WebP without ffmpeg on {name}"
+        return Failure(FailureKind.INVALID, f"an image of this conversation cannot be decoded: {why}", Cause.IMAGE)
     tokens, most = _numbers(error)
     if tokens is not None and most is not None:
         return too_long(tokens, most)

@@ -5,6 +5,7 @@
 | refuses the connection, dies before an answer | Unanswered: 529 with retry-after, or a fallback     |
 | 503, still loading                            | waits a little, then as above                       |
 | 400 that names a field it does not know       | asked again without it, remembered                  |
+| 400, an older image cannot be decoded         | asked again with a sentence in the images' places   |
 | its own parser fails on the model's output    | asked again once, if nothing has been sent          |
 | answers                                       | answer_reader passes it on                          |
 """
@@ -24,7 +25,7 @@ import msgspec
 from llmstack.catalog.routes import RouteChoice, Target
 from llmstack.protocol.anthropic import MessagesRequest
 from llmstack.protocol.chat import PrefillProgress
-from llmstack.protocol.content import Images
+from llmstack.protocol.content import Images, sends_image
 from llmstack.protocol.errors import Cause, Failure, Refused
 from llmstack.protocol.request import ChatRequest, Dialect, Translator
 from llmstack.protocol.stream import MessageStream, StreamSettings, StreamState
@@ -93,6 +94,7 @@ class Attempt:
         self._target = target
         self._answer = answer
         self._record = record
+        self._undecoded = False
 
     async def run(self) -> Answered | Unanswered:
         parse_failures = 0
@@ -114,6 +116,8 @@ class Attempt:
                     return Unanswered(failure, final=True)
                 if failure.cause is Cause.PARSE and parse_failures == 0:
                     parse_failures += 1
+                elif failure.cause is Cause.IMAGE and not (self._undecoded or sends_image(self._question.request)):
+                    self._undecoded = True
                 elif failure.cause is Cause.LOADING and time.monotonic() < loading_until:
                     await asyncio.sleep(0.5)
                 elif failure.cause is Cause.UPSTREAM and fields_left_out < MOST_FIELDS and self._learn(failure, body):
@@ -160,6 +164,7 @@ class Attempt:
         if images == "auto":
             images = "pass" if live.sees(target) else "placeholder"
         read: Images = "checked" if images == "pass" and target.kind == "llama-server" else images
+        read = "undecoded" if self._undecoded else read
         unsupported = self._context.upstreams.left_out(target) | target.without
         field = target.max_tokens_field
         if field in unsupported:

@@ -97,6 +97,18 @@ def test_a_broken_image_is_refused_clearly_and_does_not_poison_what_follows(seei
     assert ask(seeing, broken, "an answer", "go on")[0] == 200
 
 
+def test_one_whose_middle_is_damaged_is_refused_once_and_then_left_out(seeing: Stack) -> None:
+    data = bytearray(png(200, 200))
+    data[60:200] = bytes(140)
+    damaged = [image(bytes(data)), QUESTION]
+    status, answer = ask(seeing, damaged)
+    assert status == 400 and "cannot be decoded" in answer["error"]["message"]
+    assert ask(seeing, damaged, "an answer", "go on")[0] == 200
+    use = [{"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {"file_path": "/a.png"}}]
+    result = [{"type": "tool_result", "tool_use_id": "toolu_1", "content": [image(bytes(data))]}]
+    assert ask(seeing, "look", use, result)[0] == 200, "the user cannot mend what a tool has read"
+
+
 def test_an_address_of_this_machine_is_not_fetched(seeing: Stack) -> None:
     block = {"type": "image", "source": {"type": "url", "url": seeing.server_url + "/health"}}
     status, answer = ask(seeing, [block, QUESTION])

@@ -98,13 +98,22 @@ def test_in_the_history_it_is_named_and_the_conversation_goes_on() -> None:
     assert first.startswith("[image left out: it is no PNG")
 
 
-def test_a_broken_image_in_a_tools_result_is_refused_and_in_the_history_it_is_text() -> None:
+def test_a_broken_image_in_a_tools_result_is_told_to_the_model() -> None:
     call = [{"type": "tool_use", "id": "t1", "name": "Read", "input": {}}]
     result = [{"type": "tool_result", "tool_use_id": "t1", "content": [block(b"broken, alas")]}]
-    with pytest.raises(Refused, match="cannot be read"):
-        translated("look", call, result)
-    later = translated("look", call, result, "I see", "and?")
-    assert any("[image left out" in str(message["content"]) for message in later if message["role"] == "tool")
+    for turns in (("look", call, result), ("look", call, result, "I see", "and?")):
+        messages = translated(*turns)
+        assert any("[image left out: it is no PNG" in str(m["content"]) for m in messages if m["role"] == "tool")
+
+
+def test_a_refused_image_does_not_refuse_the_users_next_message() -> None:
+    messages = [
+        {"role": "user", "content": [block(b"not an image")]},
+        {"role": "user", "content": "then without it"},
+    ]
+    body = msgspec.json.encode({"model": "m", "messages": messages})
+    sent = Translator().to_chat(decode(body), LOCAL).body["messages"]
+    assert "image left out" in str(sent) and "then without it" in str(sent)
 
 
 def test_several_images_stay_in_their_order() -> None:
