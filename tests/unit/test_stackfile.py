@@ -12,7 +12,7 @@ from llmstack import stackfile
 from llmstack.deploy import transaction
 from llmstack.hardware import Measured
 from llmstack.paths import Home
-from llmstack.plan import Goal, Infeasible, Plan, make_plan
+from llmstack.plan import Goal, Infeasible, Plan, make_plan, projector_of_size
 from llmstack.plan.result import to_json
 from llmstack.stackfile import HealthRecord, ModelEntry, ProxyEntry, ServerEntry, StackRecord
 from llmstack.supervisor import Service
@@ -65,7 +65,7 @@ def test_plans_of_many_models_and_machines_are_read_back_as_they_were(home: Home
 def test_pins_a_second_model_and_measured_rates_are_read_back_too(home: Home) -> None:
     measured = Measured(40.0, 30.0, 20.0, 100.0, 90.0, 80.0, 2.0, 2e-5, 1e-5, 0.1, "embedded")
     hardware = replace(machine(16, 64), measured=measured)
-    goal = Goal(pins={"ub": "1024", "spec-draft-n-max": "3"}, draft=facts("llama-8b"), mmproj_path="/m/mmproj.gguf")
+    goal = Goal(pins={"ub": "1024", "spec-draft-n-max": "3"}, draft=facts("llama-8b"))
     plan = make_plan(facts("llama-8b"), hardware, goal)
     stackfile.write(home, record_of(plan))
     back = stackfile.read(home)
@@ -73,6 +73,15 @@ def test_pins_a_second_model_and_measured_rates_are_read_back_too(home: Home) ->
     assert back.plan == plan
     assert any(decision.pinned for decision in plan.decisions)
     assert home.stack.stat().st_size < 48 * 1024
+
+
+def test_a_plan_that_reads_images_is_read_back_with_its_encoder(home: Home) -> None:
+    encoder = projector_of_size(1 << 29, 4096, "/m/mmproj.gguf")
+    plan = make_plan(facts("llama-8b"), machine(16, 64), Goal(mmproj_path=encoder.path, projector=encoder))
+    stackfile.write(home, record_of(plan))
+    back = stackfile.read(home)
+    assert back is not None and back.plan is not None
+    assert back.plan == plan and back.plan.goal.projector == encoder
 
 
 def test_the_format_is_in_the_file_and_without_a_plan_the_rest_is_read(home: Home) -> None:

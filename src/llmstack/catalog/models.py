@@ -109,7 +109,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     quality: rank among the shipped models for coding, 1 is best (sources beside it). shape: GGUF values of the
     model (`block_count`, …; arrays allowed), enough to plan before a download. total, active: parameters in
-    billions. handoff: base URL of an engine elsewhere that serves it (then nothing is downloaded).
+    billions. mmproj, mmproj_size: the image encoder in the same repository, and its bytes.
+    handoff: base URL of an engine elsewhere that serves it (then nothing is downloaded).
     """
 
     repo: str = ""
@@ -122,6 +123,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     quant: str = ""
     url: str = ""
     mmproj: str = ""
+    mmproj_size: int = 0
     summary: str = ""
     license: str = ""
     total: float | None = None

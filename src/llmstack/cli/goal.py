@@ -20,6 +20,12 @@ def goal_options(command: Command) -> Command:
             click.option("--ctx", type=click.IntRange(256), metavar="TOKENS", help="Context of one conversation."),
             click.option("--kv-type", type=click.Choice(KV_TYPES), help="Type of the KV cache."),
             click.option("--parallel", type=click.IntRange(1, 64), metavar="N", help="Slots: conversations at once."),
+            click.option(
+                "--vision/--no-vision",
+                default=None,
+                help="Read images whatever it costs, or not at all (default: where it costs little).",
+            ),
+            click.option("--mmproj", type=click.Path(dir_okay=False), metavar="FILE", help="The image encoder's file."),
             click.option("--set", "pins", multiple=True, metavar="FLAG=VALUE", help="Pin a llama-server flag."),
         )
     ):
@@ -37,4 +43,14 @@ def make_goal(**options: Any) -> Goal:
         if not flag or not equals:
             raise BadInput(f"--set {pin} is not FLAG=VALUE", next="for example: --set ngl=30 --set nkvo=true")
         pins[flag] = value
-    return Goal(ctx=options["ctx"], kv_type=options["kv_type"], parallel=options["parallel"], pins=pins)
+    vision, mmproj = options["vision"], options["mmproj"] or ""
+    if mmproj and vision is False:
+        raise BadInput("--mmproj names an image encoder, and --no-vision leaves it out", next="give one of the two")
+    return Goal(
+        ctx=options["ctx"],
+        kv_type=options["kv_type"],
+        parallel=options["parallel"],
+        pins=pins,
+        vision=True if mmproj else vision,
+        mmproj_path=mmproj,
+    )

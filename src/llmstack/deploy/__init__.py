@@ -5,6 +5,7 @@
 | planning       | the only way from a request to a plan: `plan` stops behind it, `up` goes on |
 | machine        | this machine, as every plan for it sees it                                  |
 | model_goal     | what the catalog says of a model, as part of the goal                       |
+| projector      | which image encoder a model gets                                            |
 | tuned          | what `tune` found, which the next plan takes up                             |
 | cross_check    | a plan beside what the engine's own programs say                            |
 | demo_model     | makes the demo model on this machine                                        |

@@ -76,4 +76,4 @@ def with_drafter(home: Home, goal: Goal, entry: Model | None, *, offline: bool =
 
 
 def _read(home: Home, path: Path) -> ModelFacts:
-    return read_facts(open_model(path, cache=home.cache, may_draft=True).header, path=str(path))
+    return read_facts(open_model(path, cache=home.cache, takes="draft").header, path=str(path))

@@ -18,6 +18,7 @@ from llmstack.deploy import tools_shown, tuned
 from llmstack.deploy.demo_model import DEMO_NAME, ensure_demo_model, is_demo_model
 from llmstack.deploy.machine import Machine, this_machine
 from llmstack.deploy.model_goal import with_drafter, with_entry, with_template
+from llmstack.deploy.projector import is_here, with_projector
 from llmstack.detect.model_file import ModelFile, open_model
 from llmstack.engine.environment import device_environment
 from llmstack.engine.find import Engine
@@ -136,19 +137,21 @@ def plan_subject(home: Home, request: UpRequest, subject: Subject, machine: Mach
     goal = with_drafter(home, goal, subject.entry, offline=request.offline)
     if alone:
         goal = replace(goal, draft=None)
+    goal, passed_over = with_projector(home, goal, subject.files, facts, offline=request.offline)
+    warnings = machine.warnings + passed_over
     if engine is None or model is None:
         plan = tools_shown.noted(make_plan(facts, hardware, goal, machine.spare), header)
-        return Planned(plan, subject, model, engine, hardware, "", warnings=machine.warnings)
+        return Planned(plan, subject, model, engine, hardware, "", warnings=warnings)
     goal = tuned.with_tuned(home, goal, model.identity, hardware, engine.name)
     digest = _digest(model, engine, goal, hardware)
     deployed = _deployed(home, digest) if machine.serves else None
     if deployed is not None and not _has_more_room(hardware, deployed):
-        return Planned(deployed, subject, model, engine, hardware, digest, warnings=machine.warnings)
+        return Planned(deployed, subject, model, engine, hardware, digest, warnings=warnings)
     plan = tuned.explained(home, _tuned_plan(facts, machine, goal, user_goal), model.identity, engine.name)
     plan = tools_shown.noted(plan, header)
     if deployed is not None and not _is_better(plan, deployed):
         plan = deployed
-    return Planned(plan, subject, model, engine, hardware, digest, warnings=machine.warnings)
+    return Planned(plan, subject, model, engine, hardware, digest, warnings=warnings)
 
 
 def _has_more_room(hardware: Hardware, deployed: Plan) -> bool:
@@ -206,8 +209,14 @@ def _deployed(home: Home, digest: str) -> Plan | None:
 def _digest(model: ModelFile, engine: Engine, goal: Goal, hardware: Hardware) -> str:
     """What a plan depends on, less what changes by the minute: a second `up` with the same digest changes nothing.
 
-    A draft model counts once it is here: until then no plan uses it.
+    A draft model or an image encoder counts once it is here: until then no plan that runs uses it.
     """
+    image: Any = None
+    if goal.projector is not None:
+        if is_here(goal.projector):
+            image = open_model(goal.projector.path).identity
+        else:
+            goal = replace(goal, projector=None, mmproj_path="")
     if goal.draft is not None and not Path(goal.draft.path).is_file():
         goal = replace(goal, draft=None)
     machine = (
@@ -217,5 +226,15 @@ def _digest(model: ModelFile, engine: Engine, goal: Goal, hardware: Hardware) ->
         device_environment(os.environ),
     )
     measured = (hardware.measured, hardware.ram.bandwidth_gbps)
-    parts: Any = (__version__, model.identity, engine.command, engine.version, goal, machine, hardware.cpu, measured)
+    parts: Any = (
+        __version__,
+        model.identity,
+        image,
+        engine.command,
+        engine.version,
+        goal,
+        machine,
+        hardware.cpu,
+        measured,
+    )
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

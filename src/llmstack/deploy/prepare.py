@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmstack import stackfile
@@ -11,6 +11,7 @@ from llmstack.commands import command_line
 from llmstack.deploy.apply import Deployment
 from llmstack.deploy.machine import this_machine
 from llmstack.deploy.planning import Planned, Subject, UpRequest, plan_subject, served_name, subject_of
+from llmstack.deploy.projector import is_here
 from llmstack.deploy.services import Addresses, stack_services
 from llmstack.deploy.supervisors import chosen, preview
 from llmstack.engine.find import find
@@ -19,7 +20,7 @@ from llmstack.fetch import hub
 from llmstack.fetch.find_local import drafter_of
 from llmstack.fetch.model import ResolvedModel
 from llmstack.fetch.progress import OnTransfer, quiet
-from llmstack.fetch.pull import pull, pull_file
+from llmstack.fetch.pull import pull, pull_file, with_listing
 from llmstack.fetch.remote import remote_header
 from llmstack.llama_server.flags import pinnable_flag
 from llmstack.paths import Home
@@ -46,11 +47,18 @@ def prepare(
     subject = _pulled(home, request, subject, on_download)
     on_progress("planning")
     planned = plan_subject(home, request, subject, machine)
-    warnings = planned.warnings + planned.plan.warnings
+    problems: tuple[str, ...] = ()
+    if _lacks_projector(planned):
+        problem = pull_projector(home, planned, on_download)
+        if problem:
+            request = replace(request, goal=replace(request.goal, vision=False))
+        planned = plan_subject(home, request, subject, machine)
+        problems += (problem,) if problem else ()
     if _lacks_drafter(planned):
         problem = pull_drafter(home, planned.plan.goal, subject, on_download)
         planned = plan_subject(home, request, subject, machine, alone=bool(problem))
-        warnings = planned.warnings + planned.plan.warnings + ((problem,) if problem else ())
+        problems += (problem,) if problem else ()
+    warnings = planned.warnings + planned.plan.warnings + problems
     assert planned.model is not None
     deployment = Deployment(
         name=planned.subject.name,
@@ -97,8 +105,10 @@ def addresses_of(home: Home, request: UpRequest) -> Addresses:
 
 
 def _pulled(home: Home, request: UpRequest, subject: Subject, on_download: OnTransfer) -> Subject:
-    """The image encoder only comes with a goal that names it."""
+    """The image encoder comes when the plan takes it (`pull_projector`)."""
     files = _checked(subject.files, offline=request.offline)
+    if not (request.offline or hub.offline()):
+        files = with_listing(files)  # a file that was named alone may have an image encoder in its repository
     files = pull(home, files, offline=request.offline, on_progress=on_download, projector=False)
     if files.path is None:
         raise NotSo(f"{files.name} runs on an engine elsewhere, so there is nothing to start here",
@@ -120,6 +130,28 @@ def _lacks_drafter(planned: Planned) -> bool:
     """Whether the plan guesses ahead with a draft model that is not on this machine yet."""
     draft = planned.plan.goal.draft
     return planned.plan.assignment.model_guesses > 0 and draft is not None and not Path(draft.path).is_file()
+
+
+def _lacks_projector(planned: Planned) -> bool:
+    """Whether the plan reads images with an encoder that is not on this machine yet."""
+    projector = planned.plan.goal.projector
+    return projector is not None and not is_here(projector)
+
+
+def pull_projector(home: Home, planned: Planned, on_download: OnTransfer = quiet) -> str:
+    """Brings the image encoder here. Returns why it cannot be had, empty when it is here: the model runs without.
+
+    Raises MissingPart when images were asked for.
+    """
+    source = planned.subject.files.projector
+    assert source is not None
+    try:
+        pull_file(home, source, planned.subject.name, on_download)
+    except MissingPart as error:
+        if planned.plan.goal.vision:
+            raise
+        return f"{planned.subject.name} will not read images: {error.what}"
+    return ""
 
 
 def pull_drafter(home: Home, goal: Goal, subject: Subject, on_download: OnTransfer = quiet) -> str:

@@ -76,11 +76,11 @@ class _FileSource:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def open_model(path: Path | str, *, cache: Path | None = None, may_draft: bool = False) -> ModelFile:
+def open_model(path: Path | str, *, cache: Path | None = None, takes: str = "") -> ModelFile:
     """Reads the header of a model file, or of all shards of a split one.
 
     cache: a folder that keeps parsed headers by the file's identity, so that a large vocabulary is walked once.
-    may_draft: a file that only guesses ahead for another model will do.
+    takes: a kind of gguf.kinds that will do as well: "draft" (it only guesses ahead) or "projector" (an image encoder).
     Raises BadInput for a path that is no regular file, GgufError for a file that is no usable GGUF, or no model.
     """
     path = Path(path).expanduser().absolute()
@@ -94,14 +94,14 @@ def open_model(path: Path | str, *, cache: Path | None = None, may_draft: bool =
         headers.append(header)
         identities.append(identity)
     merged = merge(headers)
-    refuse_others(merged, paths[0], may_draft=may_draft)
+    refuse_others(merged, paths[0], takes=takes)
     return ModelFile(merged, tuple(paths), sum(i.size_bytes for i in identities), tuple(identities))
 
 
-def refuse_others(header: GgufHeader, path: Path, *, may_draft: bool = False) -> None:
+def refuse_others(header: GgufHeader, path: Path, *, takes: str = "") -> None:
     """Raises GgufError for what is no model to chat with: its kind, and what to give instead."""
     key = kind_of_header(header)
-    if key and not (may_draft and key == "draft"):
+    if key and key != takes:
         other = other_file(key)
         raise GgufError(other.what, why=printable(str(path), 1000), next=other.next)
 

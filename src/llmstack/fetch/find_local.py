@@ -128,7 +128,7 @@ def projector_of(model: Model) -> Source | None:
     """The image encoder of a catalog model."""
     if not model.mmproj:
         return None
-    return Source(model.mmproj.rpartition("/")[2], model.repo, model.mmproj, model.revision)
+    return Source(model.mmproj.rpartition("/")[2], model.repo, model.mmproj, model.revision, size=model.mmproj_size)
 
 
 def drafter_of(model: Model) -> Source | None:

@@ -110,10 +110,8 @@ def choose(repo: str, files: Mapping[str, int], quant: str) -> tuple[str, ...]:
 
 
 def projector(files: Sequence[str]) -> str:
-    """The image encoder that belongs to a repository's models (mmproj), F16 before others; empty without one."""
-    projectors = sorted(
-        (name for name in files if is_projector(name)), key=lambda name: ("f16" not in name.lower(), name)
-    )
+    """The image encoder that belongs to a repository's models (mmproj), by `precision`; empty without one."""
+    projectors = sorted((name for name in files if is_projector(name)), key=lambda name: (precision(name), name))
     return projectors[0] if projectors else ""
 
 
@@ -145,8 +143,17 @@ def companion(name: str) -> str:
     return next((kind for pattern, kind in _COMPANIONS if pattern.search(base)), "")
 
 
+def precision(name: str) -> int:
+    """The rank of an image encoder's type: F16 runs everywhere; BF16 is slow on older cards and processors, F32 takes
+    twice the room for the same images, and what is quantised reads them worse."""
+    words = re.split(r"[-_.]", name.lower())
+    kinds = ("f16", "bf16", "f32", "q8_0")
+    joined = "-".join(words).replace("q8-0", "q8_0").replace("fp16", "f16")
+    return next((rank for rank, kind in enumerate(kinds) if re.search(rf"(^|-){kind}($|-)", joined)), len(kinds))
+
+
 def is_projector(name: str) -> bool:
-    return name.rpartition("/")[2].lower().startswith("mmproj") or ".mmproj" in name.lower()
+    return re.search(r"(^|[-_.])mmproj", name.rpartition("/")[2].lower()) is not None
 
 
 def _explain(error: Exception, repo: str, file: str) -> StackError:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llmstack.catalog.models import stem_of
 from llmstack.commands import command_line
-from llmstack.errors import MissingPart
+from llmstack.errors import MissingPart, StackError
 from llmstack.fetch import hub, models_dir
 from llmstack.fetch.find_local import locate, not_here, own_path
 from llmstack.fetch.model import ResolvedModel, Source
@@ -73,6 +73,7 @@ def pull(
         return model
     if model.missing and not model.missing[0].file:
         model = listing(model)
+    image = model.projector if projector and model.mmproj is None else None
     missing = () if model.path is not None else model.missing
     on_progress(TransferProgress(Stage.ASKING, model.name))
     sources = [*missing, *((image,) if image else ())]
@@ -131,9 +132,32 @@ class _Stream:
 def listing(model: ResolvedModel) -> ResolvedModel:
     """Which files a repository has for the size that was asked for."""
     source = model.missing[0]
-    files = hub.choose(source.repo, dict(hub.gguf_files(source.repo, source.revision)), model.quant)
+    listed = dict(hub.gguf_files(source.repo, source.revision))
+    files = hub.choose(source.repo, listed, model.quant)
     sources = tuple(Source(file.rpartition("/")[2], source.repo, file, source.revision) for file in files)
-    return replace(model, name=stem_of(files[0]), sources=sources, missing=sources)
+    image = _projector(source, listed)
+    return replace(model, name=stem_of(files[0]), sources=sources, missing=sources, projector=image)
+
+
+def with_listing(model: ResolvedModel) -> ResolvedModel:
+    """A model of a repository that the catalog does not know, with its files and its image encoder named."""
+    if model.missing and not model.missing[0].file:
+        return listing(model)
+    source = model.missing[0] if model.missing else None
+    if source is None or not source.repo or model.entry is not None or model.projector is not None:
+        return model
+    try:
+        listed = dict(hub.gguf_files(source.repo, source.revision))
+    except StackError:
+        return model  # the file itself was named: whether it can be had shows when it is asked for
+    return replace(model, projector=_projector(source, listed))
+
+
+def _projector(source: Source, listed: dict[str, int]) -> Source | None:
+    file = hub.projector(list(listed))
+    if not file:
+        return None
+    return Source(file.rpartition("/")[2], source.repo, file, source.revision, size=listed[file])
 
 
 def remote_of(source: Source, allow_hosts: Sequence[str]) -> Remote:

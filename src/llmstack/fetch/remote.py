@@ -9,7 +9,7 @@ from llmstack.errors import MissingPart, NotSo
 from llmstack.fetch import hub, trust
 from llmstack.fetch.find_local import not_here
 from llmstack.fetch.model import ResolvedModel, Source
-from llmstack.fetch.pull import listing, remote_of
+from llmstack.fetch.pull import remote_of, with_listing
 from llmstack.fetch.transfer import Remote
 from llmstack.gguf import GgufError, GgufHeader, merge, read_header
 from llmstack.gguf.kinds import kind_of_header, other_file
@@ -27,8 +27,7 @@ def remote_header(model: ResolvedModel, *, offline: bool = False) -> tuple[Resol
 
     if offline or hub.offline():
         raise not_here(model)
-    if model.missing and not model.missing[0].file:
-        model = listing(model)
+    model = with_listing(model)
     headers = []
     with httpx.Client(timeout=httpx.Timeout(30.0, connect=15.0), headers={"Accept-Encoding": "identity"}) as client:
         for source in model.sources:
@@ -39,6 +38,14 @@ def remote_header(model: ResolvedModel, *, offline: bool = False) -> tuple[Resol
         other = other_file(key)
         raise GgufError(other.what, why=model.name, next=other.next)
     return model, header
+
+
+def header_of(source: Source) -> GgufHeader:
+    """The header of one file. Raises as `remote_header` does."""
+    import httpx
+
+    with httpx.Client(timeout=httpx.Timeout(30.0, connect=15.0), headers={"Accept-Encoding": "identity"}) as client:
+        return _read(client, source)
 
 
 def _read(client: httpx.Client, source: Source) -> GgufHeader:

@@ -17,6 +17,8 @@ plan.argv, to_json(plan)
 | compute       | compute buffers: the peak of the live tensors                   |
 | graph         | llama.cpp's graph of a model's blocks, replayed                 |
 | allocator     | ggml's graph allocator, replayed                                |
+| projector     | an image encoder: its header, and the memory it takes           |
+| projector_graph | its graph, replayed                                           |
 | host_rows     | what runs on the host                                           |
 | speed         | what limits each step, added up                                 |
 | cards         | known accelerators                                              |
@@ -29,6 +31,7 @@ plan.argv, to_json(plan)
 | reasons       | the words for all of it                                         |
 | result        | a finished plan, as data                                        |
 | training_length | how long a slot's context may be, and what YaRN makes of it   |
+| vision        | with the image encoder, or without it                           |
 | argv          | a plan as llama-server's argument list                          |
 | explain       | the long answer about one flag                                  |
 | compare       | a plan beside --fit, and beside what a binary reports           |
@@ -37,6 +40,7 @@ plan.argv, to_json(plan)
 from llmstack.plan.facts import ModelFacts, read_facts
 from llmstack.plan.goal import Goal, Workload
 from llmstack.plan.make import make_plan
+from llmstack.plan.projector import ProjectorFacts, projector_of_size, read_projector
 from llmstack.plan.result import Alternative, Decision, Infeasible, Plan, to_json
 from llmstack.plan.speed import Predicted
 
@@ -48,8 +52,11 @@ __all__ = [
     "ModelFacts",
     "Plan",
     "Predicted",
+    "ProjectorFacts",
     "Workload",
     "make_plan",
+    "projector_of_size",
     "read_facts",
+    "read_projector",
     "to_json",
 ]

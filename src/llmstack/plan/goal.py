@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from llmstack.plan.facts import ModelFacts
+from llmstack.plan.projector import ProjectorFacts
 
 DEFAULT_CONTEXT = 65536
 DEFAULT_KV = "q4_0"
@@ -41,8 +42,9 @@ class Goal:
     """ctx (of one conversation), kv_type, parallel: None leaves it to the planner, which starts at 64k, q4_0, one.
 
     pins: `--set FLAG=VALUE`, flag names with or without dashes. vram_margin_mib, ram_margin_mib: left free on
-    top of the plan. mmproj_bytes: size of the vision encoder's file, 0 for none. chat_template_file: instead of the
-    file's own template. draft: the draft model, a small one with the same vocabulary; None where there is none.
+    top of the plan. vision: whether images are read; None takes an image encoder where it costs little (plan.vision).
+    projector: the encoder, mmproj_path its file; None and "" without one. chat_template_file: instead of the file's own
+    template. draft: the draft model, a small one with the same vocabulary; None where there is none.
     """
 
     ctx: int | None = None
@@ -55,8 +57,9 @@ class Goal:
     vram_margin_mib: int | None = None
     ram_margin_mib: int | None = None
     alias: str = ""
+    vision: bool | None = None
     mmproj_path: str = ""
-    mmproj_bytes: int = 0
+    projector: ProjectorFacts | None = None
     chat_template_file: str = ""
     draft: ModelFacts | None = None
     extra: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from llmstack.plan.result import Infeasible, Plan, model_json
 from llmstack.plan.search import Candidate, Search
 from llmstack.plan.trades import find_trades
 from llmstack.plan.training_length import cut_sentence, default_context, within_training
+from llmstack.plan.vision import needs_comparison, why_left_out, with_images, without_images
 
 SMALLER_CONTEXTS = (49152, 32768)  # tried when nobody asked for a context and 64k does not fit
 BETTER_KV = ("f16", "q8_0")  # preferred over q4_0 where they cost next to nothing
@@ -25,10 +26,38 @@ FREE_GAIN = 1.01
 
 
 def make_plan(facts: ModelFacts, hardware: Hardware, goal: Goal, spare: Sequence[Device] = ()) -> Plan:
-    """The fastest plan within the budgets. spare: devices that only a pinned -dev uses.
+    """The fastest plan within the budgets; with the goal's image encoder where that costs little (plan.vision).
+
+    spare: devices that only a pinned -dev uses.
 
     Raises Infeasible when there is none, BadInput for pins that cannot be.
     """
+    projector = goal.projector
+    blind = replace(goal, projector=None, mmproj_path="")
+    if projector is None:
+        return _make_plan(facts, hardware, blind, spare)
+    if goal.vision is False:
+        return without_images(
+            _make_plan(facts, hardware, blind, spare), "images are not read: left out by you", pinned=True
+        )
+    images: Plan | Infeasible
+    try:
+        images = _make_plan(facts, hardware, goal, spare)
+        if goal.vision or not needs_comparison(images):
+            return with_images(images, pinned=bool(goal.vision))
+    except Infeasible as error:
+        if goal.vision:
+            error.nearest = error.next = f"{error.nearest}; or --no-vision leaves the image encoder out"
+            raise
+        images = error
+    alone = _make_plan(facts, hardware, blind, spare)
+    why = why_left_out(projector, images, alone)
+    if why or isinstance(images, Infeasible):
+        return without_images(alone, why)
+    return with_images(images, pinned=False)
+
+
+def _make_plan(facts: ModelFacts, hardware: Hardware, goal: Goal, spare: Sequence[Device]) -> Plan:
     goal, pinned = read_pins(goal, facts)
     pinned = within_training(pinned, facts)
     hardware = replace(hardware, devices=tuple(with_ids(hardware.devices)))

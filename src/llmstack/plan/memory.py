@@ -18,6 +18,7 @@ from llmstack.plan.assignment import KV_TYPES, Assignment, draft_assignment
 from llmstack.plan.compute import Layout, compute_of
 from llmstack.plan.facts import BlockKind, ModelFacts
 from llmstack.plan.graph import ContextShape
+from llmstack.plan.projector import ProjectorFacts
 from llmstack.plan.tensors import AMX_TYPES
 
 MIB = 1 << 20
@@ -122,12 +123,12 @@ class Estimator:
         devices: Sequence[Device],
         *,
         cpu_flags: Collection[str] = (),
-        mmproj_bytes: int = 0,
+        projector: ProjectorFacts | None = None,
         drafter: ModelFacts | None = None,
     ) -> None:
         self.facts = facts
         self.devices = tuple(devices)
-        self.mmproj_bytes = mmproj_bytes
+        self.projector = projector
         self.drafter = Estimator(drafter, devices, cpu_flags=cpu_flags) if drafter is not None else None
         self._drafters: dict[Assignment, MemoryPlan] = {}
         self.backends = tuple(BACKENDS.get(device.backend, UNKNOWN_BACKEND) for device in devices)
@@ -255,8 +256,8 @@ class Estimator:
                 devices=used_devices,
             )
             other = self._other(a, shape, backend) if low < high else 0
-            if number == 0 and self.mmproj_bytes:
-                other += int(self.mmproj_bytes * 1.15) + 256 * MIB
+            if self.projector is not None and number == self.projector_device(ranges):
+                other += self.projector.device_bytes(scratch=backend.f16_scratch)
             room = None if limits is None else limits[number] * MIB - used - context - other
             if room is not None and room < 0:
                 return None
@@ -269,8 +270,15 @@ class Estimator:
         checkpoints = each * a.checkpoints * a.parallel if (facts.recurrent or facts.has_window) else 0
         outputs = 4 * facts.n_vocab * a.parallel
         other = HOST_PROCESS_MIB * MIB + outputs + a.cache_ram_mib * MIB + checkpoints
+        if self.projector is not None and self.projector_device(ranges) is None:
+            other += self.projector.device_bytes(scratch=False)
         host = MemoryUse(host_weights / MIB, host_context / MIB, compute / MIB, other / MIB)
         return MemoryPlan(tuple(devices), host, float(a.cache_ram_mib), each / MIB, checkpoints / MIB)
+
+    @staticmethod
+    def projector_device(ranges: Sequence[tuple[int, int]]) -> int | None:
+        """Which device computes the image encoder: the first one in use, as in `-dev`; None for the processor."""
+        return next((number for number, (low, high) in enumerate(ranges) if low < high), None)
 
     def _output_on_host(self, repacks: bool, amx: bool, cpu_flags: Collection[str]) -> int:
         """The output's bytes without a GPU; a tied one is there twice when the CPU repacks it (MUL_MAT)."""

@@ -134,6 +134,20 @@ def stated_json(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _vision_json(plan: Plan) -> dict[str, Any] | None:
+    """The image encoder that is taken; None where images are not read."""
+    projector = plan.goal.projector
+    if projector is None:
+        return None
+    return {
+        "projector": projector.path,
+        "weights_mib": round(projector.weights / (1 << 20)),
+        "compute_mib": round(projector.compute / (1 << 20)),
+        "image_tokens": projector.tokens,
+        "on": "device" if plan.assignment.ngl and plan.hardware.devices else "host",
+    }
+
+
 def to_json(plan: Plan) -> dict[str, Any]:
     """The contract's `plan --json`."""
     names = [device.name for device in plan.hardware.devices]
@@ -163,6 +177,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
             for other in plan.alternatives
         ],
         "n_ctx_slot": plan.n_ctx_slot,
+        "vision": _vision_json(plan),
         "notes": list(plan.notes),
         "warnings": list(plan.warnings),
         "argv": list(plan.argv),

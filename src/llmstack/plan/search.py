@@ -61,7 +61,7 @@ class Search:
             facts,
             hardware.devices,
             cpu_flags=hardware.cpu.flags,
-            mmproj_bytes=goal.mmproj_bytes,
+            projector=goal.projector,
             drafter=None if self.no_draft_model else goal.draft,
         )
         self.speed = Speed(facts, hardware, self.estimator)
@@ -369,7 +369,7 @@ def why_no_draft_model(facts: ModelFacts, hardware: Hardware, goal: Goal) -> str
         return ""
     if len(hardware.devices) > 1:
         return "its place among several GPUs is not planned"
-    if goal.mmproj_bytes:
+    if goal.projector is not None:
         return "llama-server cannot read pictures with one (server-context.cpp: batch.has_embd + spec)"
     if facts.recurrent or facts.has_window:
         return "rolling back the state of this model for wrong guesses is not planned"

@@ -6,6 +6,7 @@
 | chat              | the chunks an upstream sends                                                   |
 | request           | MessagesRequest -> the upstream's body                                         |
 | content           | content blocks as the parts of a chat message                                  |
+| images            | what is wrong with an image before a server reads it                           |
 | tools             | tools and tool_choice; schemas that llama.cpp's grammar can take               |
 | volatile_lines    | the lines of a system text that differ between directories and days            |
 | pdf               | the text of a PDF, for models that read text only                              |

@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from llmstack.protocol.anthropic import ContentBlock
+from llmstack.protocol.anthropic import ContentBlock, MessagesRequest
 from llmstack.protocol.errors import Refused, invalid, unsupported
+from llmstack.protocol.images import problem_of, problem_of_url
 from llmstack.protocol.pdf import text_of_pdf
 
-Images = Literal["pass", "placeholder", "refuse"]
+Images = Literal["pass", "checked", "undecoded", "placeholder", "refuse"]
+UNDECODED = "[image left out: the server could not decode it or another one]"
 NO_IMAGE = "[image left out: this model reads text only]"
 # Claude Code's first system block; three bytes of it differ between sub-agents and side calls.
 _BILLING = re.compile(r"\Ax-anthropic-billing-header:(?:[ \t]*[\w.-]+=[^;\n]*(?:;|(?=\n)|\Z))*[ \t]*\n*")
@@ -79,12 +81,30 @@ def image_url(block: ContentBlock, where: str) -> str:
 def add_image(block: ContentBlock, parts: Parts, images: Images, last_turn: bool, where: str) -> None:
     """An image in an earlier turn never makes a request fail: it would make every later one fail as well."""
     url = image_url(block, where)
-    if images == "pass":
+    problem = _problem(block) if images == "checked" else ""
+    if problem and last_turn:
+        raise Refused(invalid(f"{where}.source: this image cannot be read: {problem}"))
+    if problem:
+        parts.text(f"[image left out: {problem}]")
+    elif images in ("pass", "checked"):
         parts.image(url)
     elif images == "refuse" and last_turn:
         raise Refused(unsupported("this model reads text only: send the request without the image"))
     else:
-        parts.text(NO_IMAGE)
+        parts.text(UNDECODED if images == "undecoded" else NO_IMAGE)
+
+
+def sends_image(request: MessagesRequest) -> bool:
+    """Whether the newest message has an image of the user's own: one in a tool's result is not."""
+    content = request.messages[-1].content if request.messages else ""
+    return not isinstance(content, str) and any(block.type == "image" for block in content)
+
+
+def _problem(block: ContentBlock) -> str:
+    source = block.source or {}
+    if source.get("type") == "url":
+        return problem_of_url(str(source.get("url")))
+    return problem_of(str(source.get("media_type")), str(source.get("data")))
 
 
 def document_text(block: ContentBlock, documents: Mapping[str, str], where: str) -> str:
@@ -131,7 +151,8 @@ def tool_result(
             texts.append(inner.text)
         elif inner.type == "image":
             before = len(pictures.items)
-            add_image(inner, pictures, images, last_turn, f"{where}.content[{number}]")
+            refusable = last_turn and images != "checked"  # the user did not make a tool's image: the model is told
+            add_image(inner, pictures, images, refusable, f"{where}.content[{number}]")
             if pictures.items[before]["type"] == "text":
                 texts.append(pictures.items.pop()["text"])
             else:

@@ -7,6 +7,9 @@ for each separator of a tool's JSON one more space.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 TEMPLATE_TOKENS = 2048
 MESSAGE_TOKENS = 64
 BYTES_PER_TOKEN = 3.6  # English and code with current vocabularies: 3.3 to 4.2
@@ -36,3 +39,17 @@ def estimate(size: int) -> int:
 def media_tokens(images: int) -> int:
     """Tokens of the images, bounded by what current projectors give a picture (mtmd: at most 4096)."""
     return 4096 * images
+
+
+def media_estimate(images: int) -> int:
+    """Tokens of the images, as a figure to show: a screenshot of a million pixels with current projectors."""
+    return 1024 * images
+
+
+def media_of(message: Mapping[str, Any]) -> tuple[int, int]:
+    """The images of a chat message, and the bytes of it that are theirs: base64 is no text that is tokenized."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return 0, 0
+    urls = [part["image_url"]["url"] for part in content if part.get("type") == "image_url"]
+    return len(urls), sum(len(url) for url in urls if url.startswith("data:"))

@@ -47,6 +47,7 @@ class Cause(enum.StrEnum):
 
     UNSUPPORTED: this upstream's dialect lacks what the request needs (images, Anthropic's own tools, several answers);
     another upstream may have it. ENGINE_DIED: the local server died on this request before, and is not sent it again.
+    IMAGE: one that it could not decode.
     """
 
     CLIENT = "client"
@@ -58,6 +59,7 @@ class Cause(enum.StrEnum):
     MALFORMED = "malformed"
     PARSE = "parse"
     CUT = "cut"
+    IMAGE = "image"
     TIMEOUT = "timeout"
     UNSUPPORTED = "unsupported"
     ENGINE_DIED = "engine_died"
@@ -164,6 +166,7 @@ _OVERFLOW_WORDS = (
 )
 # common/chat.cpp: "The model produced output that does not match the expected ... format"
 _PARSE = re.compile(r"does not match the expected .{0,40}format|Failed to parse (?:input|tool call)", re.IGNORECASE)
+_UNREAD_IMAGE = "Failed to load image"  # tools/server: process_mtmd_prompt
 _LOADING = re.compile(r"loading model|model is (?:still )?loading", re.IGNORECASE)
 
 
@@ -211,6 +214,9 @@ def from_upstream(status: int, error: Any, *, name: str, estimate: int = 0, limi
     text = text_of(error).strip() or f"HTTP {status}"
     code = _code_of(error)
     message = f"{name}: {text}"
+    if _UNREAD_IMAGE in text:
+        why = f"it is damaged, or a WebP without ffmpeg on {name}"
+        return Failure(FailureKind.INVALID, f"an image of this conversation cannot be decoded: {why}", Cause.IMAGE)
     tokens, most = _numbers(error)
     if tokens is not None and most is not None:
         return too_long(tokens, most)

@@ -322,7 +322,9 @@ class Conversation:
                     strays.append(f"[result of {block.tool_use_id or 'a tool'}]\n{result[0]}")
                     rest.extend(result[1])
             elif kind == "image":
-                add_image(block, rest, images, last_turn, at)
+                # Behind a refusal the client sends the same image again, with more user messages behind it.
+                newest = message is self._request.messages[-1]
+                add_image(block, rest, images, newest if images == "checked" else last_turn, at)
             elif kind == "document":
                 rest.text(document_text(block, self._documents, at))
             elif kind in ("search_result", "web_search_tool_result", "web_fetch_tool_result"):

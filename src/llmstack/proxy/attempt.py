@@ -6,6 +6,7 @@
 | 503, still loading                            | waits a little, then as above                       |
 | is one that this request ends                 | Unanswered: 400, or a fallback (engine_deaths.py)   |
 | 400 that names a field it does not know       | asked again without it, remembered                  |
+| 400, an older image cannot be decoded         | asked again with a sentence in the images' places   |
 | its own parser fails on the model's output    | asked again once, if nothing has been sent          |
 | answers                                       | answer_reader passes it on                          |
 """
@@ -26,6 +27,7 @@ import msgspec
 from llmstack.catalog.routes import RouteChoice, Target
 from llmstack.protocol.anthropic import MessagesRequest
 from llmstack.protocol.chat import PrefillProgress
+from llmstack.protocol.content import Images, sends_image
 from llmstack.protocol.errors import Cause, Failure, Refused
 from llmstack.protocol.request import ChatRequest, Dialect, Translator
 from llmstack.protocol.stream import MessageStream, StreamSettings, StreamState
@@ -110,6 +112,7 @@ class Attempt:
         self._target = target
         self._answer = answer
         self._record = record
+        self._undecoded = False
 
     async def run(self) -> Answered | Unanswered:
         parse_failures = 0
@@ -137,6 +140,8 @@ class Attempt:
                     return Unanswered(failure, final=True)
                 if failure.cause is Cause.PARSE and parse_failures == 0:
                     parse_failures += 1
+                elif failure.cause is Cause.IMAGE and not (self._undecoded or sends_image(self._question.request)):
+                    self._undecoded = True
                 elif failure.cause is Cause.LOADING and time.monotonic() < loading_until:
                     await asyncio.sleep(0.5)
                 elif failure.cause is Cause.UPSTREAM and fields_left_out < MOST_FIELDS and self._learn(failure, body):
@@ -186,13 +191,15 @@ class Attempt:
         images = target.images
         if images == "auto":
             images = "pass" if live.sees(target) else "placeholder"
+        read: Images = "checked" if images == "pass" and target.kind == "llama-server" else images
+        read = "undecoded" if self._undecoded else read
         unsupported = self._context.upstreams.left_out(target) | target.without
         field = target.max_tokens_field
         if field in unsupported:
             field = "max_completion_tokens" if field == "max_tokens" else "max_tokens"
         return Dialect(
             llama_server=target.kind == "llama-server",
-            images=images,
+            images=read,
             server_tools=target.server_tools,
             thinking=target.thinking,
             replay_reasoning=target.replay_reasoning and "reasoning_content" not in unsupported,

@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from llmstack.catalog.routes import RouteChoice, Target
-from llmstack.protocol import count, sse
+from llmstack.protocol import sse
 from llmstack.protocol.anthropic import MessagesRequest
 from llmstack.protocol.content import Images
 from llmstack.protocol.errors import Failure, FailureKind, Refused
@@ -123,6 +121,8 @@ class Messages:
         context = self.context
         llama_server = target.kind == "llama-server"
         images: Images = "pass" if context.live.sees(target) else "placeholder"
+        if images == "pass" and llama_server:
+            images = "checked"
         dialect = Dialect(llama_server=llama_server, images=images, stable_prefix=target.stable_prefix)
         await context.tool_calls.ready()
         chat = context.translator.to_chat(question.request, dialect, question.documents)
@@ -136,7 +136,7 @@ class Messages:
                 exact = None  # it is known to end the server, which is not asked then
             if exact is not None:
                 return exact
-        return count.estimate(len(msgspec.json.encode(chat.body)))
+        return context.preflight.rough(chat)
 
     async def prefix_body(self, body: bytes) -> dict[str, Any]:
         """A Messages request as the local server would be asked. Raises Refused."""

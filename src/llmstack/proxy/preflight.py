@@ -7,7 +7,7 @@ added. When neither decides, llama-server itself renders and tokenizes the promp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -32,6 +32,13 @@ class Counted:
     most: int
     exact: bool
     marks: tuple[int, ...]
+
+
+class _Size(NamedTuple):
+    """Of one message: bytes of text, and how many images."""
+
+    text: int
+    images: int
 
 
 class Preflight:
@@ -68,35 +75,40 @@ class Preflight:
 
     async def exact(self, target: Target, request: ChatRequest) -> int | None:
         """Tokens by /apply-template and /tokenize; None when the upstream has no such thing or is not ready."""
-        if request.images:
-            return None  # only the projector knows what a picture takes; the server's own check decides
+        server = HttpSlotServer(self._upstreams, target.name, target)
         try:
-            return await HttpSlotServer(self._upstreams, target.name, target).count(request.body)
+            # only the image encoder knows what a picture takes
+            return await (server.count_with_images if request.images else server.count)(request.body)
         except SlotError:
             return None
+
+    def rough(self, request: ChatRequest) -> int:
+        """Tokens by size, for an upstream that counts nothing."""
+        return self._bound(request, *self._marks(request)).tokens
 
     def learn(self, counted: Counted, prompt_tokens: int) -> None:
         """What the upstream counted itself, for the next turn's bound."""
         if prompt_tokens > 0 and counted.marks:
             self._tokens.put(counted.marks[-1], prompt_tokens)
 
-    def _marks(self, request: ChatRequest) -> tuple[tuple[int, ...], list[int]]:
+    def _marks(self, request: ChatRequest) -> tuple[tuple[int, ...], list[_Size]]:
         body = request.body
         # Python's own hash: keyed anew in each process, 64 bits, and five times as fast as the hashes of hashlib.
         # The functions of a toolbox are one object from request to request, so their hash is computed once.
         settings = [body.get(key) for key in ("chat_template_kwargs", "reasoning_effort", "tool_choice")]
         mark = hash((request.toolbox.functions, _encode(settings)))
         marks: list[int] = []
-        sizes: list[int] = []
+        sizes: list[_Size] = []
         for message in body["messages"]:
             data = _encode(message)
             mark = hash((mark, data))
             marks.append(mark)
-            sizes.append(len(data))
+            images, media = count.media_of(message)
+            sizes.append(_Size(len(data) - media, images))
         return tuple(marks), sizes
 
-    def _bound(self, request: ChatRequest, marks: tuple[int, ...], sizes: list[int]) -> Counted:
-        added = 0
+    def _bound(self, request: ChatRequest, marks: tuple[int, ...], sizes: list[_Size]) -> Counted:
+        added = images = 0
         for number in range(len(marks) - 1, -1, -1):
             before = self._tokens.get(marks[number])
             if before is not None:
@@ -104,10 +116,12 @@ class Preflight:
                     return Counted(before, before, True, marks)
                 later = len(marks) - 1 - number
                 # The end of that prompt opened an assistant turn; what stands there now is counted in `added`.
-                most = before + added + later * count.MESSAGE_TOKENS
-                return Counted(before + count.estimate(added), most, False, marks)
-            added += sizes[number]
+                most = before + added + later * count.MESSAGE_TOKENS + count.media_tokens(images)
+                likely = before + count.estimate(added) + count.media_estimate(images)
+                return Counted(likely, most, False, marks)
+            added += sizes[number].text
+            images += sizes[number].images
         tools: Any = request.body.get("tools")
         raw = bytes(tools) if tools is not None else b""
-        most = count.upper_bound(sum(sizes), len(sizes), raw) + count.media_tokens(request.images)
-        return Counted(count.estimate(sum(sizes) + len(raw)), most, False, marks)
+        most = count.upper_bound(added, len(sizes), raw) + count.media_tokens(images)
+        return Counted(count.estimate(added + len(raw)) + count.media_estimate(images), most, False, marks)

@@ -102,6 +102,12 @@ class HttpSlotServer:
     async def count(self, body: Body) -> int:
         return len(await self.tokens(prefix.prompt_of(body)))
 
+    async def count_with_images(self, body: Body) -> int:
+        """As the server itself would count this chat request; builds of before that path refuse."""
+        answer = await self._post("/v1/chat/completions/input_tokens", body, TOKENIZE_S)
+        with _shape("/v1/chat/completions/input_tokens"):
+            return int(answer["input_tokens"])
+
     async def prefill(self, tokens: array[int], progress: Callable[[int, int, int], None]) -> Prefilled:
         """n_predict 0 still samples one token from the last logits; it is not fed back, so the state ends with
         `tokens`."""

@@ -117,7 +117,7 @@ def test_a_model_that_chats_is_opened(tmp_path: Path, arch: str) -> None:
 def test_a_companion_that_guesses_ahead_is_opened_as_a_draft(tmp_path: Path) -> None:
     path = tmp_path / "eagle.gguf"
     path.write_bytes(gguf("eagle3"))
-    assert open_model(path, may_draft=True).header.arch == "eagle3"
+    assert open_model(path, takes="draft").header.arch == "eagle3"
 
 
 def test_bytes_that_say_nothing_are_no_gguf(tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ from support.planner import shapes
 
 SOURCE = Path(records.__file__).parents[1]
 READERS = sorted(
-    path for room in ("plan", "catalog") for path in (SOURCE / room).rglob("*.py") if path.name != "architectures.py"
+    path
+    for room in ("plan", "catalog")
+    for path in (SOURCE / room).rglob("*.py")
+    if path.name not in ("architectures.py", "projector.py")  # an image encoder's kinds are clip's names
 )
 
 

@@ -13,7 +13,7 @@ from llmstack.catalog.shape import describe
 from llmstack.errors import BadInput
 from llmstack.fetch.survey import drafter_facts
 from llmstack.hardware import Hardware
-from llmstack.plan import Goal, Infeasible, Plan, make_plan, read_facts
+from llmstack.plan import Goal, Infeasible, Plan, make_plan, projector_of_size, read_facts
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.explain import explain
 from llmstack.plan.facts import ModelFacts
@@ -124,7 +124,12 @@ def test_a_processor_alone_gains_less_than_the_guesses_cost() -> None:
     ("model", "hardware", "goal", "why"),
     [
         (of(CODER_14B), machine(12, 64, gpus=2), Goal(), "several GPUs"),
-        (of(CODER_14B), machine(24, 64), Goal(mmproj_bytes=1 << 30), "pictures"),
+        (
+            of(CODER_14B),
+            machine(24, 64),
+            Goal(vision=True, projector=projector_of_size(1 << 30, 5120, "/m/mmproj.gguf")),
+            "pictures",
+        ),
         (facts("qwen35-27b"), machine(24, 64), Goal(), "rolling back"),
         (facts("llama-8b"), machine(24, 64), Goal(), "vocabulary differs by 23680 tokens"),
     ],

@@ -93,6 +93,24 @@ async def test_a_picture_that_one_upstream_refuses_goes_to_the_next_where_the_ro
     assert asked.answer.attempts[1].fallback == "a->b: unsupported"
 
 
+async def test_an_older_image_that_cannot_be_decoded_is_left_out_and_asked_again() -> None:
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+    turns = [{"role": "user", "content": [picture]}, {"role": "assistant", "content": "hm"}]
+    unread = Response(status=400, error="Failed to load image or audio file")
+    asked = Asked(unread, Response(TEXT, FINISH), messages=[*turns, {"role": "user", "content": "go on"}])
+    assert await asked.outcome() == Answered() and asked.names == ["a", "a"]
+    first, second = (str(body["messages"]) for _, body in asked.upstreams.asked)
+    assert "image_url" in first and "image_url" not in second and "could not decode it" in second
+
+
+async def test_one_that_was_just_sent_is_an_error() -> None:
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+    unread = Response(status=400, error="Failed to load image or audio file")
+    asked = Asked(unread, messages=[{"role": "user", "content": [picture]}])
+    outcome = await asked.outcome()
+    assert isinstance(outcome, Unanswered) and outcome.failure.cause is Cause.IMAGE
+
+
 async def test_a_fault_of_our_own_is_a_failure_for_the_client_and_a_line_for_us() -> None:
     asked = Asked(ZeroDivisionError())
     outcome = await asked.outcome()

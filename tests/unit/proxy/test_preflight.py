@@ -31,6 +31,8 @@ class FakeServer:
         self.paths.append(path)
         if self.tokens is None:
             raise Refused(unavailable("no such path", Cause.UPSTREAM))
+        if path == "/v1/chat/completions/input_tokens":
+            return {"input_tokens": self.tokens}
         if path == "/apply-template":
             assert set(msgspec.json.decode(body)) <= {"messages", "tools"}
             return {"prompt": "the prompt"}
@@ -81,12 +83,30 @@ async def test_a_server_that_cannot_count_decides_by_itself(tokens: None) -> Non
     assert not counted.exact and server.paths == ["/apply-template"]
 
 
-async def test_pictures_are_not_counted_here() -> None:
-    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
-    body = {"model": "m", "messages": [{"role": "user", "content": [picture]}]}
+def picture(data: str = "AAAA") -> ChatRequest:
+    block = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
+    body = {"model": "m", "messages": [{"role": "user", "content": [block]}]}
+    return TRANSLATOR.to_chat(decode(msgspec.json.encode(body)), Dialect())
+
+
+async def test_pictures_are_counted_by_the_server_with_its_image_encoder() -> None:
     checker, server = preflight(10)
-    counted = await checker.check(target(), TRANSLATOR.to_chat(decode(msgspec.json.encode(body)), Dialect()), 2000)
-    assert counted.most >= 4096 and not counted.exact and not server.paths
+    counted = await checker.check(target(), picture(), 2000)
+    assert counted.exact and counted.tokens == 10 and server.paths == ["/v1/chat/completions/input_tokens"]
+
+
+async def test_a_server_that_cannot_count_pictures_decides_by_itself() -> None:
+    checker, _ = preflight(None)
+    counted = await checker.check(target(), picture(), 2000)
+    assert counted.most >= 4096 and not counted.exact
+
+
+async def test_a_large_picture_is_no_long_text() -> None:
+    checker, server = preflight(None)
+    counted = await checker.check(target(), picture("A" * 4_000_000), 65536)
+    assert counted.tokens < 2000 and counted.most < 6000 and not server.paths
+    assert checker.rough(picture("A" * 4_000_000)) < 2000
+    assert checker.estimate(picture("A" * 4_000_000), 8000).tokens < 2000
 
 
 async def test_no_limit_is_known_and_nothing_is_asked() -> None:
