@@ -21,13 +21,35 @@ signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 SYSTEM_S = 900.0  # real engines and clients on a busy machine; every other test has the default of pyproject.toml
 
 # Seconds that a fixture may take the first time on a machine, when it builds or installs; workers wait for each other.
-FIRST_USE_S = {"built_engine": 3600, "claude_code": 900, "session_manager": 900}
+FIRST_USE_S = {"built_engine": 3600, "vulkan_engine": 5400, "claude_code": 900, "session_manager": 900}
 
 SILENCE = pytest.StashKey[LongSilence]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--long", action="store_true", help="Also the tests on a Vulkan device: they build an engine first."
+    )
+
+
+def runs_vulkan(config: pytest.Config) -> bool:
+    from support.built_engine import has_vulkan_engine  # a plugin: pytest must import it first
+
+    return config.option.long or has_vulkan_engine()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    if runs_vulkan(config):
+        return "Vulkan device: its tests run"
+    return "Vulkan device: left out, no engine is built for it here; ./stack test --long builds one (20 minutes)"
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test's limit is its own or that of its room, and the time of what it may have to install."""
+    if not runs_vulkan(config):
+        long = [item for item in items if "vulkan_engine" in getattr(item, "fixturenames", ())]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
     for item in items:
         marker = item.get_closest_marker("timeout")
         is_system = item.path.is_relative_to(TESTS / "system")

@@ -14,7 +14,7 @@ import pytest
 
 from llmstack.engine.install import BuildSpec, install
 from llmstack.paths import Home
-from support.programs import cache
+from support.programs import cache, debian_packages
 
 PROGRAMS = ("llama-server", "llama-fit-params", "llama-bench", "ggml-rpc-server")
 
@@ -23,6 +23,29 @@ def build_home(spec: BuildSpec) -> Home:
     """The folder that keeps this build between test runs: version and flags are its name."""
     root = cache() / "engine" / spec.name
     return Home(root / "config", root / "state", root / "data", root / "cache")
+
+
+VULKAN = BuildSpec("vulkan")
+LAVAPIPE = "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json"
+"""Mesa's Vulkan on the processor: a real device of 2 GiB on a machine without a card."""
+
+
+def has_vulkan_engine() -> bool:
+    return (build_home(VULKAN).data / "engines" / VULKAN.name / "engine.json").exists()
+
+
+@pytest.fixture(scope="session")
+def vulkan_engine() -> Path:
+    """The bin folder of a Vulkan build, and Mesa's device for it. The first run builds it (20 minutes on 2 cores)."""
+    packages = ("mesa-vulkan-drivers", "libvulkan-dev", "glslc", "spirv-headers")
+    debian_packages((LAVAPIPE, "glslc", "/usr/include/vulkan/vulkan.hpp", "/usr/share/cmake/SPIRV-Headers"), packages)
+    home = build_home(VULKAN)
+    home.make()
+    with (home.cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = install(home, VULKAN).engine.folder
+    assert folder is not None
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -35,14 +35,14 @@ def installed(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def debian_packages(programs: Sequence[str], packages: Sequence[str]) -> None:
-    """Installs Debian packages, as root, where one of the programs is missing, and says so; else fails.
+    """Installs Debian packages, as root, where one of the programs or files is missing, and says so; else fails.
 
     One test process at a time: apt waits for nobody.
     """
     cache().mkdir(parents=True, exist_ok=True)
     with (cache() / "apt.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if all(map(shutil.which, programs)):
+        if all(shutil.which(name) or Path(name).exists() for name in programs):
             return
         command = ["apt-get", "install", "-q", "-y", "--no-install-recommends", *packages]
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
