@@ -19,7 +19,6 @@ from llmstack.engine.environment import device_environment
 from llmstack.errors import BadInput
 from llmstack.fetch.find_local import entry_of_file, locate, own_path
 from llmstack.fetch.model import ResolvedModel
-from llmstack.fetch.survey import suited
 from llmstack.hardware import Hardware
 from llmstack.paths import Home
 from llmstack.plan import Goal, Infeasible, ModelFacts, Plan, make_plan, read_facts
@@ -97,7 +96,11 @@ def subject_of(
 ) -> Subject:
     """Which model is meant; a catalog model that is not here, in the size that suits this machine."""
     if request.model is not None and not request.demo:
-        files = suited(home, request.model, locate(home, request.model), hardware)
+        files = locate(home, request.model)
+        if files.path is None:
+            from llmstack.fetch.survey import suited  # it plans each size of the catalog's model
+
+            files = suited(home, request.model, files, hardware)
         is_demo = files.path is not None and is_demo_model(home, files.path)
         return Subject(DEMO_NAME if is_demo else served_name(files.name), files)
     from llmstack import stackfile
