@@ -60,9 +60,9 @@ def command_line(*words: object) -> str:
 
 
 # What a POSIX shell takes as it is. Letters of any alphabet are; so is `~` in the middle of a word.
-_PLAIN = re.compile(r"[\w@%+=:,./…-][\w@%+=:,./…~-]*")
+_PLAIN = r"[\w@%+=:,./…-][\w@%+=:,./…~-]*"  # compiled when the first word is quoted
 
 
 def quoted(word: str) -> str:
     """A word for a POSIX shell, in quotes only where it needs them."""
-    return word if _PLAIN.fullmatch(word) else "'" + word.replace("'", "'\"'\"'") + "'"
+    return word if re.fullmatch(_PLAIN, word) else "'" + word.replace("'", "'\"'\"'") + "'"

@@ -6,9 +6,9 @@ Tables merge by name, key by key. The user's routes come before the shipped ones
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import msgspec
@@ -28,21 +28,32 @@ def _edit(path: Path = ()) -> str:
     return f"edit the file; {_PAGES.get(str(path[0]) if path else '', 'docs/models.md')} lists every key"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Document:
-    """One parsed file. lines: for each table and key the line it stands on (from 1)."""
+    """One parsed file. source: its text."""
 
     name: str
     data: Mapping[str, Any]
-    lines: Mapping[Path, int]
+    source: str = field(repr=False)
+
+    @cached_property
+    def lines(self) -> Mapping[Path, int]:
+        """For each table and key the line it stands on (from 1). Only errors ask: it takes half the time of parsing."""
+        return dict(_lines(self.source))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Overlay:
-    """The files laid over each other, and for every key the file and line it came from."""
+    """The files laid over each other, and which files: an error names the one that a key came from."""
 
     data: Mapping[str, Any]
-    origin: Mapping[Path, str] = field(default_factory=dict)
+    shipped: Document
+    user: Document | None = None
+
+    @cached_property
+    def origin(self) -> Mapping[Path, str]:
+        """For every key the file and line it came from."""
+        return _origin(self.shipped, self.user)
 
     def where(self, path: Path) -> str:
         """`models.toml:12` of the key, or of the nearest table above it; empty when nothing is known."""
@@ -104,6 +115,8 @@ def shown(path: Path) -> str:
 
 def parse(text: str | bytes, name: str) -> Document:
     """One models.toml. Raises BadInput with the line for text that is no TOML, and for an unknown table."""
+    import tomllib  # a model that is named by its path asks for no catalog
+
     try:
         source = text.decode("utf-8") if isinstance(text, bytes) else text
         data = tomllib.loads(source)
@@ -116,7 +129,7 @@ def parse(text: str | bytes, name: str) -> Document:
         raise BadInput(
             f"{where}: {message.partition(' (at ')[0][:1].lower()}{message.partition(' (at ')[0][1:]}", next=_edit()
         ) from None
-    document = Document(name, data, dict(_lines(source)))
+    document = Document(name, data, source)
     for key in data:
         if key not in TOP_LEVEL:
             line_number = min((line for path, line in document.lines.items() if path[0] == key), default=0)
@@ -146,12 +159,9 @@ def load(texts: CatalogTexts) -> Overlay:
 def merge(shipped: Document, user: Document | None = None) -> Overlay:
     """The user's file over the shipped one. Raises BadInput where one has a table and the other has none."""
     if user is None:
-        return Overlay(shipped.data, {path: f"{shipped.name}:{line}" for path, line in shipped.lines.items()})
-    origin: dict[Path, str] = {
-        path: f"{shipped.name}:{line}" for path, line in shipped.lines.items() if path[0] not in _LISTS
-    }
+        return Overlay(shipped.data, shipped)
     tables = {key: value for key, value in user.data.items() if key not in _LISTS}
-    data = _over(shipped.data, tables, (), user, origin)
+    data = _over(shipped.data, tables, (), shipped, user)
     for name in _LISTS:
         users, theirs = user.data.get(name, []), shipped.data.get(name, [])
         if not isinstance(users, list):
@@ -159,31 +169,43 @@ def merge(shipped: Document, user: Document | None = None) -> Overlay:
                 f"{user.name}:{user.lines.get((name,), 0)}: {name} must be written as [[{name}]]", next=_edit()
             )
         data[name] = [*users, *theirs]
-        for document, shift in ((user, 0), (shipped, len(users))):
-            for path, line in document.lines.items():
-                if path[0] == name and len(path) > 1 and isinstance(path[1], int):
-                    origin[(name, path[1] + shift, *path[2:])] = f"{document.name}:{line}"
-    return Overlay(data, origin)
+    return Overlay(data, shipped, user)
+
+
+def _origin(shipped: Document, user: Document | None) -> dict[Path, str]:
+    """`models.toml:12` by key: the user's where both have it; of a list, the user's come first."""
+    origin: dict[Path, str] = {}
+    for document in (shipped, user) if user is not None else (shipped,):
+        for path, line in document.lines.items():
+            if user is not None and path[0] in _LISTS:
+                if len(path) == 1 or not isinstance(path[1], int):
+                    continue
+                shift = len(user.data.get(str(path[0]), ())) if document is shipped else 0
+                path = (path[0], path[1] + shift, *path[2:])
+            origin[path] = f"{document.name}:{line}"
+    return origin
 
 
 def _over(
-    low: Mapping[str, Any], high: Mapping[str, Any], path: Path, user: Document, origin: dict[Path, str]
+    low: Mapping[str, Any], high: Mapping[str, Any], path: Path, shipped: Document, user: Document
 ) -> dict[str, Any]:
     result = dict(low)
     for key, value in high.items():
         here = (*path, key)
-        if here in user.lines:
-            origin[here] = f"{user.name}:{user.lines[here]}"
         below = result.get(key)
         if isinstance(value, dict):
             if below is not None and not isinstance(below, dict):
-                raise BadInput(f"{_at(origin.get(here, ''))}{shown(here)} cannot be a table", next=_edit())
-            result[key] = _over(below or {}, value, here, user, origin)
+                raise _misplaced(here, "cannot be a table", shipped, user)
+            result[key] = _over(below or {}, value, here, shipped, user)
         elif isinstance(below, dict):
-            raise BadInput(f"{_at(origin.get(here, ''))}{shown(here)} must be a table", next=_edit())
+            raise _misplaced(here, "must be a table", shipped, user)
         else:
             result[key] = value
     return result
+
+
+def _misplaced(here: Path, problem: str, shipped: Document, user: Document) -> BadInput:
+    return BadInput(f"{_at(_origin(shipped, user).get(here, ''))}{shown(here)} {problem}", next=_edit())
 
 
 def _at(where: str) -> str:
@@ -192,8 +214,8 @@ def _at(where: str) -> str:
 
 _KEY = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
-_TABLE = re.compile(rf"^\s*(\[\[?)\s*({_DOTTED})\s*\]\]?\s*(?:#.*)?$")
-_ASSIGN = re.compile(rf"^\s*({_DOTTED})\s*=\s*(.*)$")
+_TABLE = rf"^\s*(\[\[?)\s*({_DOTTED})\s*\]\]?\s*(?:#.*)?$"
+_ASSIGN = rf"^\s*({_DOTTED})\s*=\s*(.*)$"
 
 
 def _lines(source: str) -> Iterator[tuple[Path, int]]:
@@ -201,11 +223,12 @@ def _lines(source: str) -> Iterator[tuple[Path, int]]:
     table: Path = ()
     counts: dict[Path, int] = {}
     skip = _Inside()
+    table_line, assignment_line = re.compile(_TABLE), re.compile(_ASSIGN)
     for number, line in enumerate(source.split("\n"), 1):
         if skip.open():
             skip.feed(line)
             continue
-        header = _TABLE.match(line)
+        header = table_line.match(line)
         if header:
             names: Path = tuple(_names(header[2]))
             if header[1] == "[[":
@@ -216,7 +239,7 @@ def _lines(source: str) -> Iterator[tuple[Path, int]]:
                 table = _indexed(names, counts)
             yield table, number
             continue
-        assignment = _ASSIGN.match(line)
+        assignment = assignment_line.match(line)
         if assignment:
             yield (*table, *_names(assignment[1])), number
             yield from _inline((*table, *_names(assignment[1])), assignment[2], number)

@@ -37,7 +37,7 @@ for _command in (pull_command, verify_command, remove_command, disk_command):
 )
 def list_command(as_json: bool, every: bool, names: bool, hardware_file: Path | None) -> int:
     """Show which models fit this machine, how fast, and at what quality rank, before any download."""
-    from llmstack.deploy.machine import machine_of_file, this_machine
+    from llmstack.deploy.machine_record import machine_of_file
     from llmstack.fetch import read_catalog
     from llmstack.fetch.survey import recommended, survey
     from llmstack.paths import home
@@ -51,7 +51,12 @@ def list_command(as_json: bool, every: bool, names: bool, hardware_file: Path | 
     if names and not as_json:
         show_names(catalog.models, here)
         return 0
-    machine = machine_of_file(hardware_file) if hardware_file is not None else this_machine(folders)
+    if hardware_file is not None:
+        machine = machine_of_file(hardware_file)
+    else:
+        from llmstack.deploy.machine import this_machine
+
+        machine = this_machine(folders)
     for sentence in machine.warnings:
         warn(sentence)
     rows = []

@@ -13,7 +13,7 @@ from llmstack.commands import command_line
 from llmstack.errors import BadInput
 
 if TYPE_CHECKING:
-    from llmstack.deploy.machine import Machine
+    from llmstack.deploy.machine_record import Machine
     from llmstack.paths import Home
     from llmstack.plan.compare import Checked
 
@@ -89,10 +89,15 @@ def command(
 
 def _machine(here: Home, file: Path | None, vram: int | None, ram: int | None) -> Machine:
     """This machine, or a supposed one: that of a file, or this one with another amount of memory."""
-    from llmstack.deploy.machine import Machine, machine_of_file, this_machine
+    from llmstack.deploy.machine_record import Machine, machine_of_file
     from llmstack.hardware import as_if
 
-    machine = machine_of_file(file) if file is not None else this_machine(here)
+    if file is not None:
+        machine = machine_of_file(file)
+    else:
+        from llmstack.deploy.machine import this_machine
+
+        machine = this_machine(here)
     if vram is None and ram is None:
         return machine
     supposed = as_if(machine.hardware, vram_mib=vram, ram_mib=ram)

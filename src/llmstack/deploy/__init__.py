@@ -4,6 +4,7 @@
 | -------------- | --------------------------------------------------------------------------- |
 | planning       | the only way from a request to a plan: `plan` stops behind it, `up` goes on |
 | machine        | this machine, as every plan for it sees it                                  |
+| machine_record | a machine that is planned for, as data                                      |
 | model_goal     | what the catalog says of a model, as part of the goal                       |
 | projector      | which image encoder a model gets                                            |
 | tuned          | what `tune` found, which the next plan takes up                             |

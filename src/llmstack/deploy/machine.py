@@ -4,40 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from llmstack import stackfile
 from llmstack.commands import command_line
+from llmstack.deploy.machine_record import Machine
 from llmstack.detect import calibration, drivers
 from llmstack.detect.driver_cards import DriverCard
 from llmstack.detect.hardware import Detected, detect
 from llmstack.engine.environment import chosen_variables
 from llmstack.engine.find import Engine, devices_of, find
 from llmstack.engine.probe import DeviceList
-from llmstack.errors import BadInput, MissingPart
-from llmstack.hardware import Device, Hardware, from_json
+from llmstack.errors import MissingPart
+from llmstack.hardware import Device, Hardware
 from llmstack.paths import Home
 from llmstack.plan import Plan
 from llmstack.plan.devices import usable_hardware, with_ids
 
 FULL_MIB = 512  # less free memory than this holds no context of a driver
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """hardware: its free memory counts what our own server holds as free. engine: None where there is none to use.
-
-    serves: our server runs. estimates: no driver says how much of a card it holds, so its own plan did. spare: devices
-    that only a pinned -dev uses. warnings: a sentence each.
-    """
-
-    hardware: Hardware
-    engine: Engine | None = None
-    serves: bool = False
-    estimates: bool = False
-    spare: tuple[Device, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 def this_machine(home: Home, on_progress: Callable[[str], None] = lambda _: None) -> Machine:
@@ -69,15 +53,6 @@ def this_machine(home: Home, on_progress: Callable[[str], None] = lambda _: None
     deployed = stackfile.read(home)
     hardware, estimates = without_own_server(detected, pid, deployed.plan if deployed is not None else None)
     return Machine(hardware, engine, True, estimates, detected.spare, detected.warnings)
-
-
-def machine_of_file(file: Path) -> Machine:
-    """Another machine, as its `llmstack doctor --hardware` describes it. Raises BadInput."""
-    try:
-        hardware, usable = usable_hardware(from_json(file.read_bytes()))
-    except OSError as error:
-        raise BadInput(f"{file} cannot be read: {error.strerror}") from None
-    return Machine(hardware, spare=usable.spare, warnings=usable.reasons)
 
 
 def for_engine(detected: Detected, engine: Engine | None) -> Detected:

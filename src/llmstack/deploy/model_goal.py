@@ -9,9 +9,7 @@ from pathlib import Path
 from llmstack.catalog.models import Model
 from llmstack.detect.model_file import open_model
 from llmstack.errors import BadInput
-from llmstack.fetch import hub
 from llmstack.fetch.find_local import drafter_of, find_one, own_path
-from llmstack.fetch.survey import drafter_facts
 from llmstack.gguf.reader import MAX_TEXT
 from llmstack.llama_server.flags import pinnable_flag
 from llmstack.paths import Home, write_private
@@ -69,6 +67,9 @@ def with_drafter(home: Home, goal: Goal, entry: Model | None, *, offline: bool =
     here = find_one(home, source)
     if here is not None:
         return replace(goal, draft=_read(home, here))
+    from llmstack.fetch import hub
+    from llmstack.fetch.survey import drafter_facts
+
     described = drafter_facts(entry)
     if offline or hub.offline() or described is None:
         return goal

@@ -7,29 +7,30 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from llmstack import __version__, stackfile
-from llmstack.catalog.models import Model
+from llmstack import __version__
 from llmstack.commands import command_line
-from llmstack.deploy import tools_shown, tuned
 from llmstack.deploy.demo_model import DEMO_NAME, ensure_demo_model, is_demo_model
-from llmstack.deploy.machine import Machine, this_machine
 from llmstack.deploy.model_goal import with_drafter, with_entry, with_template
 from llmstack.deploy.projector import is_here, with_projector
-from llmstack.detect.model_file import ModelFile, open_model
 from llmstack.engine.environment import device_environment
-from llmstack.engine.find import Engine
 from llmstack.errors import BadInput
 from llmstack.fetch.find_local import entry_of_file, locate, own_path
 from llmstack.fetch.model import ResolvedModel
-from llmstack.fetch.pull import suited
-from llmstack.gguf import GgufHeader
 from llmstack.hardware import Hardware
 from llmstack.paths import Home
 from llmstack.plan import Goal, Infeasible, ModelFacts, Plan, make_plan, read_facts
+
+# What looks at this machine, its engine and its stack is loaded where it is needed: a plan for another is quick.
+if TYPE_CHECKING:
+    from llmstack.catalog.models import Model
+    from llmstack.deploy.machine_record import Machine
+    from llmstack.detect.model_file import ModelFile
+    from llmstack.engine.find import Engine
+    from llmstack.gguf import GgufHeader
 
 MORE_SHARE = 32  # one part in so many of the memory: what other programs take and give back
 WORTH_A_RESTART = 0.97
@@ -84,7 +85,10 @@ def plan_for(home: Home, request: UpRequest, machine: Machine | None = None) -> 
     counts for nothing. A model that is not here is planned from the catalog's dimensions, or from its header, which is
     read from its server, with the path that it would get. Raises StackError, Infeasible among them.
     """
-    machine = machine or this_machine(home)
+    if machine is None:
+        from llmstack.deploy.machine import this_machine
+
+        machine = this_machine(home)
     return plan_subject(home, request, subject_of(home, request, machine.hardware), machine)
 
 
@@ -92,16 +96,21 @@ def subject_of(
     home: Home, request: UpRequest, hardware: Hardware, on_progress: Callable[[str], None] = lambda _: None
 ) -> Subject:
     """Which model is meant; a catalog model that is not here, in the size that suits this machine."""
+    if request.model is not None and not request.demo:
+        files = locate(home, request.model)
+        if files.path is None:
+            from llmstack.fetch.survey import suited  # it plans each size of the catalog's model
+
+            files = suited(home, request.model, files, hardware)
+        is_demo = files.path is not None and is_demo_model(home, files.path)
+        return Subject(DEMO_NAME if is_demo else served_name(files.name), files)
+    from llmstack import stackfile
+
     deployed = stackfile.read(home)
-    again = Path(deployed.model.path) if request.model is None and deployed is not None else None
-    if request.demo or (again is not None and is_demo_model(home, again)):
+    if request.demo or (deployed is not None and is_demo_model(home, Path(deployed.model.path))):
         on_progress("writing the demo model")
         path = ensure_demo_model(home)
         return Subject(DEMO_NAME, ResolvedModel(DEMO_NAME, path, paths=(path,)))
-    if request.model is not None:
-        files = suited(home, request.model, locate(home, request.model), hardware)
-        is_demo = files.path is not None and is_demo_model(home, files.path)
-        return Subject(DEMO_NAME if is_demo else served_name(files.name), files)
     if deployed is None:
         raise BadInput(
             "which model?",
@@ -127,6 +136,8 @@ def plan_subject(home: Home, request: UpRequest, subject: Subject, machine: Mach
     hardware, engine = machine.hardware, machine.engine
     model: ModelFile | None = None
     if subject.files.path is not None:
+        from llmstack.detect.model_file import open_model
+
         model = open_model(subject.files.path, cache=home.cache)
         facts = read_facts(model.header, path=str(model.path))
         header: GgufHeader | None = model.header
@@ -140,15 +151,17 @@ def plan_subject(home: Home, request: UpRequest, subject: Subject, machine: Mach
     goal, passed_over = with_projector(home, goal, subject.files, facts, offline=request.offline)
     warnings = machine.warnings + passed_over
     if engine is None or model is None:
-        plan = tools_shown.noted(make_plan(facts, hardware, goal, machine.spare), header)
+        plan = _noted(make_plan(facts, hardware, goal, machine.spare), header)
         return Planned(plan, subject, model, engine, hardware, "", warnings=warnings)
+    from llmstack.deploy import tuned
+
     goal = tuned.with_tuned(home, goal, model.identity, hardware, engine.name)
     digest = _digest(model, engine, goal, hardware)
     deployed = _deployed(home, digest) if machine.serves else None
     if deployed is not None and not _has_more_room(hardware, deployed):
         return Planned(deployed, subject, model, engine, hardware, digest, warnings=warnings)
     plan = tuned.explained(home, _tuned_plan(facts, machine, goal, user_goal), model.identity, engine.name)
-    plan = tools_shown.noted(plan, header)
+    plan = _noted(plan, header)
     if deployed is not None and not _is_better(plan, deployed):
         plan = deployed
     return Planned(plan, subject, model, engine, hardware, digest, warnings=warnings)
@@ -190,6 +203,15 @@ def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject,
     return subject, real, read_facts(header, path=str(path))
 
 
+def _noted(plan: Plan, header: GgufHeader | None) -> Plan:
+    """With a note where the template shows no tools; the catalog's description of a file has no template to look at."""
+    if header is None and not plan.goal.chat_template_file:
+        return plan
+    from llmstack.deploy import tools_shown
+
+    return tools_shown.noted(plan, header)
+
+
 def _tuned_plan(facts: ModelFacts, machine: Machine, goal: Goal, user_goal: Goal) -> Plan:
     try:
         return make_plan(facts, machine.hardware, goal, machine.spare)
@@ -202,6 +224,8 @@ def _tuned_plan(facts: ModelFacts, machine: Machine, goal: Goal, user_goal: Goal
 
 def _deployed(home: Home, digest: str) -> Plan | None:
     """The plan that runs, if it was made from the same: free memory changes by the minute and is no reason to move."""
+    from llmstack import stackfile
+
     deployed = stackfile.read(home)
     return deployed.plan if deployed is not None and deployed.inputs == digest else None
 
@@ -214,7 +238,9 @@ def _digest(model: ModelFile, engine: Engine, goal: Goal, hardware: Hardware) ->
     image: Any = None
     if goal.projector is not None:
         if is_here(goal.projector):
-            image = open_model(goal.projector.path).identity
+            from llmstack.detect.model_file import open_model
+
+            image = open_model(goal.projector.path, takes="projector").identity
         else:
             goal = replace(goal, projector=None, mmproj_path="")
     if goal.draft is not None and not Path(goal.draft.path).is_file():

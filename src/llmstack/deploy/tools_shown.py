@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from llmstack.engine import tool_sight
-from llmstack.engine.control import EngineClient
 from llmstack.engine.tool_sight import ToolSight
 from llmstack.errors import NotSo
 from llmstack.gguf import GgufHeader
 from llmstack.gguf.reader import MAX_TEXT
 from llmstack.paths import Home
 from llmstack.plan import Plan
-from llmstack.stackfile import StackRecord
+
+if TYPE_CHECKING:
+    from llmstack.stackfile import StackRecord
 
 TOOLS, RESULTS = "tools", "tool_results"  # what the record's capabilities call them
 
 
 def look(home: Home, stack: StackRecord) -> tuple[StackRecord, tuple[str, ...]]:
     """The record with what the server's prompts show of a tool, and a warning where that is not all of it."""
+    from llmstack.engine.control import EngineClient  # a plan asks no server
+
     with EngineClient(stack.server.url, home.server_key, timeout_s=60.0) as client:
         sight = tool_sight.of_server(client)
     if sight is None:

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import msgspec
 
-from llmstack.detect import bandwidth
 from llmstack.hardware import Device, Hardware, Measured
 from llmstack.paths import Home, write_private
 from llmstack.plan.speed import PINNED_LINK  # the planner takes this share of the link's own rate
@@ -94,6 +93,8 @@ def ensure(home: Home, hardware: Hardware) -> Calibration:
     record = read(home, hardware)
     if record is not None:
         return record
+    from llmstack.detect import bandwidth  # ctypes and a driver's library: once per machine
+
     ram: float | None = None
     with contextlib.suppress(OSError):
         ram = bandwidth.ram_read_gbps(hardware.cpu.physical_cores)

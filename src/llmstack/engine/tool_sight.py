@@ -6,18 +6,18 @@ template without a place for them, and of its own ChatML for a file that has non
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmstack.commands import command_line
-from llmstack.engine.control import EngineClient
 from llmstack.errors import NotSo
 from llmstack.gguf import GgufHeader
+
+if TYPE_CHECKING:
+    from llmstack.engine.control import EngineClient
 
 PATIENCE_S = 10.0
 _TOOL, _RESULT = "look_up_weather", "overcast-and-17-degrees"  # words that no template has by itself
@@ -84,6 +84,8 @@ def of_header(header: GgufHeader, *, patience_s: float = PATIENCE_S) -> ToolSigh
 
 def of_text(template: str, *, patience_s: float = PATIENCE_S) -> ToolSight | None:
     """A template is a stranger's program: it runs in jinja2's sandbox, in a process with bounds on time and memory."""
+    import json
+    import subprocess
 
     def render(bodies: Sequence[Body]) -> list[str | None]:
         request = {"template": template, "bos_token": "<s>", "eos_token": "</s>", "bodies": bodies}
@@ -105,7 +107,7 @@ def judge(render: Render) -> ToolSight | None:
 
     A call's arguments are text on the wire; some templates want the object, and render only one of both.
     """
-    called = [_called({"town": "Bremen"}), _called(json.dumps({"town": "Bremen"}))]
+    called = [_called({"town": "Bremen"}), _called('{"town": "Bremen"}')]
     bare: Body = {"messages": [_QUESTION], "add_generation_prompt": True}
     bodies = [bare, bare | {"tools": _TOOLS}, *(bare | {"tools": _TOOLS, "messages": messages} for messages in called)]
     without, offered, *answered = render(bodies)

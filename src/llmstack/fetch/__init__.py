@@ -18,8 +18,21 @@
 | cards          | what they do on common cards                               |
 """
 
+from typing import TYPE_CHECKING, Any
+
 from llmstack.fetch.find_local import locate, read_catalog
 from llmstack.fetch.model import ResolvedModel
-from llmstack.fetch.pull import resolve
+
+if TYPE_CHECKING:
+    from llmstack.fetch.pull import resolve
 
 __all__ = ["ResolvedModel", "locate", "read_catalog", "resolve"]
+
+
+def __getattr__(name: str) -> Any:
+    """`resolve` loads what downloads when it is first asked for: a plan only looks up what is here."""
+    if name == "resolve":
+        from llmstack.fetch.pull import resolve
+
+        return resolve
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -52,6 +52,11 @@ def locate(
     return _hub(home, reference, models, caches)
 
 
+def in_size(home: Home, name: str, entry: Model, quant: str) -> ResolvedModel:
+    """A catalog model in one of its sizes, whichever is here."""
+    return _entry(home, name, entry, quant, foreign_caches.on_this_machine())
+
+
 def _is_here(reference: Reference, what: str) -> bool:
     """A file of this very name, such as `model.safetensors`: it is what is meant, and opening it says what it is."""
     by_form = reference.kind in (ReferenceKind.NAME, ReferenceKind.HUB) and not what.startswith("hf:")

@@ -10,13 +10,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from llmstack.catalog.models import family_of, is_file, quant_of, shards, stem_of
 from llmstack.commands import command_line
 from llmstack.errors import MissingPart, NotSo, StackError
-from llmstack.fetch.transfer import Remote
 from llmstack.gguf import printable
 from llmstack.sizes import GIB
+
+if TYPE_CHECKING:
+    from llmstack.fetch.transfer import Remote
 
 PREFERRED = ("UD-Q4_K_XL", "Q4_K_M", "MXFP4", "Q4_K_XL", "IQ4_XS", "Q4_K_S", "Q5_K_M", "Q4_0", "Q8_0")
 """Which size is meant when a repository is named without one: the common ones of about 4.5 bits first."""
@@ -42,6 +45,8 @@ def describe(repo: str, file: str, revision: str = "main", *, allow_hosts: Seque
     Raises NotSo (no such repository or file), MissingPart (no access, no network).
     """
     from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
+
+    from llmstack.fetch.transfer import Remote  # what downloads; a plan asks this module only for its settings
 
     base = endpoint()
     token = get_token()

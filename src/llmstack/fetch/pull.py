@@ -13,8 +13,6 @@ from llmstack.errors import MissingPart, StackError
 from llmstack.fetch import hub, models_dir
 from llmstack.fetch.find_local import locate, not_here, own_path
 from llmstack.fetch.model import ResolvedModel, Source
-from llmstack.fetch.model_ref import ReferenceKind
-from llmstack.fetch.model_ref import parse as parse_reference
 from llmstack.fetch.progress import OnTransfer, Stage, TransferProgress, quiet
 from llmstack.fetch.transfer import RESERVE, Remote, fetch
 from llmstack.gguf import Incomplete, read_header
@@ -39,19 +37,10 @@ def resolve(
     """
     model = locate(home, what)
     if hardware is not None:
+        from llmstack.fetch.survey import suited
+
         model = suited(home, what, model, hardware)
     return pull(home, model, offline=offline, on_progress=on_progress, allow_hosts=allow_hosts, projector=projector)
-
-
-def suited(home: Home, what: str, model: ResolvedModel, hardware: Hardware) -> ResolvedModel:
-    """A catalog model that is not here and was named without a size, in the size that suits a machine; else itself."""
-    if model.path is not None or model.entry is None or not model.sources:
-        return model
-    if parse_reference(what).kind is not ReferenceKind.NAME or ":" in what:
-        return model
-    from llmstack.fetch.survey import best
-
-    return locate(home, f"{model.name}:{best(model.name, model.entry, hardware, home.cache).quant}")
 
 
 def pull(

@@ -17,7 +17,12 @@ from llmstack import __version__
 from llmstack.catalog.models import Catalog, Model
 from llmstack.catalog.shape import describe, describe_drafter
 from llmstack.errors import BadInput
+from llmstack.fetch.find_local import in_size
+from llmstack.fetch.model import ResolvedModel
+from llmstack.fetch.model_ref import ReferenceKind
+from llmstack.fetch.model_ref import parse as parse_reference
 from llmstack.hardware import Hardware
+from llmstack.paths import Home
 from llmstack.plan import Goal, Infeasible, ModelFacts, make_plan, read_facts
 
 ENOUGH_TPS = 10.0
@@ -65,6 +70,15 @@ def best(name: str, model: Model, hardware: Hardware, cache: Path | None = None)
         if rows[-1].decode_tps >= ENOUGH_TPS:
             return rows[-1]
     return max(rows, key=lambda row: (row.decode_tps, -row.size_bytes))
+
+
+def suited(home: Home, what: str, model: ResolvedModel, hardware: Hardware) -> ResolvedModel:
+    """A catalog model that is not here and was named without a size, in the size that suits a machine; else itself."""
+    if model.path is not None or model.entry is None or not model.sources:
+        return model
+    if parse_reference(what).kind is not ReferenceKind.NAME or ":" in what:
+        return model
+    return in_size(home, model.name, model.entry, best(model.name, model.entry, hardware, home.cache).quant)
 
 
 def recommended(rows: Iterable[SurveyRow], models: Mapping[str, Model]) -> str:

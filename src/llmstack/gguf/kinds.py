@@ -122,7 +122,7 @@ _MAGICS: tuple[tuple[bytes, str], ...] = (
 )
 _WHISPER_VOCABULARY = range(51864, 51867)
 _WHISPER_AUDIO = 1500
-_PAGE = re.compile(rb"\s*(?:<!--.*?-->\s*)?<(?:!doctype\s+html|html|head|\?xml)", re.I | re.S)
+_PAGE = rb"(?is)\s*(?:<!--.*?-->\s*)?<(?:!doctype\s+html|html|head|\?xml)"  # compiled for what is no GGUF
 
 
 def kind_of_start(start: bytes, size: int) -> str:
@@ -181,7 +181,7 @@ _TESTS: tuple[tuple[Callable[[bytes, int], bool], str], ...] = (
     (_is_safetensors, "safetensors"),
     (_is_old_imatrix, "imatrix"),
     (lambda start, size: start[257:262] == b"ustar", "packed"),
-    (lambda start, size: _PAGE.match(start) is not None, "html"),
+    (lambda start, size: re.match(_PAGE, start) is not None, "html"),
     (lambda start, size: start.lstrip()[:1] in (b"{", b"[") and _is_text(start, size), "json"),
     (lambda start, size: len(start) >= 16 and not start.strip(b"\0"), "zeros"),
     (_is_text, "text"),

@@ -12,7 +12,6 @@ from typing import Protocol
 
 from llmstack.commands import command_line
 from llmstack.gguf.header import GgufError, GgufHeader, HeaderValue, Incomplete, Scalar, TensorInfo, printable
-from llmstack.gguf.kinds import START, kind_of_start, other_file
 from llmstack.gguf.types import BLOCKS, GgmlType
 
 CHUNK = 1 << 20
@@ -100,11 +99,11 @@ class _Cursor:
         self._at += count
         return data
 
-    def start(self) -> tuple[bytes, int]:
+    def start(self, length: int) -> tuple[bytes, int]:
         """The file's first bytes, and its size."""
         if self._limit:
-            self.need(min(START, self._limit), "the first bytes")
-        return self._buffer[:START], self._size
+            self.need(min(length, self._limit), "the first bytes")
+        return self._buffer[:length], self._size
 
     def skip(self, count: int, what: str) -> None:
         if count > self.left:
@@ -177,7 +176,9 @@ def read_header(source: RangedSource, size: int) -> GgufHeader:
 
 
 def _preamble(cursor: _Cursor) -> tuple[int, int, int]:
-    key = kind_of_start(*cursor.start())
+    from llmstack.gguf.kinds import START, kind_of_start, other_file  # a catalog model has no file to read
+
+    key = kind_of_start(*cursor.start(START))
     if key:
         other = other_file(key)
         raise GgufError(other.what, next=other.next, offset=0)

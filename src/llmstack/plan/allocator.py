@@ -162,7 +162,9 @@ def _free(offsets: list[int], lengths: list[int], address: int, size: int) -> No
                 lengths[hole - 1] += lengths.pop(hole)
                 del offsets[hole]
             return
-    hole = next((number for number, offset in enumerate(offsets) if offset > address), len(offsets))
+    hole = 0
+    while hole < len(offsets) and offsets[hole] <= address:
+        hole += 1
     if hole == len(offsets):  # an empty tensor inside the end
         return
     offsets.insert(hole, address)

@@ -99,6 +99,7 @@ class Compute:
         )
         self._host_rows = [host_rows.block_rows(facts, block) for block in facts.blocks]
         self._expert_rows = [host_rows.expert_rows(facts, block) for block in facts.blocks]
+        self._largest = [block.largest_expert or block.dense // 3 for block in facts.blocks]
         self._references: dict[tuple[object, ...], float] = {}
         self._spread = MAMBA_SPREAD if facts.architecture.mamba2 else SPREAD
         self._signatures = [hash(_signature(block)) for block in facts.blocks]
@@ -244,8 +245,7 @@ class Compute:
 
         Twice for delta-net models, which do not use the first copy's memory again.
         """
-        largest = max((b.largest_expert or b.dense // 3 for b in self.facts.blocks[low:high]), default=0)
-        return largest * (2 if self.facts.architecture.delta_net else 1)
+        return max(self._largest[low:high], default=0) * (2 if self.facts.architecture.delta_net else 1)
 
     def host(self, a: Assignment, shape: ContextShape, start: int, devices: int) -> int:
         """Bytes on the host: inputs and masks, and the rows of what runs there."""

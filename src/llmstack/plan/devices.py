@@ -19,7 +19,7 @@ from llmstack.plan.cards import is_integrated
 BACKEND_ORDER = ("CUDA", "ROCm", "MUSA", "Metal", "SYCL", "CANN", "Vulkan", "OpenCL", "RPC")
 NO_DEVICES = frozenset({"CPU", "BLAS", "AMX", "ACCELERATE", "KLEIDIAI", "ZDNN"})
 _PREFIXES = {"Metal": "MTL"}  # what an id begins with, where it is not the backend's own name
-_WITH_ID = re.compile(r"^(?P<id>[A-Za-z]+\d+(?:\[[^\]]*\])?): (?P<name>.+)$")
+_WITH_ID = r"(?P<id>[A-Za-z]+\d+(?:\[[^\]]*\])?): (?P<name>.+)$"
 _VENDORS = (
     ("nvidia", r"nvidia|geforce|\b[rg]tx\b|tesla|quadro"),
     ("amd", r"\bamd\b|radeon|instinct|\bgfx\d"),
@@ -86,7 +86,7 @@ def with_ids(devices: Iterable[Device]) -> list[Device]:
     """Each with an id: its own, the one that its name begins with, else a number among those of its backend."""
     named: list[Device] = []
     for device in devices:
-        match = _WITH_ID.match(device.name) if not device.id else None
+        match = re.match(_WITH_ID, device.name) if not device.id else None
         if match is not None:
             device = replace(device, id=match["id"], name=match["name"])
         elif not device.id:

@@ -8,7 +8,6 @@ from typing import Any
 from llmstack.errors import NotSo
 from llmstack.hardware import Hardware
 from llmstack.plan.assignment import Assignment
-from llmstack.plan.calibrate import stated_error
 from llmstack.plan.facts import ModelFacts
 from llmstack.plan.goal import Goal
 from llmstack.plan.memory import MemoryPlan, MemoryUse
@@ -128,6 +127,8 @@ def predicted_json(predicted: Predicted) -> dict[str, Any]:
 
 def stated_json(plan: Plan) -> dict[str, Any]:
     """The plan's speeds, what they rest on, and their stated error as a share."""
+    from llmstack.plan.calibrate import stated_error  # the fit of measured rates: text prints no error
+
     return predicted_json(plan.predicted) | {
         "basis": "assumed" if plan.hardware.measured is None else "measured",
         "error": round(stated_error(plan.hardware), 3),

@@ -14,13 +14,13 @@ from llmstack.commands import command_line
 from llmstack.gguf import printable
 from llmstack.hardware import Hardware
 from llmstack.plan import Infeasible, Plan, to_json
-from llmstack.plan.compare import Checked, FitComparison
-from llmstack.plan.explain import Explanation
 from llmstack.plan.memory import MemoryUse
 from llmstack.render.output import show, show_json, style
 from llmstack.sizes import mib_text
 
 if TYPE_CHECKING:
+    from llmstack.plan.compare import Checked, FitComparison
+    from llmstack.plan.explain import Explanation
     from llmstack.units import UnitDiff
 
 _FLAG = 22

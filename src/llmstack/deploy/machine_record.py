@@ -1,0 +1,42 @@
+"""A machine that is planned for, as data: this one as it was looked at, or another as its record describes it.
+
+Apart from `machine`, which looks: a plan for another machine loads nothing that asks drivers, engines or services.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmstack.errors import BadInput
+from llmstack.hardware import Device, Hardware, from_json
+from llmstack.plan.devices import usable_hardware
+
+if TYPE_CHECKING:
+    from llmstack.engine.find import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """hardware: its free memory counts what our own server holds as free. engine: None where there is none to use.
+
+    serves: our server runs. estimates: no driver says how much of a card it holds, so its own plan did. spare: devices
+    that only a pinned -dev uses. warnings: a sentence each.
+    """
+
+    hardware: Hardware
+    engine: Engine | None = None
+    serves: bool = False
+    estimates: bool = False
+    spare: tuple[Device, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def machine_of_file(file: Path) -> Machine:
+    """Another machine, as its `llmstack doctor --hardware` describes it. Raises BadInput."""
+    try:
+        hardware, usable = usable_hardware(from_json(file.read_bytes()))
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error.strerror}") from None
+    return Machine(hardware, spare=usable.spare, warnings=usable.reasons)
