@@ -21,6 +21,9 @@ from llmstack.paths import Home
 from llmstack.plan import Plan
 from llmstack.plan.devices import usable_hardware, with_ids
 
+# Backends that can compute on a driver's card: what is built with none of them does not list it.
+NVIDIAS = frozenset({"cuda", "vulkan", "opencl"})
+AMDS = frozenset({"hip", "rocm", "vulkan", "opencl"})
 FULL_MIB = 512  # less free memory than this holds no context of a driver
 
 
@@ -77,7 +80,7 @@ def machine_of_file(file: Path) -> Machine:
         hardware, usable = usable_hardware(from_json(file.read_bytes()))
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}") from None
-    return Machine(hardware, spare=usable.spare, warnings=usable.reasons)
+    return Machine(hardware, spare=usable.spare, warnings=(*usable.reasons, *_full(usable.devices)))
 
 
 def for_engine(detected: Detected, engine: Engine | None) -> Detected:
@@ -104,12 +107,16 @@ def _usable(detected: Detected) -> Detected:
         cards.setdefault(device.id, card)
     hardware, usable = usable_hardware(hardware)
     of_devices = tuple(cards.get(device.id) for device in usable.devices)
-    full = [
+    warnings = (*detected.warnings, *usable.reasons, *_full(usable.devices))
+    return Detected(hardware, warnings, of_devices, usable.spare)
+
+
+def _full(devices: Sequence[Device]) -> list[str]:
+    return [
         f"{device.name} is full: {device.free_mib:,} of {device.total_mib:,} MiB are free"
-        for device in usable.devices
+        for device in devices
         if device.free_mib < FULL_MIB
     ]
-    return Detected(hardware, (*detected.warnings, *usable.reasons, *full), of_devices, usable.spare)
 
 
 def _unlisted(
@@ -125,7 +132,7 @@ def _unlisted(
         why = f"the engine {engine.name} did not list its devices ({devices.problem}); {command_line('doctor')}"
     elif hidden:
         why = f"{', '.join(f'{name}={text}' for name, text in hidden.items())} hides it from the engine"
-    elif {backend.lower() for backend in engine.backends} <= {"cpu", "rpc", "blas"}:
+    elif not _can_compute(engine, [card.device for card in known if card not in listed]):
         why = f"the engine {engine.name} is built without it; {command_line('engine', 'install')} builds one"
     else:
         why = (
@@ -134,6 +141,12 @@ def _unlisted(
             f"{command_line('engine', 'install')}"
         )
     yield f"{names} will not be used: {why}"
+
+
+def _can_compute(engine: Engine, cards: Sequence[Device]) -> bool:
+    """Whether this build has a backend for one of these cards, which are the drivers' own."""
+    built = {backend.lower() for backend in engine.backends}
+    return any(built & (NVIDIAS if card.backend == "CUDA" else AMDS) for card in cards)
 
 
 def without_own_server(detected: Detected, pid: int, deployed: Plan | None) -> tuple[Hardware, bool]:

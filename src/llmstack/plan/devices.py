@@ -7,11 +7,13 @@ plan always names its devices.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from llmstack.errors import BadInput
+from llmstack.gguf import printable
 from llmstack.hardware import Device, Hardware, Ram
 from llmstack.plan.cards import is_integrated
 
@@ -25,6 +27,7 @@ _VENDORS = (
     ("amd", r"\bamd\b|radeon|instinct|\bgfx\d"),
     ("intel", r"intel|\barc\b|iris|\buhd\b"),
 )
+LONGEST_NAME = 120
 _SAME_SIZE = 0.03  # two backends report the memory of one card this close to each other
 
 
@@ -85,20 +88,29 @@ def pinned_devices(hardware: Hardware, spare: Sequence[Device], ids: Sequence[st
 def with_ids(devices: Iterable[Device]) -> list[Device]:
     """Each with an id: its own, the one that its name begins with, else a number among those of its backend."""
     named: list[Device] = []
+    devices = list(devices)
+    taken = {device.id or (match["id"] if (match := _WITH_ID.match(device.name)) else "") for device in devices}
     for device in devices:
         match = _WITH_ID.match(device.name) if not device.id else None
         if match is not None:
             device = replace(device, id=match["id"], name=match["name"])
         elif not device.id:
-            number = sum(other.backend == device.backend for other in named)
-            device = replace(device, id=f"{_PREFIXES.get(device.backend, device.backend)}{number}")
+            prefix = _PREFIXES.get(device.backend, device.backend)
+            numbers = (n for n in itertools.count() if f"{prefix}{n}" not in taken)
+            device = replace(device, id=f"{prefix}{next(numbers)}")
+            taken.add(device.id)
         if all(other.id != device.id for other in named):  # a list that names one twice has it once
             named.append(device)
     return named
 
 
 def _described(device: Device, ram: Ram) -> Device:
-    """A part of the processor shares its memory; a driver that knows of none of its own tells nothing of its size."""
+    """A part of the processor shares its memory; a driver that knows of none of its own tells nothing of its size.
+
+    What is free is at most what there is: a budget is made of it. A name goes to terminals, so it is escaped.
+    """
+    free = min(max(device.free_mib, 0), max(device.total_mib, 0))
+    device = replace(device, name=printable(device.name, LONGEST_NAME), free_mib=free)
     integrated = device.integrated or device.unified or is_integrated(device.name)
     if not integrated:
         return device
