@@ -16,7 +16,7 @@ from llmstack.commands import command_line
 from llmstack.errors import BadInput
 
 DEVICE_ID = r"[A-Za-z][\w.:\[\]-]*"  # as -dev takes it: a comma separates two
-# Beyond these a number is a slip of the pen, and what is computed of it overflows: 1 PiB, a slow USB stick, a data centre.
+# Beyond these a number is a slip of the pen, and what is computed of it overflows: 1 PiB, 1 MB/s, a data centre.
 MOST_MIB = 1 << 30
 LEAST_RATE, MOST_RATE = 0.001, 1e9
 MOST_CORES = 1 << 16
