@@ -84,7 +84,7 @@ class FakeNvml(SimpleNamespace):
         return "580.95.05"
 
     def nvmlDeviceGetComputeRunningProcesses(self, card: dict[str, Any]) -> list[SimpleNamespace]:
-        """`processes` of a card: MiB by process number; None where the driver does not say how much, `old` before 510."""
+        """`processes` of a card: MiB by process number; None where nobody says how much; `old`: before 510."""
         return self._running(card, "processes")
 
     def nvmlDeviceGetGraphicsRunningProcesses(self, card: dict[str, Any]) -> list[SimpleNamespace]:
