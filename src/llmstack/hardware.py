@@ -5,6 +5,8 @@ All sizes are MiB, bandwidths GB/s (10^9 bytes), compute TFLOP/s. `None` means u
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +14,12 @@ import msgspec
 
 from llmstack.commands import command_line
 from llmstack.errors import BadInput
+
+DEVICE_ID = r"[A-Za-z][\w.:\[\]-]*"  # as -dev takes it: a comma separates two
+# Beyond these a number is a slip of the pen, and what is computed of it overflows: 1 PiB, 1 MB/s, a data centre.
+MOST_MIB = 1 << 30
+LEAST_RATE, MOST_RATE = 0.001, 1e9
+MOST_CORES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +99,57 @@ class Hardware:
 def from_json(data: bytes | str) -> Hardware:
     """Reads the record back. Raises BadInput that names the field."""
     try:
-        return msgspec.json.decode(data, type=Hardware)
+        hardware = msgspec.json.decode(data, type=Hardware)
+        problem = next(_impossible(hardware), "")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        problem = str(error)
+    if problem:
         raise BadInput(
-            f"this is not a hardware record: {error}",
+            f"this is not a hardware record: {problem}",
             next=f"{command_line('doctor', '--hardware')} > hardware.json   makes one on the machine it is about",
-        ) from None
+        )
+    return hardware
+
+
+def _impossible(hardware: Hardware) -> Iterator[str]:
+    """What no machine has, by field: a plan made of it would be wrong without a word. People write records by hand."""
+    seen: set[str] = set()
+    for number, device in enumerate(hardware.devices):
+        at = f"$.devices[{number}]"
+        yield from _bad_sizes(at, {"total_mib": device.total_mib, "free_mib": device.free_mib})
+        rates = {key: getattr(device, key) for key in ("bandwidth_gbps", "compute_tflops", "link_gbps")}
+        yield from _bad_rates(at, rates)
+        if not re.fullmatch(r"[A-Za-z][\w-]*", device.backend):
+            yield f"Expected a backend such as CUDA or Vulkan - at `{at}.backend`"
+        if device.id and (not re.fullmatch(DEVICE_ID, device.id) or device.id.lower() == "none" or device.id in seen):
+            yield f"Expected a name of its own, as the engine lists it, such as CUDA0 - at `{at}.id`"
+        seen.add(device.id)
+    ram, cpu = hardware.ram, hardware.cpu
+    yield from _bad_sizes(
+        "$.ram",
+        {"total_mib": ram.total_mib, "available_mib": ram.available_mib, "limit_mib": ram.limit_mib},
+    )
+    yield from _bad_rates("$.ram", {"bandwidth_gbps": ram.bandwidth_gbps})
+    for key, count in (("physical_cores", cpu.physical_cores), ("logical_cores", cpu.logical_cores)):
+        if not 1 <= count <= MOST_CORES:
+            yield f"Expected 1 to {MOST_CORES} - at `$.cpu.{key}`"
+    if hardware.measured is not None:
+        measured = msgspec.to_builtins(hardware.measured)
+        yield from _bad_rates(
+            "$.measured", {k: v for k, v in measured.items() if k.endswith(("gbps", "flops", "gops"))}
+        )
+
+
+def _bad_sizes(at: str, sizes: dict[str, int | None]) -> Iterator[str]:
+    for key, mib in sizes.items():
+        if mib is not None and not 0 <= mib <= MOST_MIB:
+            yield f"Expected 0 to {MOST_MIB} MiB - at `{at}.{key}`"
+
+
+def _bad_rates(at: str, rates: dict[str, float | None]) -> Iterator[str]:
+    for key, rate in rates.items():
+        if rate is not None and not LEAST_RATE <= rate <= MOST_RATE:
+            yield f"Expected {LEAST_RATE} to {MOST_RATE:.0f}, or nothing where it is unknown - at `{at}.{key}`"
 
 
 def as_if(hardware: Hardware, *, vram_mib: int | None = None, ram_mib: int | None = None) -> Hardware:

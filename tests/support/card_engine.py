@@ -50,6 +50,10 @@ class NVMLError_LibraryNotFound(NVMLError):
     pass
 
 
+class NVMLLibraryMismatchError(Exception):
+    pass
+
+
 def nvmlInit():
     pass
 

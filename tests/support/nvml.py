@@ -20,6 +20,9 @@ class FakeNvml(SimpleNamespace):
     class NVMLError_LibraryNotFound(NVMLError):
         pass
 
+    class NVMLLibraryMismatchError(Exception):
+        """No NVMLError in nvidia-ml-py either: a call that an old driver's library does not have."""
+
     NVML_CLOCK_MEM = 2
 
     def __init__(self, cards: list[dict[str, Any]], init: Exception | None = None) -> None:
@@ -81,7 +84,7 @@ class FakeNvml(SimpleNamespace):
         return "580.95.05"
 
     def nvmlDeviceGetComputeRunningProcesses(self, card: dict[str, Any]) -> list[SimpleNamespace]:
-        """`processes` of a card: MiB by process number; None where the driver does not say how much."""
+        """`processes` of a card: MiB by process number; None where nobody says how much; `old`: before 510."""
         return self._running(card, "processes")
 
     def nvmlDeviceGetGraphicsRunningProcesses(self, card: dict[str, Any]) -> list[SimpleNamespace]:
@@ -89,6 +92,8 @@ class FakeNvml(SimpleNamespace):
 
     def _running(self, card: dict[str, Any], key: str) -> list[SimpleNamespace]:
         held: dict[int, int | None] | None = card.get(key, {})
+        if card.get("old"):
+            raise self.NVMLLibraryMismatchError("Unversioned function called")
         if held is None:
             raise self.NVMLError("Not Supported")
         return [SimpleNamespace(pid=p, usedGpuMemory=None if m is None else m * MIB) for p, m in held.items()]

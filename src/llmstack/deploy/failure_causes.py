@@ -64,7 +64,12 @@ def _causes() -> tuple[tuple[str, str, str], ...]:
         (
             r"invalid device: (?P<device>[^\s\"']+)",
             "the engine has no device {device}: it is gone, or the engine lists it and cannot use it",
-            f"{command_line('engine', 'list')}   shows what it sees; {command_line('up')}   plans for that",
+            (
+                f"{command_line('engine', 'list')}   shows what it sees. Where the device is still there, "
+                f"{command_line('engine', 'install')} builds another engine, and "
+                f"{command_line('up', 'MODEL', '--set', 'dev=none')}   computes on the processor; where it is gone, "
+                f"{command_line('up')}   plans without it"
+            ),
         ),
         (
             r"driver version is insufficient|no CUDA-capable device|driver/library version mismatch"

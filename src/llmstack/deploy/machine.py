@@ -21,7 +21,9 @@ from llmstack.paths import Home
 from llmstack.plan import Plan
 from llmstack.plan.devices import usable_hardware, with_ids
 
-FULL_MIB = 512  # less free memory than this holds no context of a driver
+# Backends that can compute on a driver's card: what is built with none of them does not list it.
+NVIDIAS = frozenset({"cuda", "vulkan", "opencl"})
+AMDS = frozenset({"hip", "rocm", "vulkan", "opencl"})
 
 
 def this_machine(home: Home, on_progress: Callable[[str], None] = lambda _: None) -> Machine:
@@ -79,12 +81,8 @@ def _usable(detected: Detected) -> Detected:
         cards.setdefault(device.id, card)
     hardware, usable = usable_hardware(hardware)
     of_devices = tuple(cards.get(device.id) for device in usable.devices)
-    full = [
-        f"{device.name} is full: {device.free_mib:,} of {device.total_mib:,} MiB are free"
-        for device in usable.devices
-        if device.free_mib < FULL_MIB
-    ]
-    return Detected(hardware, (*detected.warnings, *usable.reasons, *full), of_devices, usable.spare)
+    warnings = (*detected.warnings, *usable.reasons)
+    return Detected(hardware, warnings, of_devices, usable.spare)
 
 
 def _unlisted(
@@ -100,7 +98,7 @@ def _unlisted(
         why = f"the engine {engine.name} did not list its devices ({devices.problem}); {command_line('doctor')}"
     elif hidden:
         why = f"{', '.join(f'{name}={text}' for name, text in hidden.items())} hides it from the engine"
-    elif {backend.lower() for backend in engine.backends} <= {"cpu", "rpc", "blas"}:
+    elif not _can_compute(engine, [card.device for card in known if card not in listed]):
         why = f"the engine {engine.name} is built without it; {command_line('engine', 'install')} builds one"
     else:
         why = (
@@ -109,6 +107,12 @@ def _unlisted(
             f"{command_line('engine', 'install')}"
         )
     yield f"{names} will not be used: {why}"
+
+
+def _can_compute(engine: Engine, cards: Sequence[Device]) -> bool:
+    """Whether this build has a backend for one of these cards, which are the drivers' own."""
+    built = {backend.lower() for backend in engine.backends}
+    return any(built & (NVIDIAS if card.backend == "CUDA" else AMDS) for card in cards)
 
 
 def without_own_server(detected: Detected, pid: int, deployed: Plan | None) -> tuple[Hardware, bool]:

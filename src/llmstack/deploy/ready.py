@@ -42,7 +42,8 @@ def wait_ready(supervisor: Supervisor, service: str, url: str, *, deadline_s: fl
         status = supervisor.status().get(service)
         is_down = status is None or status.state in (ServiceState.FAILED, ServiceState.STOPPED)
         if is_down or (status is not None and status.restarts > deaths_before):
-            raise _died(supervisor, service, status.last_exit if status is not None else None, began_at)
+            how = "it is not running" if is_down else "it ended and was started again"
+            raise _died(supervisor, service, (status.last_exit if status is not None else None) or how, began_at)
         return None
 
     with EngineClient(url) as client:
@@ -55,8 +56,7 @@ def wait_ready(supervisor: Supervisor, service: str, url: str, *, deadline_s: fl
     return time.monotonic() - began
 
 
-def _died(supervisor: Supervisor, service: str, last_exit: str | None, began_at: float) -> NotSo:
-    how = last_exit or "it is not running"
+def _died(supervisor: Supervisor, service: str, how: str, began_at: float) -> NotSo:
     lines = excerpt(supervisor, service, began_at)
     smaller = f"{command_line('plan')}   checks what fits"
     cause = explain(last_words(supervisor, service, began_at), how, smaller=smaller)

@@ -137,13 +137,15 @@ def _device(nvml: Any, handle: Any, card: Any) -> Device:
 def _processes(nvml: Any, handle: Any) -> tuple[GpuProcess, ...]:
     """Empty where the driver is too old to say, or refuses."""
     running: list[GpuProcess] = []
+    # Before 510 the driver's library has no such call: nvidia-ml-py then raises an error that is no NVMLError.
+    refusals = (nvml.NVMLError, nvml.NVMLLibraryMismatchError)
     for ask, computes in ((nvml.nvmlDeviceGetComputeRunningProcesses, True),
                           (nvml.nvmlDeviceGetGraphicsRunningProcesses, False)):  # fmt: skip
         try:
             for process in ask(handle):
                 used = process.usedGpuMemory
                 running.append(GpuProcess(int(process.pid), None if used is None else int(used) // MIB, computes))
-        except nvml.NVMLError:
+        except refusals:
             continue
     return tuple(running)
 

@@ -72,9 +72,12 @@ def _file(text: str) -> str:
     return text
 
 
+MOST_SHARE = 1e9  # MiB of a card are written as shares too; llama.cpp divides by their sum in 32-bit floats
+
+
 def _shares(text: str) -> tuple[float, ...]:
     shares = tuple(float(part) for part in text.replace("/", ",").split(","))
-    if not shares or min(shares) < 0 or sum(shares) <= 0:
+    if not all(0 <= share <= MOST_SHARE for share in shares) or not any(shares):  # nan compares as false
         raise ValueError(text)
     return shares
 

@@ -7,16 +7,20 @@ plan always names its devices.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
+from llmstack.gguf import printable
 from llmstack.hardware import Device, Hardware, Ram
 from llmstack.plan.cards import is_integrated
 
 # As ggml registers its backends (ggml-backend-reg.cpp): of two for one card llama.cpp takes the first.
 BACKEND_ORDER = ("CUDA", "ROCm", "MUSA", "Metal", "SYCL", "CANN", "Vulkan", "OpenCL", "RPC")
+FULL_MIB = 512  # less free memory than this holds no context of a driver
 NO_DEVICES = frozenset({"CPU", "BLAS", "AMX", "ACCELERATE", "KLEIDIAI", "ZDNN"})
 _PREFIXES = {"Metal": "MTL"}  # what an id begins with, where it is not the backend's own name
 _WITH_ID = r"(?P<id>[A-Za-z]+\d+(?:\[[^\]]*\])?): (?P<name>.+)$"
@@ -25,6 +29,7 @@ _VENDORS = (
     ("amd", r"\bamd\b|radeon|instinct|\bgfx\d"),
     ("intel", r"intel|\barc\b|iris|\buhd\b"),
 )
+LONGEST_NAME = 120
 _SAME_SIZE = 0.03  # two backends report the memory of one card this close to each other
 
 
@@ -63,6 +68,11 @@ def usable_devices(listed: Sequence[Device], ram: Ram) -> UsableDevices:
             f"{len(instances)} MIG instances are {len(instances)} machines apart: a CUDA program sees one of them; "
             f"planned for {chosen.name} ({chosen.total_mib:,} MiB); CUDA_VISIBLE_DEVICES=MIG-UUID chooses another"
         )
+    reasons += [
+        f"{device.name} is full: {device.free_mib:,} of {device.total_mib:,} MiB are free"
+        for device in cards
+        if device.free_mib < FULL_MIB
+    ]
     return UsableDevices(tuple(cards), tuple(spare), tuple(reasons))
 
 
@@ -78,27 +88,40 @@ def pinned_devices(hardware: Hardware, spare: Sequence[Device], ids: Sequence[st
     for name in ids:
         if name not in there:
             known = ", ".join(f"{device.id} ({device.name})" for device in there.values()) or "none"
-            raise BadInput(f"-dev names {name}, which the engine does not list", why=f"it lists {known}")
+            raise BadInput(
+                f"-dev names {name}, which the engine does not list",
+                why=f"it lists {known}",
+                next=command_line("engine", "list"),
+            )
     return replace(hardware, devices=tuple(there[name] for name in dict.fromkeys(ids)))
 
 
 def with_ids(devices: Iterable[Device]) -> list[Device]:
     """Each with an id: its own, the one that its name begins with, else a number among those of its backend."""
     named: list[Device] = []
+    devices = list(devices)
+    taken = {device.id or (match["id"] if (match := re.match(_WITH_ID, device.name)) else "") for device in devices}
     for device in devices:
         match = re.match(_WITH_ID, device.name) if not device.id else None
         if match is not None:
             device = replace(device, id=match["id"], name=match["name"])
         elif not device.id:
-            number = sum(other.backend == device.backend for other in named)
-            device = replace(device, id=f"{_PREFIXES.get(device.backend, device.backend)}{number}")
+            prefix = _PREFIXES.get(device.backend, device.backend)
+            numbers = (n for n in itertools.count() if f"{prefix}{n}" not in taken)
+            device = replace(device, id=f"{prefix}{next(numbers)}")
+            taken.add(device.id)
         if all(other.id != device.id for other in named):  # a list that names one twice has it once
             named.append(device)
     return named
 
 
 def _described(device: Device, ram: Ram) -> Device:
-    """A part of the processor shares its memory; a driver that knows of none of its own tells nothing of its size."""
+    """A part of the processor shares its memory; a driver that knows of none of its own tells nothing of its size.
+
+    What is free is at most what there is: a budget is made of it. A name goes to terminals, so it is escaped.
+    """
+    free = min(max(device.free_mib, 0), max(device.total_mib, 0))
+    device = replace(device, name=printable(device.name, LONGEST_NAME), free_mib=free)
     integrated = device.integrated or device.unified or is_integrated(device.name)
     if not integrated:
         return device

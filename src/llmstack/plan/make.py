@@ -62,6 +62,9 @@ def _make_plan(facts: ModelFacts, hardware: Hardware, goal: Goal, spare: Sequenc
     pinned = within_training(pinned, facts)
     hardware = replace(hardware, devices=tuple(with_ids(hardware.devices)))
     if "devices" in pinned and pinned["devices"] == NO_DEVICE:
+        if pinned.get("ngl") or "split" in pinned:
+            other = f"-ngl {pinned['ngl']}" if pinned.get("ngl") else "-ts"
+            raise BadInput(f"-dev none and {other} are both pinned: without a device no layer can be on one")
         pinned = {"ngl": 0} | {field: value for field, value in pinned.items() if field != "devices"}
     elif "devices" in pinned:
         hardware = pinned_devices(hardware, spare, pinned["devices"])

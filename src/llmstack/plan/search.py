@@ -90,7 +90,7 @@ class Search:
 
     def _cheapest(self, candidates: Iterable[Candidate]) -> Candidate | None:
         """The cheapest one that keeps the budgets to the byte: what was far from them was tried by a rough figure."""
-        ordered = sorted(candidates, key=_price)
+        ordered = sorted(candidates, key=_by_price)
         return next((candidate for candidate in ordered if self._keeps(candidate.memory)), None)
 
     def _keeps(self, memory: MemoryPlan) -> bool:
@@ -357,6 +357,11 @@ class Search:
             spare = int(min(PROMPT_CACHE_MIB, left * 0.5)) // 256 * 256
             a = replace(a, cache_ram_mib=max(spare, 0))
         return splits.with_devices(a, self.hardware.devices) if left - a.cache_ram_mib >= 0 else None
+
+
+def _by_price(candidate: Candidate) -> tuple[float, int]:
+    """Of equal prices the one with fewer devices: one that gets no layer still costs a driver's context there."""
+    return float(f"{_price(candidate):.6g}"), len(candidate.assignment.devices)
 
 
 def _price(candidate: Candidate) -> float:

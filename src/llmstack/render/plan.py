@@ -186,7 +186,7 @@ def machine(hardware: Hardware) -> str:
 
 
 def _bar(name: str, use: MemoryUse, budget: int) -> None:
-    part = min(use.total / budget, 1.0) if budget else 1.0
+    part = min(use.total / budget, 1.0) if budget else float(use.total > 0)
     filled = round(part * _BAR)
     bar = "█" * filled + "░" * (_BAR - filled)
     show(
@@ -217,5 +217,5 @@ def _time(seconds: float) -> str:
 
 
 def _change(other: float, ours: float) -> str:
-    part = other / ours - 1
-    return f"{abs(part):.0%} {'more' if part > 0 else 'less'} time"
+    part = round(other / ours - 1, 2)
+    return f"{abs(part):.0%} {'more' if part > 0 else 'less'} time" if part else "the same time"

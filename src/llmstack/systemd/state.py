@@ -13,7 +13,7 @@ from llmstack.supervisor import ServiceState, ServiceStatus
 PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "Result", "MainPID", "NRestarts", "NeedDaemonReload",
     "FragmentPath", "ExecMainStartTimestampMonotonic", "ExecMainCode", "ExecMainStatus", "MemoryCurrent",
-    "MemoryMax", "UnitFileState",
+    "MemoryMax", "UnitFileState", "Job",
 )  # fmt: skip
 
 _STATES = {
@@ -51,6 +51,8 @@ def status(name: str, properties: Mapping[str, str], now_monotonic_s: float) -> 
     """One service from the output of `systemctl show`."""
     active = properties.get("ActiveState", "inactive")
     state = _STATES.get(active, ServiceState.STOPPED)
+    if active == "inactive" and int(properties.get("Job") or 0):
+        state = ServiceState.STARTING  # `start --no-block` only queued it: on a busy machine it has not begun yet
     failed_before = properties.get("Result", "success") != "success"
     if properties.get("SubState", "").startswith("auto-restart") or (active == "deactivating" and failed_before):
         state = ServiceState.BACKOFF

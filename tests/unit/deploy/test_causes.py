@@ -26,7 +26,7 @@ SMALLER = "llmstack up qwen --ctx 32768"
         ("E error loading model architecture: unknown model architecture: 'new'",
          "does not know the model's architecture", "engine install"),
         ("error: unknown argument: --no-such", "does not take one of the plan's flags", "engine list"),
-        ('error while handling argument "-dev": invalid device: CUDA0', "has no device CUDA0", "engine list"),
+        ('error while handling argument "-dev": invalid device: CUDA0', "has no device CUDA0", "MODEL --set dev=none"),
         ("Unable to determine the device handle for GPU0000:01:00.0: GPU is lost.", "the card was lost", "doctor"),
         ("NVRM: GPU at PCI:0000:01:00: GPU has fallen off the bus.", "the card was lost", "restart the machine"),
         ("terminate called after throwing an instance of 'vk::DeviceLostError'", "the card was lost", "doctor"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llmstack.deploy import machine
+from llmstack.deploy import machine, machine_record
 from llmstack.deploy.machine import for_engine
 from llmstack.detect import amdgpu, hardware
 from llmstack.detect.driver_cards import DriverCard, DriverCards
@@ -21,6 +21,7 @@ from llmstack.engine.find import Engine, EngineKind, EngineOrigin
 from llmstack.engine.probe import DeviceList, parse_devices
 from llmstack.hardware import Cpu, Device, Ram
 from llmstack.plan import Goal, ModelFacts, Plan, make_plan, read_facts
+from llmstack.plan.devices import usable_devices, with_ids
 from support.nvml import FakeNvml, using
 from support.planner import shapes
 
@@ -108,3 +109,23 @@ class TestTheShell:
 
     def test_an_empty_list_of_devices_is_a_list(self) -> None:
         assert device_environment({"CUDA_VISIBLE_DEVICES": ""})["CUDA_VISIBLE_DEVICES"] == ""
+
+
+class TestNames:
+    def test_a_device_without_an_id_takes_one_that_no_other_has(self) -> None:
+        cards = with_ids([Device("A", "CUDA", 9, 9), Device("B", "CUDA", 9, 9, id="CUDA0"), Device("C", "CUDA", 9, 9)])
+        assert [(card.name, card.id) for card in cards] == [("A", "CUDA1"), ("B", "CUDA0"), ("C", "CUDA2")]
+
+    def test_a_device_s_name_is_safe_on_a_terminal(self) -> None:
+        usable = usable_devices([Device("RTX 3090\x1b[31m\n", "CUDA", 9, 9)], Ram(9, 9))
+        assert usable.devices[0].name == "RTX 3090\\x1b[31m\\n"
+        assert usable_devices(usable.devices, Ram(9, 9)).devices == usable.devices
+
+    def test_a_supposed_machine_s_full_card_is_told_too(self, tmp_path: Path) -> None:
+        file = tmp_path / "hardware.json"
+        card = '{"name": "NVIDIA GeForce RTX 3090", "backend": "CUDA", "total_mib": 24576, "free_mib": 200}'
+        ram, cpu = '{"total_mib": 64000, "available_mib": 50000}', '{"physical_cores": 8, "logical_cores": 16}'
+        file.write_text(f'{{"devices": [{card}], "ram": {ram}, "cpu": {cpu}}}')
+        assert machine_record.machine_of_file(file).warnings == (
+            "NVIDIA GeForce RTX 3090 is full: 200 of 24,576 MiB are free",
+        )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,3 +126,29 @@ def test_the_record_survives_json_and_a_bad_one_names_the_field() -> None:
         hardware.from_json('{"ram": {"total_mib": "many"}, "cpu": {}}')
     with pytest.raises(BadInput):
         hardware.from_json("not json")
+
+
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [
+        ({"devices": [{"total_mib": -5}]}, r"\$\.devices\[0\]\.total_mib"),
+        ({"devices": [{"free_mib": 1 << 62}]}, "free_mib"),
+        ({"devices": [{"bandwidth_gbps": -3}]}, "bandwidth_gbps"),
+        ({"devices": [{"bandwidth_gbps": 1e308, "compute_tflops": 1e308}]}, "bandwidth_gbps"),
+        ({"devices": [{"link_gbps": 0}]}, "link_gbps"),
+        ({"devices": [{"id": "CUDA0,CUDA1"}]}, r"\.id"),
+        ({"devices": [{"id": "none"}]}, r"\.id"),
+        ({"devices": [{"id": "CUDA0"}, {"id": "CUDA0"}]}, r"devices\[1\]\.id"),
+        ({"devices": [{"backend": "CUDA\n"}]}, "backend"),
+        ({"ram": {"total_mib": -1, "available_mib": 0}}, r"\$\.ram\.total_mib"),
+        ({"ram": {"total_mib": 9, "available_mib": 9, "bandwidth_gbps": -1}}, r"\$\.ram\.bandwidth_gbps"),
+        ({"cpu": {"physical_cores": 0, "logical_cores": 0}}, "physical_cores"),
+        ({"measured": {"read_gbps": -1}}, r"\$\.measured\.read_gbps"),
+    ],
+)
+def test_a_record_of_no_machine_is_refused_by_its_field(part: dict[str, Any], field: str) -> None:
+    card = {"name": "x", "backend": "CUDA", "total_mib": 10, "free_mib": 9}
+    record = {"ram": {"total_mib": 9, "available_mib": 9}, "cpu": {"physical_cores": 4, "logical_cores": 8}, **part}
+    record["devices"] = [card | device for device in part.get("devices", [])]
+    with pytest.raises(BadInput, match=field):
+        hardware.from_json(json.dumps(record))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -69,6 +70,12 @@ def test_the_screen_gives_verdict_memory_flags_and_speeds(capsys: pytest.Capture
     show_explained(explain(PLAN, "-ub"), as_json=False)
     show_refused(Infeasible("too\x1b[31m big", "smaller"), as_json=False)
     assert "\x1b[31m" not in capsys.readouterr().out
+
+
+def test_a_card_without_room_has_an_empty_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    full = replace(PLAN.hardware, devices=tuple(replace(d, free_mib=0) for d in PLAN.hardware.devices))
+    show_plan(make_plan(PLAN.facts, full, replace(PLAN.goal, pins={})))
+    assert "█" not in next(line for line in capsys.readouterr().out.splitlines() if "RTX 4070" in line)
 
 
 @pytest.mark.parametrize("size", ["12 apples", "-3GiB", "GiB", "1e99"])

@@ -40,6 +40,18 @@ def test_every_flag_that_can_be_pinned_refuses_what_it_cannot_take_and_says_what
         assert f"{flag.name} takes {flag.kind.expects}" in str(caught.value)
 
 
+@pytest.mark.parametrize("shares", ["nan,1", "inf,1", "1e400,1", "1,1e30", "-1,1", "0,0"])
+def test_shares_that_nothing_can_be_divided_by_are_refused(shares: str) -> None:
+    with pytest.raises(BadInput, match="-ts takes shares"):
+        pinned(ts=shares)
+
+
+@pytest.mark.parametrize("other", [{"ngl": "10"}, {"ts": "1"}])
+def test_no_device_and_layers_on_one_cannot_both_be_pinned(other: dict[str, str]) -> None:
+    with pytest.raises(BadInput, match="-dev none and -"):
+        make_plan(DENSE, machine(24, 64), Goal(pins={"dev": "none", **other}))
+
+
 def test_a_flag_that_is_no_longer_there_is_refused_with_its_successor() -> None:
     with pytest.raises(BadInput, match="no longer has --no-mmap") as caught:
         pinned(**{"no-mmap": "1"})

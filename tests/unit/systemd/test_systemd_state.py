@@ -40,6 +40,7 @@ def shown(**properties: str) -> dict[str, str]:
          "it stopped answering its watchdog"),
         (shown(ActiveState="failed", Result="start-limit-hit"), ServiceState.FAILED, "it died too often in a row"),
         (shown(ActiveState="inactive", SubState="dead"), ServiceState.STOPPED, None),
+        (shown(ActiveState="inactive", SubState="dead", Job="812"), ServiceState.STARTING, None),  # queued, not begun
         (shown(ActiveState="deactivating", SubState="stop-sigterm"), ServiceState.STOPPED, None),
         (shown(ActiveState="deactivating", SubState="stop-sigterm", Result="signal"), ServiceState.BACKOFF, None),
         ({}, ServiceState.STOPPED, None),
