@@ -84,7 +84,8 @@ def up(home: Home, deployment: Deployment, on_progress: OnProgress, *, force: bo
         previous = transaction.begin(home)
         try:
             _save(home, previous.stack, stack, on_progress)
-            if deployment.again is not None and previous.ran:
+            changes = previous.stack is not None and previous.stack.services != stack.services
+            if deployment.again is not None and previous.ran and changes:
                 on_progress("stopping the old server, to see how much memory is free without it")
                 supervisor_for(home).stop()
                 deployment = deployment.again()

@@ -237,6 +237,17 @@ def test_where_nobody_says_it_up_plans_once_more_when_the_old_server_has_stopped
     assert stack.plan.argv == idle.argv
 
 
+def test_a_stack_that_does_not_change_is_not_stopped_to_look_again(
+    home: Home, larger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_machine(monkeypatch, [RTX_3060], CUDA)
+    before = agree(home, monkeypatch, larger)  # experts in RAM: more memory could make another plan of it
+    set_machine(monkeypatch, [{**RTX_3060, "free": 400, "processes": None}], CUDA)
+    monkeypatch.setattr(Still, "stop", lambda self: pytest.fail("it was stopped"))
+    stack, _ = bring_up(home, UpRequest(str(larger)), monkeypatch)
+    assert stack.services == before.services
+
+
 def test_a_plan_made_on_less_memory_than_is_free_now_is_made_anew(
     home: Home, larger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
