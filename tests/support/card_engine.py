@@ -16,8 +16,12 @@ CARD = "NVIDIA GeForce RTX 4090"
 
 _ENGINE = """#!/bin/bash
 if [ "$1" = --list-devices ]; then
+  free=23900
+  for cmdline in /proc/[0-9]*/cmdline; do
+    IFS= read -r -d '' program < "$cmdline" && [ "$program" = "{folder}/server" ] && free=23300
+  done 2>/dev/null
   echo "Available devices:"
-  echo "  CUDA0: {card} (24564 MiB, 23900 MiB free)"
+  echo "  CUDA0: {card} (24564 MiB, $free MiB free)"
   exit 0
 fi
 mode=$(cat "{folder}/mode")
@@ -79,7 +83,8 @@ def nvmlDeviceGetName(card):
 
 
 def nvmlDeviceGetMemoryInfo(card):
-    return SimpleNamespace(total=24564 * MIB, free=23900 * MIB, used=664 * MIB)
+    held = sum(process.usedGpuMemory for process in nvmlDeviceGetComputeRunningProcesses(card))
+    return SimpleNamespace(total=24564 * MIB, free=23900 * MIB - held, used=664 * MIB + held)
 
 
 def nvmlDeviceGetMemoryBusWidth(card):
