@@ -19,7 +19,16 @@ from llmstack.deploy.demo_model import prune_demo_models
 from llmstack.deploy.health import check
 from llmstack.deploy.ready import wait_ready
 from llmstack.deploy.services import Addresses, stack_services
-from llmstack.deploy.supervisors import chosen, notices, of_kind, others, preview, put_back, supervisor_for
+from llmstack.deploy.supervisors import (
+    chosen,
+    keeps_edited,
+    notices,
+    of_kind,
+    others,
+    preview,
+    put_back,
+    supervisor_for,
+)
 from llmstack.deploy.transaction import Previous
 from llmstack.deploy.waiting import load_s, wait_until
 from llmstack.detect.model_file import ModelFile
@@ -97,7 +106,7 @@ def up(home: Home, deployment: Deployment, on_progress: OnProgress, *, force: bo
             started = supervisor.apply(stack.services)
             _wait(supervisor, stack, started, deployment.model.size_bytes, on_progress)
             on_progress("comparing what the engine did with the plan")
-            stack = observe.require(home, stack, supervisor)
+            stack = _compared(home, stack, supervisor)
             stack, blind = tools_shown.look(home, stack)
             on_progress("checking prefill and prompt cache")
             stack = msgspec.structs.replace(stack, health=check(home, stack))
@@ -111,6 +120,14 @@ def up(home: Home, deployment: Deployment, on_progress: OnProgress, *, force: bo
         transaction.end(home)
         prune_demo_models(home, deployment.model.path)
         return UpResult(stack, started, time.monotonic() - began, (*blind, *notices(supervisor)))
+
+
+def _compared(home: Home, stack: StackRecord, supervisor: Supervisor) -> StackRecord:
+    """The record with the engine's own figures. Raises NotSo where it did not do what was planned; a unit that the
+    user edited is the user's plan."""
+    if keeps_edited(supervisor, "server"):
+        return observe.with_served(stack, observe.observed(home, stack, supervisor))
+    return observe.require(home, stack, supervisor)
 
 
 def down(home: Home) -> bool:

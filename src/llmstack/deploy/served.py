@@ -138,7 +138,7 @@ def intended(stack: StackRecord, *, wsl: bool = False) -> Intended:
     used = [(card, use) for card, use in zip(cards, plan.memory.devices, strict=False) if use.weights > 0]
     return Intended(
         model=model,
-        n_ctx_slot=a.ctx if a.kv_unified else a.ctx // a.parallel,
+        n_ctx_slot=plan.n_ctx_slot,
         n_slots=a.parallel,
         vision=vision,
         layers=layers if used else 0,

@@ -80,6 +80,13 @@ def notices(supervisor: Supervisor) -> tuple[str, ...]:
     return (*supervisor.notices, f"the stack stops at your last logout and does not start at boot: {linger_command()}")
 
 
+def keeps_edited(supervisor: Supervisor, service: str) -> bool:
+    """Whether this service runs as the user edited its unit, and not as was planned."""
+    from llmstack.systemd import SystemdSupervisor
+
+    return isinstance(supervisor, SystemdSupervisor) and supervisor.keeps_edited(service)
+
+
 def snapshot(supervisor: Supervisor) -> dict[str, str]:
     """The installed units by name; nothing where services are no files."""
     from llmstack.systemd import SystemdSupervisor

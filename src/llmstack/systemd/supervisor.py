@@ -48,18 +48,24 @@ def templates() -> dict[str, str]:
 
 @dataclass(slots=True)
 class SystemdSupervisor:
-    """force: overwrite units that were edited by hand. notices: what `apply` left as it was, for the user."""
+    """force: overwrite units that were edited by hand. notices: what `apply` left as it was, for the user; edited:
+    these units."""
 
     home: paths.Home
     suffix: str
     force: bool = False
     settings: UnitSettings | None = None
     notices: list[str] = field(default_factory=list)
+    edited: frozenset[str] = frozenset()
     kind: str = "systemd"
 
     @classmethod
     def of(cls, home: paths.Home, *, force: bool = False) -> SystemdSupervisor:
         return cls(home, suffix_of(os.environ.get("LLMSTACK_HOME")), force)
+
+    def keeps_edited(self, service: str) -> bool:
+        """Whether the last `apply` left this service's unit as the user had edited it."""
+        return unit_name(service, self.suffix) in self.edited
 
     def desired(self, services: Sequence[Service]) -> dict[str, str]:
         """Unit name to text. Raises BadInput when a service cannot be written as a unit."""
@@ -75,6 +81,7 @@ class SystemdSupervisor:
     def apply(self, services: Sequence[Service]) -> tuple[str, ...]:
         changes = self.diff(services)
         edited = {change.unit for change in changes.of(ChangeKind.KEPT)}
+        self.edited = frozenset(edited)
         self.notices = [
             f"{unit} was edited by hand and is kept as it is; {command_line('up', '--force')} replaces it"
             for unit in sorted(edited)

@@ -66,7 +66,8 @@ class Oracle:
             return self._measure(model, flags, on_gpu=on_gpu)
 
     def _measure(self, model: Path, flags: Sequence[str], *, on_gpu: bool) -> Breakdown:
-        argv = ["-m", str(model), *flags, *(["--rpc", ",".join(self.endpoints)] if on_gpu else [])]
+        # The servers first: -dev names only devices that are there when it is read.
+        argv = ["-m", str(model), *(["--rpc", ",".join(self.endpoints)] if on_gpu else []), *flags]
         try:
             return dry_run(self.engine / "llama-server", argv)
         except NotSo as error:

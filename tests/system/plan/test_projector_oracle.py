@@ -42,7 +42,12 @@ def served(engine: Path, folder: Path, shape: Shape) -> Iterator[tuple[Projector
         deadline = time.monotonic() + 120
         while "listening on http" not in log.read_text() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)
-        yield read_projector(open_model(encoder).header), log.read_text(), port, psutil.Process(process.pid)
+        yield (
+            read_projector(open_model(encoder, takes="projector").header),
+            log.read_text(),
+            port,
+            psutil.Process(process.pid),
+        )
     finally:
         process.kill()
         process.wait()
