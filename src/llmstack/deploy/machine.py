@@ -16,6 +16,7 @@ from llmstack.engine.environment import chosen_variables
 from llmstack.engine.find import Engine, devices_of, find
 from llmstack.engine.probe import DeviceList
 from llmstack.errors import MissingPart
+from llmstack.gguf import printable
 from llmstack.hardware import Device, Hardware
 from llmstack.paths import Home
 from llmstack.plan import Plan
@@ -41,7 +42,7 @@ def this_machine(home: Home, on_progress: Callable[[str], None] = lambda _: None
     detected = for_engine(detected, engine)
     chosen = chosen_variables(os.environ)
     if chosen and engine is not None:
-        shell = ", ".join(f"{name}={text}" for name, text in chosen.items())
+        shell = ", ".join(f"{name}={printable(text)}" for name, text in chosen.items())
         sentence = f"your shell sets {shell}: the engine was asked for its devices with it, and the service gets it too"
         detected = replace(detected, warnings=(*detected.warnings, sentence))
     on_progress("looking at what was measured on this machine")

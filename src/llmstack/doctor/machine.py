@@ -69,6 +69,8 @@ def gpu(facts: DoctorFacts) -> Iterator[Finding]:
             yield Finding("gpu", Level.OK, "no GPU: models run on the CPU")
         return
     for device in facts.hardware.devices:
+        if any(warning.startswith(f"{device.name} is full") for warning in here.warnings):
+            continue
         shared = ", shared with the processor" if device.unified else ""
         text = f"{device.name} ({device.id}): {device.free_mib:,} of {device.total_mib:,} MiB free{shared}"
         yield Finding("gpu", Level.OK, text)
