@@ -13,6 +13,7 @@ from llmstack.deploy.served import MeasuredRate, Served, compare_rates, intended
 from llmstack.deploy.served import failure as served_failure
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect.hardware import ram
+from llmstack.detect.held import family
 from llmstack.detect.load import Watch
 from llmstack.engine.control import CompletionTimings, EngineClient
 from llmstack.errors import NotSo
@@ -37,7 +38,7 @@ def check(home: Home, stack: StackRecord) -> HealthRecord:
     device computes at less than a tenth of the plan."""
     supervisor = supervisor_for(home)
     server = supervisor.status().get("server")
-    pids = sorted(observe.family(server.pid)) if server is not None and server.pid else []
+    pids = sorted(family({server.pid})) if server is not None and server.pid else []
     served = observe.observed(home, stack, supervisor)
     taken = _measure(home, stack, pids)
     slow = _below_a_tenth(stack, served, taken)

@@ -12,6 +12,7 @@ from llmstack.deploy.machine_record import Machine
 from llmstack.detect import calibration, drivers
 from llmstack.detect.driver_cards import DriverCard
 from llmstack.detect.hardware import Detected, detect
+from llmstack.detect.held import family
 from llmstack.engine.environment import chosen_variables
 from llmstack.engine.find import Engine, devices_of, find
 from llmstack.engine.probe import DeviceList
@@ -127,16 +128,14 @@ def without_own_server(detected: Detected, pid: int, deployed: Plan | None) -> t
     import psutil
 
     try:
-        server = psutil.Process(pid)
-        memory = server.memory_info()
-        pids = {pid, *(child.pid for child in server.children(recursive=True))}
+        memory = psutil.Process(pid).memory_info()
     except psutil.Error:
         return detected.hardware, False
     ram = detected.hardware.ram
     held = (memory.rss - getattr(memory, "shared", 0)) >> 20
     ram = replace(ram, available_mib=min(ram.limit_mib or ram.total_mib, ram.available_mib + held))
     devices = detected.hardware.devices
-    of_devices, estimates = _held_by(pids, detected, deployed)
+    of_devices, estimates = _held_by(family({pid}), detected, deployed)
     freed = tuple(
         replace(device, free_mib=min(device.total_mib, device.free_mib + mib))
         for device, mib in zip(devices, of_devices, strict=True)

@@ -14,7 +14,7 @@ import msgspec
 
 from llmstack.deploy.load_log import LoadLog, lists_buffers, read_load
 from llmstack.deploy.served import Served, compare, failure, intended, served_of
-from llmstack.detect.held import vram_held_mib
+from llmstack.detect.held import family, vram_held_mib
 from llmstack.engine.control import EngineClient
 from llmstack.errors import NotSo, StackError
 from llmstack.findings import Finding
@@ -67,7 +67,7 @@ def _look(home: Home, stack: StackRecord, supervisor: Supervisor, pid: int, star
     props = {}
     with EngineClient(stack.server.url, home.server_key) as client, contextlib.suppress(NotSo):
         props = client.props(_PROPS_S)
-    answers = served_of(props, LoadLog(), verbose=False, vram_mib=vram_held_mib(family(pid)))
+    answers = served_of(props, LoadLog(), verbose=False, vram_mib=vram_held_mib(family({pid})))
     plan = intended(stack)
     if not plan.layers and (answers.n_ctx_slot or plan.n_ctx_slot) >= plan.n_ctx_slot:
         return answers  # the log has nothing to add, and may be days long
@@ -77,16 +77,6 @@ def _look(home: Home, stack: StackRecord, supervisor: Supervisor, pid: int, star
         lines = []
     log = read_load(line.text for line in lines)
     return served_of(props, log, verbose=lists_buffers(stack.server.argv), vram_mib=answers.vram_mib)
-
-
-def family(pid: int) -> set[int]:
-    """A process and all that it started: a wrapper's child is what holds the card."""
-    import psutil
-
-    try:
-        return {pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))}
-    except psutil.Error:
-        return {pid}
 
 
 def is_wsl() -> bool:

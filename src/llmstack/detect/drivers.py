@@ -6,13 +6,13 @@ bandwidth, and which process holds what.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from llmstack.detect import amdgpu, nvml
 from llmstack.detect.driver_cards import DriverCard, DriverCards, held_mib
 from llmstack.hardware import Device
+from llmstack.plan.devices import bare_name, vendor_of
 
 # cudaMemGetInfo is asked by a process with a context of its own: that much less is free to it than to a server which
 # the planner gives a context of its own again (llama.cpp pull 25465: 506 MiB on a 5090).
@@ -36,7 +36,7 @@ def beside(
         pool = left.setdefault(device.backend, list(_visible(cards, device.backend, environ)))
         if device.backend == "RPC":  # a card of another machine
             pool = []
-        card = next((card for card in pool if _plain(card.device.name) == _plain(device.name)), None)
+        card = next((card for card in pool if bare_name(card.device.name) == bare_name(device.name)), None)
         card = card or next((card for card in pool if _alike(card.device, device)), None)
         if card is not None:
             pool.remove(card)
@@ -86,19 +86,10 @@ def _visible(cards: Sequence[DriverCard], backend: str, environ: Mapping[str, st
     return visible or cards  # names of another order (CUDA_DEVICE_ORDER): by name and size then
 
 
-def _plain(name: str) -> str:
-    return " ".join(re.sub(r"[^a-z0-9]+", " ", re.sub(r"\([^)]*\)", " ", name.lower())).split())
-
-
 def _alike(known: Device, device: Device) -> bool:
     """A driver that has no name for a card is known by its size."""
     if known.backend == "CUDA" and device.backend == "CUDA":
         return True  # in the same order, by PCI bus
-    if _vendor_differs(known.name, device.name):
+    if (vendor_of(known.name) == "nvidia") != (vendor_of(device.name) == "nvidia"):
         return False
     return abs(known.total_mib - device.total_mib) <= _SAME_SIZE * max(known.total_mib, device.total_mib, 1)
-
-
-def _vendor_differs(one: str, other: str) -> bool:
-    is_nvidia = [re.search(r"nvidia|geforce|tesla|quadro", name.lower()) is not None for name in (one, other)]
-    return is_nvidia[0] != is_nvidia[1]

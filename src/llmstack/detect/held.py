@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 
 from llmstack.detect import drivers
 from llmstack.detect.driver_cards import held_mib
+
+
+def family(pids: Collection[int]) -> set[int]:
+    """These processes and all they started."""
+    import psutil
+
+    members = set(pids)
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            members |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    return members
 
 
 def vram_held_mib(pids: Collection[int]) -> int | None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from llmstack.deploy.status import gather as gather_status
+from llmstack.detect.held import family
 from llmstack.doctor import gather_client, gather_machine, gather_stack
 from llmstack.doctor.facts import DoctorFacts
 from llmstack.paths import Home
@@ -24,7 +25,7 @@ def gather(home: Home, *, deep: bool = False) -> DoctorFacts:
     return DoctorFacts(
         hardware=hardware,
         engine=gather_machine.engine(home),
-        gpu=gather_machine.gpu(warnings, gather_machine.descendants(pids)),
+        gpu=gather_machine.gpu(warnings, family(pids)),
         disks=gather_machine.disks(home),
         supervisor=gather_stack.supervisor(home, status.stack),
         secrets=gather_stack.secrets(home),

@@ -117,16 +117,5 @@ def clock() -> ClockFacts:
     return ClockFacts(max(newest - time.time(), 0.0))
 
 
-def descendants(pids: Collection[int]) -> set[int]:
-    """These processes and all they started."""
-    import psutil
-
-    family = set(pids)
-    for pid in pids:
-        with contextlib.suppress(psutil.Error):
-            family |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
-    return family
-
-
 def user_id() -> int:
     return os.getuid()

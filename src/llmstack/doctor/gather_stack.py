@@ -10,8 +10,9 @@ from llmstack.commands import command_line
 from llmstack.deploy import ports as port_owners
 from llmstack.deploy.served import failure
 from llmstack.deploy.status import StackState, StackStatus
+from llmstack.detect.held import family
 from llmstack.doctor.facts import PortFacts, ProxyFacts, SecretFacts, ServiceFacts, StackFacts, SupervisorFacts
-from llmstack.doctor.gather_machine import descendants, user_id
+from llmstack.doctor.gather_machine import user_id
 from llmstack.errors import StackError
 from llmstack.paths import Home, catalog_texts
 from llmstack.stackfile import PROXY_PORT, SERVER_PORT, StackRecord
@@ -58,7 +59,7 @@ def ports(status: StackStatus) -> tuple[PortFacts, ...]:
             ("proxy", record.proxy.host, record.proxy.port),
             ("server", record.server.host, record.server.port),
         )
-    ours = descendants([service.pid for service in status.services.values() if service.pid])
+    ours = family([service.pid for service in status.services.values() if service.pid])
     facts = []
     for service, host, port in addresses:
         taken = not port_owners.is_free(host, port)

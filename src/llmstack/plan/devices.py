@@ -156,18 +156,19 @@ def _rank(device: Device) -> int:
 def _is_same_card(one: Device, other: Device) -> bool:
     if one.backend == other.backend or "RPC" in (one.backend, other.backend):
         return False
-    if _bare(one.name) == _bare(other.name):
+    if bare_name(one.name) == bare_name(other.name):
         return True
     close = abs(one.total_mib - other.total_mib) <= _SAME_SIZE * max(one.total_mib, other.total_mib)
-    vendor = _vendor(one.name)
-    return close and bool(vendor) and vendor == _vendor(other.name)
+    vendor = vendor_of(one.name)
+    return close and bool(vendor) and vendor == vendor_of(other.name)
 
 
-def _vendor(name: str) -> str:
+def vendor_of(name: str) -> str:
+    """nvidia, amd or intel; empty where the name does not say."""
     return next((vendor for vendor, words in _VENDORS if re.search(words, name.lower())), "")
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
     """`AMD Radeon RX 7900 XTX (RADV NAVI31)` and `Radeon RX 7900 XTX` are one card."""
     words = re.sub(r"[^a-z0-9]+", " ", re.sub(r"\([^)]*\)", " ", name.lower())).split()
     return " ".join(word for word in words if word not in ("nvidia", "amd", "intel"))
