@@ -23,7 +23,7 @@ KINDS = {
     "dense": ("dense", ()),
     "hybrid": ("hybrid", ()),
     "window, --swa-full": ("window", ("--set", "swa-full=on")),
-    "window": ("window", ("--set", "swa-full=off")),
+    "window": ("window", ()),  # as planned: --swa-full for builds before 11506 only
 }
 
 

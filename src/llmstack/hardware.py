@@ -28,6 +28,7 @@ class Device:
 
     id: the engine's name for it, as `-dev` takes it (`CUDA0`); empty where no engine was asked. unified: its memory is
     the machine's RAM, so what it holds is counted once. integrated: a part of the processor.
+    compute_capability: CUDA's, 8.6 of an RTX 3090.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Device:
     id: str = ""
     unified: bool = False
     integrated: bool = False
+    compute_capability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

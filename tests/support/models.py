@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,15 @@ F, H = GgmlType.F32, GgmlType.F16
 SYLLABLES = ("co", "de", "fi", "le", "ma", "no", "per", "qua", "re", "so", "tra", "un", "ver", "wi", "ex", "ty")
 
 
-def write_model(kind: str, path: Path, changes: Mapping[str, Value | None] | None = None) -> Path:
-    """changes: keys that are otherwise, or absent (None)."""
-    keys = {key: value for key, value in (_keys(kind) | dict(changes or {})).items() if value is not None}
+def write_model(
+    kind: str, path: Path, changes: Mapping[str, Value | None] | None = None, *, blocks: int = BLOCKS
+) -> Path:
+    """changes: keys that are otherwise, or absent (None). blocks: more make a model that computes for a while."""
+    own = {key: U32(blocks) for key in _keys(kind) if key.endswith(".block_count")}
+    keys = {key: value for key, value in (_keys(kind) | own | dict(changes or {})).items() if value is not None}
     vocabulary = len(keys["tokenizer.ggml.tokens"])  # type: ignore[arg-type]
     tensors = [Tensor("token_embd.weight", (D, vocabulary), H)]
-    for block in range(BLOCKS):
+    for block in range(blocks):
         tensors += [Tensor(f"blk.{block}.{name}", shape, F if len(shape) == 1 or "conv1d" in name else H)
                     for name, shape in _block(kind, block).items()]  # fmt: skip
     tensors += [Tensor("output_norm.weight", (D,), F), Tensor("output.weight", (D, vocabulary), H)]
@@ -104,13 +108,19 @@ def _text() -> str:
     return " ".join(rng.choices(words, k=8000))
 
 
-def _keys(kind: str) -> dict[str, Value]:
-    arch = {"dense": "qwen3", "hybrid": "qwen35", "window": "gemma3"}[kind]
+@cache
+def tokenizer_keys() -> dict[str, Value]:
+    """The demo's template with a vocabulary of made-up words."""
     tokenizer = train(
         _text(), merges=VOCABULARY - 256 - len(CONTROL) - len(MARKS), whole_words=WORDS, control=CONTROL,
         marks=MARKS,
     )  # fmt: skip
-    theirs = {key: value for key, value in _metadata(tokenizer).items() if key.startswith("tokenizer.")}
+    return {key: value for key, value in _metadata(tokenizer).items() if key.startswith("tokenizer.")}
+
+
+def _keys(kind: str) -> dict[str, Value]:
+    arch = {"dense": "qwen3", "hybrid": "qwen35", "window": "gemma3"}[kind]
+    theirs = tokenizer_keys()
     own: dict[str, Any] = {
         "block_count": U32(BLOCKS),
         "context_length": U32(32768),
@@ -123,7 +133,7 @@ def _keys(kind: str) -> dict[str, Value]:
         "attention.layer_norm_rms_epsilon": F32(1e-6),
         "rope.dimension_count": U32(HEAD),
         "rope.freq_base": F32(1e6),
-        "vocab_size": U32(len(tokenizer.tokens)),
+        "vocab_size": U32(len(theirs["tokenizer.ggml.tokens"])),  # type: ignore[arg-type]
     }
     if kind == "window":
         own["attention.sliding_window"] = U32(512)

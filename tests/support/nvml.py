@@ -24,6 +24,7 @@ class FakeNvml(SimpleNamespace):
         """No NVMLError in nvidia-ml-py either: a call that an old driver's library does not have."""
 
     NVML_CLOCK_MEM = 2
+    NVML_CLOCK_SM = 1
 
     def __init__(self, cards: list[dict[str, Any]], init: Exception | None = None) -> None:
         super().__init__(cards=cards, init=init, was_shut_down=False)
@@ -71,8 +72,16 @@ class FakeNvml(SimpleNamespace):
         return int(card["bits"])
 
     def nvmlDeviceGetMaxClockInfo(self, card: dict[str, Any], kind: int) -> int:
-        assert kind == self.NVML_CLOCK_MEM
-        return int(card["mhz"])
+        assert kind in (self.NVML_CLOCK_MEM, self.NVML_CLOCK_SM)
+        return int(card["mhz"] if kind == self.NVML_CLOCK_MEM else card["sm_mhz"])
+
+    def nvmlDeviceGetCudaComputeCapability(self, card: dict[str, Any]) -> tuple[int, int]:
+        if "capability" not in card:
+            raise self.NVMLError("Not Supported")
+        return int(card["capability"]), round(card["capability"] * 10) % 10
+
+    def nvmlDeviceGetNumGpuCores(self, card: dict[str, Any]) -> int:
+        return int(card["cores"])
 
     def nvmlDeviceGetMaxPcieLinkGeneration(self, card: dict[str, Any]) -> int:
         return int(card["pcie"])

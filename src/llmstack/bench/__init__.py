@@ -16,4 +16,5 @@
 | probe_model | models of any shape with made-up weights, to measure with                          |
 | scratch     | an engine of one's own for a measurement                                           |
 | tune        | the search for faster flags, by measuring                                          |
+| quality     | what a cache type or a quantisation costs the answers                              |
 """

@@ -26,19 +26,19 @@ Step = Callable[[str], None]
 
 
 class Prompts:
-    """Agent-shaped text that no cache has seen, in exact numbers of tokens."""
+    """Agent-shaped text that no cache has seen, in exact numbers of tokens; with a seed, the same text each time."""
 
-    def __init__(self, engine: EngineClient) -> None:
+    def __init__(self, engine: EngineClient, seed: int | None = None) -> None:
         self._engine = engine
-        self._seed = time.time_ns()
+        self._seed = time.time_ns() if seed is None else seed
         self._spare: list[int] = []
         sample = agent_prompt(4_000, self._seed)
-        self._per_token = len(sample) / max(1, engine.count_tokens(sample))
+        self.characters_per_token = len(sample) / max(1, engine.count_tokens(sample))
 
     def text(self, tokens: int) -> str:
         """About this many tokens."""
         self._seed += 1
-        characters = int(tokens * self._per_token)
+        characters = int(tokens * self.characters_per_token)
         return agent_prompt(characters, self._seed)[:characters]
 
     def tokens(self, count: int) -> list[int]:

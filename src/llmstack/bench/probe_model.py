@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from llmstack.gguf import GgmlType
 from llmstack.gguf.writer import F32, U32, Tensor, Value, header
@@ -50,16 +51,31 @@ def write_probe(shape: ProbeShape, path: Path) -> Path:
         stream.write(data)
         chunks: dict[GgmlType, bytes] = {}
         for tensor in tensors:
-            _fill(stream.write, tensor, chunks)
+            write_made_up(stream, tensor, chunks)
         stream.truncate(size)
     partial.replace(path)
     return path
 
 
+def bytes_vocabulary(size: int) -> dict[str, Value]:
+    """A tokenizer of so many tokens that knows single bytes; the rest are there for the size of the matrices."""
+    unused = size - 259
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *(f"u{n}" for n in range(unused))]
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.scores": F32([0.0] * size),
+        "tokenizer.ggml.token_type": [2, 3, 3, *([6] * 256), *([5] * unused)],  # enum llama_token_type
+        "tokenizer.ggml.bos_token_id": U32(1),
+        "tokenizer.ggml.eos_token_id": U32(2),
+        "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.ggml.add_space_prefix": False,
+        "tokenizer.chat_template": "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: ",
+    }
+
+
 def _metadata(shape: ProbeShape) -> Mapping[str, Value]:
     arch = "qwen3moe" if shape.experts else "qwen3"
-    unused = shape.vocab - 259
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *(f"u{n}" for n in range(unused))]
     moe: dict[str, Value] = {}
     if shape.experts:
         moe = {
@@ -83,15 +99,7 @@ def _metadata(shape: ProbeShape) -> Mapping[str, Value]:
         f"{arch}.rope.dimension_count": U32(shape.head_dim),
         f"{arch}.vocab_size": U32(shape.vocab),
         **moe,
-        "tokenizer.ggml.model": "llama",
-        "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.scores": F32([0.0] * shape.vocab),
-        "tokenizer.ggml.token_type": [2, 3, 3, *([6] * 256), *([5] * unused)],  # enum llama_token_type
-        "tokenizer.ggml.bos_token_id": U32(1),
-        "tokenizer.ggml.eos_token_id": U32(2),
-        "tokenizer.ggml.add_bos_token": False,
-        "tokenizer.ggml.add_space_prefix": False,
-        "tokenizer.chat_template": "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: ",
+        **bytes_vocabulary(shape.vocab),
     }
 
 
@@ -121,19 +129,18 @@ def _tensors(shape: ProbeShape) -> Iterator[Tensor]:
     yield Tensor("output.weight", (d, shape.vocab), q)
 
 
-def _fill(write: object, tensor: Tensor, chunks: dict[GgmlType, bytes]) -> None:
-    put = write
-    assert callable(put)
+def write_made_up(stream: BinaryIO, tensor: Tensor, chunks: dict[GgmlType, bytes]) -> None:
+    """One tensor's bytes and the padding behind them. chunks: what was made of each type so far."""
     size = tensor.size
     if len(tensor.shape) == 1:
-        put(struct.pack("<f", 1.0) * tensor.shape[0])
+        stream.write(struct.pack("<f", -0.05 if tensor.name.endswith("ssm_a") else 1.0) * tensor.shape[0])  # a decay
     else:
         if tensor.type not in chunks:
             chunks[tensor.type] = _chunk(tensor.type)
         chunk = chunks[tensor.type]
         for start in range(0, size, len(chunk)):
-            put(chunk[: size - start])
-    put(bytes(-size % 32))
+            stream.write(chunk[: size - start])
+    stream.write(bytes(-size % 32))
 
 
 def _chunk(kind: GgmlType) -> bytes:
@@ -150,4 +157,10 @@ def _chunk(kind: GgmlType) -> bytes:
         return b"".join(scale + rng.randbytes(16) for _ in range(_CHUNK_BLOCKS))
     if kind is GgmlType.Q4_K:  # d, dmin, 12 bytes of scales and minima, 128 of quants
         return b"".join(scale + scale + rng.randbytes(140) for _ in range(_CHUNK_BLOCKS))
+    if kind is GgmlType.Q6_K:  # 192 bytes of quants, 16 of scales, d
+        return b"".join(rng.randbytes(192) + bytes([2] * 16) + scale for _ in range(_CHUNK_BLOCKS))
+    if kind is GgmlType.IQ3_S:  # d, then quants, their high bits, signs and scales
+        return b"".join(scale + rng.randbytes(108) for _ in range(_CHUNK_BLOCKS))
+    if kind is GgmlType.MXFP4:  # a power of two (2^-7 here), 16 bytes of quants
+        return b"".join(bytes([120]) + rng.randbytes(16) for _ in range(_CHUNK_BLOCKS))
     raise ValueError(f"no made-up weights of type {kind.name}")

@@ -68,7 +68,7 @@ def bench(home: Home, on_step: OnStep, *, mode: Mode = Mode.NORMAL, with_restart
     teller = StepTeller(on_step, settings, restarts=restarts)
     with EngineClient(stack.server.url, home.server_key) as engine, _client(home, stack) as client:
         pids = [status.pid for status in supervisor_for(home).status().values() if status.pid]
-        sampler = Sampler(pids, patience_s=settings.patience_s, pace=_pace(plan))
+        sampler = Sampler(pids, patience_s=settings.patience_s, pace=pace_of(plan))
         session = BenchSession(engine, client, sampler, stack, settings, teller, clock, measured)
         try:
             session.measure()
@@ -137,7 +137,8 @@ def _described(
     )
 
 
-def _pace(plan: ExpectedSpeed | None) -> Pace:
+def pace_of(plan: ExpectedSpeed | None) -> Pace:
+    """What is timed beside a measurement of this plan."""
     if plan is None:
         return beside()
     return beside(plan.assignment.threads) if plan.on_processors else unpaced

@@ -7,24 +7,22 @@ must not choose a flag.
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmstack import stackfile
 from llmstack.bench.depths import Effort, measure
 from llmstack.bench.sample import Sampler
-from llmstack.bench.scratch import scratch
+from llmstack.bench.scratch import room_on_the_card, scratch
 from llmstack.commands import command_line
 from llmstack.deploy import tuned
 from llmstack.deploy.expected_speed import ExpectedSpeed, expected_speed
-from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect.model_file import open_model
-from llmstack.engine.find import Engine, find
+from llmstack.engine.find import YOUNGER_FLAG, Engine, find
 from llmstack.errors import NotSo
 from llmstack.hardware import Hardware
 from llmstack.llama_server.flags import TUNABLE, flag_of
@@ -42,6 +40,8 @@ UBATCHES = (128, 256, 512, 1024, 2048, 4096)
 KV_TYPES = ("q4_0", "q8_0", "f16")  # from coarse to fine: never coarser than the plan's own choice
 DRAFTS = (0, 1, 2, 3, 4)
 LOAD_MODES = ("mmap", "none")
+NGRAMS = (0, 64)
+EXPERT_CACHES = (0, 1024, 2048, 4096, 8192)  # MiB on the card for experts in RAM
 
 
 class Aim(enum.StrEnum):
@@ -89,9 +89,18 @@ def seconds_of(aim: Aim, prefill_tps: float, decode_tps: float, work: Workload) 
 
 
 def axes(
-    start: Assignment, facts: ModelFacts, hardware: Hardware, pinned: Sequence[str] = ()
+    start: Assignment,
+    facts: ModelFacts,
+    hardware: Hardware,
+    pinned: Sequence[str] = (),
+    *,
+    has_expert_cache: bool = False,
 ) -> dict[str, tuple[Any, ...]]:
-    """The values worth trying of each field, in order; those of pinned fields are left alone."""
+    """The values worth trying of each field, in order; those of pinned fields are left alone.
+
+    has_expert_cache: the engine knows --moe-cache-mib. Whether that gains anything only a measurement says: published
+    cases lie between twice as fast and a fifth.
+    """
     cores, logical = hardware.cpu.physical_cores, hardware.cpu.logical_cores
     choices: dict[str, tuple[Any, ...]] = {
         "ubatch": tuple(u for u in UBATCHES if u <= start.ctx),
@@ -101,8 +110,12 @@ def axes(
     }
     if facts.n_draft:
         choices["draft_max"] = DRAFTS
+    if not (facts.recurrent or facts.has_window or facts.moe):
+        choices["ngram_max"] = NGRAMS
     if hardware.devices and facts.moe and start.ngl:
         choices["ncmoe"] = tuple(range(max(start.ncmoe - 4, 0), min(start.ncmoe + 3, facts.n_layer_all) + 1))
+        if has_expert_cache and start.ncmoe:
+            choices["moe_cache_mib"] = tuple(sorted({*EXPERT_CACHES, start.moe_cache_mib}))
     return {name: values for name, values in choices.items() if len(values) > 1 and flag_of(name).name not in pinned}
 
 
@@ -187,13 +200,14 @@ def tune(
         return trial
 
     complete, gain = True, 0.0
-    with _room(home, plan.hardware, on_progress):
+    with room_on_the_card(home, plan.hardware, on_progress):
         try:
             first, taken = _measure(home, engine, stack, plan, plan.assignment, aim, None)
             chunk = _chunk(plan.assignment, first, taken)
             if chunk == taken:
                 tried.append(first)
-            choices = axes(plan.assignment, plan.facts, plan.hardware, pinned)
+            caches = YOUNGER_FLAG in (engine.flags or ())
+            choices = axes(plan.assignment, plan.facts, plan.hardware, pinned, has_expert_cache=caches)
             if "ubatch" in choices:  # a larger one than the prompts that are timed would never show what it does
                 most = max(chunk, plan.assignment.ubatch)
                 choices["ubatch"] = tuple(u for u in choices["ubatch"] if u <= most)
@@ -295,21 +309,3 @@ def _changed(start: Assignment, best: Assignment) -> dict[str, str]:
 
 def _words(start: Assignment, a: Assignment) -> str:
     return " ".join(f"{flag} {value}" for flag, value in _changed(start, a).items())
-
-
-@contextlib.contextmanager
-def _room(home: Home, hardware: Hardware, on_progress: OnProgress) -> Iterator[None]:
-    """On a GPU the deployed server holds the memory: it is stopped, and comes back whatever happens."""
-    supervisor = supervisor_for(home)
-    if not hardware.devices or not any(status.pid for status in supervisor.status().values()):
-        yield
-        return
-    from llmstack.deploy.apply import restart
-
-    on_progress("stopping the stack to make room")
-    supervisor.stop()
-    try:
-        yield
-    finally:
-        on_progress("starting the stack again")
-        restart(home, (), lambda _: None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -90,15 +91,16 @@ class Quant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class Drafter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A small model with the same vocabulary that may guess ahead for a large one (speculative decoding).
+    """A file that may guess ahead for a large model: a smaller one with its vocabulary, or one that can do only that.
 
-    size: bytes, exact. arch, shape: as of a model, enough to plan with before a download.
+    size: bytes, exact. arch, shape: as of a model, enough to plan with before a download; without them the header is
+    read from where the file is.
     """
 
     repo: str
     file: str
-    arch: str
-    shape: dict[str, Any]
+    arch: str = ""
+    shape: dict[str, Any] = {}
     size: int = 0
     sha256: str = ""
     revision: str = "main"
@@ -110,6 +112,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     quality: rank among the shipped models for coding, 1 is best (sources beside it). shape: GGUF values of the
     model (`block_count`, …; arrays allowed), enough to plan before a download. total, active: parameters in
     billions. mmproj, mmproj_size: the image encoder in the same repository, and its bytes.
+    checked: the day (ISO) on which its facts were looked up.
     handoff: base URL of an engine elsewhere that serves it (then nothing is downloaded).
     """
 
@@ -126,6 +129,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     mmproj_size: int = 0
     summary: str = ""
     license: str = ""
+    checked: str = ""
     total: float | None = None
     active: float | None = None
     context: int | None = None
@@ -229,6 +233,8 @@ def read_models(overlay: Overlay) -> Catalog:
 def _problems(name: str, model: Model) -> Iterator[tuple[str, tuple[str | int, ...]]]:
     if not _NAME.fullmatch(name):
         yield f"the model name {name!r} may hold letters, digits, and . _ + - only", ()
+    if model.checked and not _is_day(model.checked):
+        yield f"models.{name}.checked: {model.checked!r} is no day such as 2026-11-21", ("checked",)
     if model.handoff:
         return
     yield from _drafter_problems(name, model)
@@ -277,6 +283,8 @@ def _drafter_problems(name: str, model: Model) -> Iterator[tuple[str, tuple[str 
             f"models.{name}.drafter: sha256 must be 64 hexadecimal digits, not {draft.sha256!r}",
             ("drafter", "sha256"),
         )
+    if draft.shape and not draft.arch:
+        yield f"models.{name}.drafter lacks arch, of which its shape is", ("drafter",)
     own, other = model.shape.get("vocab_size"), draft.shape.get("vocab_size")
     if isinstance(own, int) and isinstance(other, int) and abs(own - other) > VOCAB_APART:
         yield (
@@ -284,6 +292,13 @@ def _drafter_problems(name: str, model: Model) -> Iterator[tuple[str, tuple[str 
             f"llama.cpp takes a second model only with the same vocabulary",
             ("drafter", "shape", "vocab_size"),
         )
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def is_repo(text: str) -> bool:

@@ -36,6 +36,14 @@ keeps what was measured."""
 @click.option(
     "--calibrate", is_flag=True, help="First measure this machine's rates for the planner, with small models."
 )
+@click.option(
+    "--quality", is_flag=True, help="Measure what cache types cost the model's answers, against an f16 cache; minutes."
+)
+@click.option(
+    "--against",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="With --quality: this file of the same model instead, such as a larger quantisation.",
+)
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with charts to FILE.")
 @json_option
 def command(
@@ -44,6 +52,8 @@ def command(
     mode: str | None,
     with_restart: bool | None,
     calibrate: bool,
+    quality: bool,
+    against: Path | None,
     report: Path | None,
     as_json: bool,
 ) -> int:
@@ -51,6 +61,10 @@ def command(
         return _history(runs, report, as_json)
     if what == "compare":
         return _compare(runs, as_json)
+    if against is not None and not quality:
+        raise BadInput("--against belongs to --quality", next=command_line("bench", "--quality", "--against", "FILE"))
+    if quality:
+        return _quality(what, against, as_json)
     if runs:
         raise BadInput("bench measures one model at a time", next=command_line("bench", "MODEL"))
     from llmstack.bench.modes import Mode
@@ -82,6 +96,24 @@ def command(
             return Interrupted.exit_status
         raise Interrupted("stopped early; what was measured is kept", next=command_line("bench", "history"))
     return 0 if run.verdict.ok else 1
+
+
+def _quality(model: str | None, against: Path | None, as_json: bool) -> int:
+    from llmstack.bench.quality.run import measure_quality
+    from llmstack.paths import home
+    from llmstack.render.output import StepProgress, show_json
+    from llmstack.render.quality import show_quality
+
+    folders = home()
+    with StepProgress() as progress:
+        if model is not None:
+            _bring_up(folders, model, progress)
+        run = measure_quality(folders, progress, against=against)
+    if as_json:
+        show_json(run)
+    else:
+        show_quality(run)
+    return 0
 
 
 def _bring_up(home: Home, model: str, progress: StepProgress) -> None:

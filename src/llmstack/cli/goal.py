@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llmstack.cli.options import Command
+from llmstack.cli.options import Command, KeptFree
 from llmstack.errors import BadInput
 from llmstack.llama_server.values import KV_TYPES
 
@@ -26,6 +26,11 @@ def goal_options(command: Command) -> Command:
                 help="Read images whatever it costs, or not at all (default: where it costs little).",
             ),
             click.option("--mmproj", type=click.Path(dir_okay=False), metavar="FILE", help="The image encoder's file."),
+            click.option(
+                "--keep-free",
+                type=KeptFree(),
+                help="VRAM of each card for other programs: a size, desktop (1 GiB) or games (4 GiB).",
+            ),
             click.option("--set", "pins", multiple=True, metavar="FLAG=VALUE", help="Pin a llama-server flag."),
         )
     ):
@@ -53,4 +58,5 @@ def make_goal(**options: Any) -> Goal:
         pins=pins,
         vision=True if mmproj else vision,
         mmproj_path=mmproj,
+        keep_free_mib=options["keep_free"],
     )

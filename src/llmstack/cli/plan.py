@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--hardware", "file", type=click.Path(dir_okay=False, path_type=Path), help="Plan for another machine.")
 @click.option("--vram", type=MemorySize(), help="As if the GPU had this much memory, such as 12GiB.")
 @click.option("--ram", type=MemorySize(), help="As if the machine had this much RAM, such as 32GiB.")
+@click.option("--idle", is_flag=True, help="As if the other programs that hold memory of a card were closed.")
 @click.option("--explain", "flag", metavar="FLAG", help="The long answer about one flag.")
 @click.option("--compare", "wants_fit", is_flag=True, help="Compare with what llama.cpp's own --fit chooses.")
 @click.option("--verify", "wants_check", is_flag=True, help="Compare with what your own llama-server reports.")
@@ -38,6 +39,7 @@ def command(
     file: Path | None,
     vram: int | None,
     ram: int | None,
+    idle: bool,
     flag: str | None,
     wants_fit: bool,
     wants_check: bool,
@@ -53,6 +55,8 @@ def command(
 
     here = home()
     machine = _machine(here, file, vram, ram)
+    if idle:
+        machine = machine.without_others()
     for sentence in machine.warnings:
         warn(sentence)
     if model is None:
@@ -67,6 +71,8 @@ def command(
         return 1
     for sentence in planned.plan.warnings:
         warn(sentence)
+    if machine.told() and planned.plan.assignment.ngl:
+        warn(machine.told())
     if flag is not None:
         from llmstack.plan.explain import explain
 

@@ -8,6 +8,7 @@
 | nvml        | the one reader of NVML                                       |
 | amdgpu      | AMD's cards in /sys, and their processes in /proc            |
 | held        | how much of all cards a process holds                        |
+| holders     | which programs hold memory of a card now                     |
 | bandwidth   | a two-second measurement of memory and of the link to a card |
 | calibration | what was measured on this machine, kept                      |
 | pace        | how fast the machine is at this moment                       |

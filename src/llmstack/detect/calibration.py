@@ -15,7 +15,7 @@ import msgspec
 
 from llmstack.hardware import Device, Hardware, Measured
 from llmstack.paths import Home, write_private
-from llmstack.plan.speed import PINNED_LINK  # the planner takes this share of the link's own rate
+from llmstack.plan.rates import PINNED_LINK  # the planner takes this share of the link's own rate
 
 
 class CardRates(msgspec.Struct, frozen=True):

@@ -56,6 +56,8 @@ def with_driver(device: Device, card: DriverCard | None) -> Device:
         device,
         free_mib=free,
         bandwidth_gbps=device.bandwidth_gbps or known.bandwidth_gbps,
+        compute_tflops=device.compute_tflops or known.compute_tflops,
+        compute_capability=device.compute_capability or known.compute_capability,
         link_gbps=device.link_gbps or known.link_gbps,
         unified=device.unified or known.unified,
         integrated=device.integrated or known.integrated,

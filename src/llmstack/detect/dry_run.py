@@ -10,13 +10,15 @@ import json
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Timer
 
 from llmstack.commands import command_line
 from llmstack.errors import MissingPart, NotSo
 
 DEADLINE_S = 120.0
+_NOT_MEASURED = "failed to measure the memory of the extra model"  # common/fit.cpp
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,11 @@ class MemoryPart:
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """host sums every buffer in RAM (plain, pinned and repacked)."""
+    """host sums every buffer in RAM (plain, pinned and repacked). whole: False where a second model is not counted."""
 
     devices: tuple[MemoryPart, ...]
     host: MemoryPart
+    whole: bool = True
 
 
 def dry_run(binary: Path, argv: Sequence[str]) -> Breakdown:
@@ -47,10 +50,13 @@ def dry_run(binary: Path, argv: Sequence[str]) -> Breakdown:
         )
     except OSError as error:
         raise MissingPart(f"{binary} does not run: {error}", next=command_line("engine", "list")) from None
+    deadline = Timer(DEADLINE_S, process.kill)  # one that says nothing of its memory loads the model, and serves
+    deadline.start()
     with process:
         try:
             return _read(process, argv)
         finally:
+            deadline.cancel()
             with suppress(ProcessLookupError):
                 process.kill()
 
@@ -75,15 +81,20 @@ def fit_params(binary: Path, argv: Sequence[str]) -> tuple[str, ...]:
 
 
 def _read(process: subprocess.Popen[str], argv: Sequence[str]) -> Breakdown:
-    """Guessing ahead takes a second context, whose breakdown follows: on the same weights (MTP) or on its own."""
+    """Guessing ahead takes a second context, whose breakdown follows: on the same weights (MTP) or on its own.
+
+    A second model that cannot be without the first one's context (llama_context's ctx_other) is not measured.
+    """
     assert process.stdout is not None
-    second_model = "draft-simple" in argv
+    second_model = "-md" in argv
     contexts = 2 if second_model or "draft-mtp" in argv else 1
     tail: list[str] = []
     breakdowns: list[Breakdown] = []
     for line in process.stdout:
         if not line.startswith('{"type":"fit_memory_breakdown"'):
             tail = [*tail[-5:], line]
+            if breakdowns and _NOT_MEASURED in line:
+                return replace(breakdowns[0], whole=False)
             continue
         rows = json.loads(line)["data"]["rows"]
         devices = tuple(_part(row["name"], [row]) for row in rows if row["kind"] == "device")

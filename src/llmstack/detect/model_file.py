@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import msgspec
 
 from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.gguf import GgufError, GgufHeader, merge, printable, read_header
 from llmstack.gguf.kinds import kind_of_header, other_file
 from llmstack.gguf.shards import MAX_SHARDS, shard_name
-from llmstack.paths import write_private
-
-CACHE_FORMAT = 1  # counts changes of GgufHeader
+from llmstack.kept_headers import kept_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +68,20 @@ class _FileSource:
             offset += len(piece)
             length -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def key_of(path: str, size_bytes: int, mtime_ns: int) -> str:
+    """By which `tune`, `bench --quality` and the server's counters remember a file."""
+    return f"{path}:{size_bytes}:{mtime_ns}"
+
+
+def file_key(path: str) -> str:
+    """A file as what is remembered of it knows it: by path, size and time of change; of one that is gone, the path."""
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return path
+    return key_of(path, stat.st_size, stat.st_mtime_ns)
 
 
 def open_model(path: Path | str, *, cache: Path | None = None, takes: str = "") -> ModelFile:
@@ -155,16 +163,10 @@ def _open_one(path: Path, cache: Path | None) -> tuple[GgufHeader, Identity]:
 
 
 def _read(descriptor: int, identity: Identity, cache: Path | None) -> GgufHeader:
-    if cache is None:
+    def read() -> GgufHeader:
         return read_header(_FileSource(descriptor), identity.size_bytes)
-    key = hashlib.sha256(f"{CACHE_FORMAT}|{identity}".encode()).hexdigest()[:32]
-    entry = cache / "headers" / f"{key}.msgpack"
-    with suppress(OSError, msgspec.DecodeError):
-        return msgspec.msgpack.decode(entry.read_bytes(), type=GgufHeader)
-    header = read_header(_FileSource(descriptor), identity.size_bytes)
-    with suppress(OSError):  # a full or read-only cache costs time, nothing else
-        write_private(entry, msgspec.msgpack.encode(header))
-    return header
+
+    return read() if cache is None else kept_header(cache, str(identity), read)
 
 
 def _refuse_special(mode: int, shown: str) -> None:

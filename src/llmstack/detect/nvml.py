@@ -13,8 +13,10 @@ from typing import Any
 from llmstack.commands import command_line
 from llmstack.detect.driver_cards import LANE_GBPS, DriverCard, DriverCards, GpuProcess
 from llmstack.hardware import Device
+from llmstack.plan.cards import family_of_capability, figures_of
 
 MIB = 1 << 20
+SUSTAINED_CLOCK = 0.8  # of the highest clock: an RTX 3090 computes at 1,695 of 2,100 MHz
 OLDEST_TELLING = 510  # drivers before it do not say by which process memory is held (nvml.h: the _v3 calls)
 
 
@@ -116,6 +118,7 @@ def _device(nvml: Any, handle: Any, card: Any) -> Device:
     """A card without memory of its own (GB10, Jetson: "Not Supported", or 0 bytes) shares the machine's RAM."""
     name = nvml.nvmlDeviceGetName(handle)
     device = Device(name.decode() if isinstance(name, bytes) else str(name), "CUDA", 0, 0, unified=True)
+    capability = _capability(nvml, card)
     try:
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)
     except nvml.NVMLError as error:
@@ -130,6 +133,8 @@ def _device(nvml: Any, handle: Any, card: Any) -> Device:
         free_mib=int(memory.free) // MIB,
         bandwidth_gbps=_memory_bandwidth(nvml, card),
         link_gbps=_link_bandwidth(nvml, card),
+        compute_tflops=None if figures_of(device.name).known else _compute(nvml, card, capability),
+        compute_capability=capability,
         unified=False,
     )
 
@@ -158,6 +163,28 @@ def _memory_bandwidth(nvml: Any, card: Any) -> float | None:
     except nvml.NVMLError:
         return None
     return round(bits / 8 * mhz * 2 / 1000, 1) if bits and mhz else None
+
+
+def _capability(nvml: Any, card: Any) -> float | None:
+    """CUDA's compute capability: 8.6 of an RTX 3090."""
+    try:
+        major, minor = nvml.nvmlDeviceGetCudaComputeCapability(card)
+    except (nvml.NVMLError, nvml.NVMLLibraryMismatchError):
+        return None
+    return int(major) + int(minor) / 10
+
+
+def _compute(nvml: Any, card: Any, capability: float | None) -> float | None:
+    """TFLOP/s as plan.cards counts them, of a card that its table does not know: cores, clock and family."""
+    if capability is None:
+        return None
+    try:
+        cores = nvml.nvmlDeviceGetNumGpuCores(card)
+        mhz = nvml.nvmlDeviceGetMaxClockInfo(card, nvml.NVML_CLOCK_SM)
+    except (nvml.NVMLError, nvml.NVMLLibraryMismatchError):
+        return None
+    plain = 2 * int(cores) * int(mhz) * SUSTAINED_CLOCK / 1e6
+    return round(plain * family_of_capability(capability).per_core, 1) or None
 
 
 def _link_bandwidth(nvml: Any, card: Any) -> float | None:

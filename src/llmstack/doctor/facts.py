@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llmstack.engine.advisories import Advisory
 from llmstack.findings import Finding, Level
 from llmstack.hardware import Hardware
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """problem: why there is none that can be used; refused: others that are here, each with its reason."""
+    """problem: why there is none that can be used; refused: others that are here, each with its reason. fork: the fork
+    of llama.cpp that it is. advisories: holes of llama.cpp that this build still has."""
 
     name: str = ""
     version: str = ""
@@ -22,6 +24,8 @@ class EngineFacts:
     problem: str = ""
     remedy: str = ""
     refused: Mapping[str, str] | None = None
+    fork: str = ""
+    advisories: tuple[Advisory, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,20 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
+from llmstack import stackfile
 from llmstack.deploy.machine import for_engine
 from llmstack.detect import nvml
 from llmstack.detect.driver_cards import DriverCards
 from llmstack.detect.hardware import detect
+from llmstack.detect.holders import program
 from llmstack.doctor.facts import ClockFacts, DiskFacts, EngineFacts, GpuFacts, GpuHolder
+from llmstack.engine.advisories import MIN_BUILD, open_in
 from llmstack.errors import StackError
 from llmstack.hardware import Hardware
 from llmstack.paths import PACKAGE, Home
 
 MIB = 1 << 20
+_RPC_SERVERS = ("ggml-rpc-server", "rpc-server")  # the second is what builds before b9000 or so called it
 _DRIVER_VERSION = re.compile(r"Kernel Module(?: for \S+)?\s+([0-9.]+)")
 _NVIDIA_VENDOR = "0x10de"
 _DISPLAY_CLASS = "0x03"
@@ -31,10 +35,29 @@ def engine(home: Home) -> EngineFacts:
     try:
         used = find.find(home)
     except StackError as error:
-        return EngineFacts(minimum=find.MIN_BUILD, problem=f"{error.what}: {error.why}" if error.why else error.what,
+        return EngineFacts(minimum=MIN_BUILD, problem=f"{error.what}: {error.why}" if error.why else error.what,
                            remedy=error.next)  # fmt: skip
     refused = {e.name: e.refused for e in find.list_engines(home) if e.refused}
-    return EngineFacts(used.name, used.version, used.build, find.MIN_BUILD, used.backends, refused=refused)
+    return EngineFacts(
+        used.name,
+        used.version,
+        used.build,
+        MIN_BUILD,
+        used.backends,
+        refused=refused,
+        fork=used.fork,
+        advisories=open_in(used.build, rpc=_uses_rpc(home)),
+    )
+
+
+def _uses_rpc(home: Home) -> bool:
+    """Whether the deployed engine computes on other machines, or this one lends itself to others."""
+    import psutil
+
+    record = stackfile.read(home)
+    computes_elsewhere = record is not None and "--rpc" in record.server.argv
+    names = (process.info["name"] for process in psutil.process_iter(["name"]))
+    return computes_elsewhere or any(name in _RPC_SERVERS for name in names)
 
 
 def hardware(home: Home) -> tuple[Hardware, tuple[str, ...]]:
@@ -91,15 +114,6 @@ def _holders(cards: DriverCards, ours: Collection[int]) -> tuple[GpuHolder, ...]
         before = used.get(process.pid)
         used[process.pid] = before if process.used_mib is None else process.used_mib + (before or 0)
     return tuple(GpuHolder(pid, program(pid), mib, pid in ours) for pid, mib in sorted(used.items()))
-
-
-def program(pid: int) -> str:
-    import psutil
-
-    try:
-        return psutil.Process(pid).name()
-    except psutil.Error:
-        return "a process of another user"
 
 
 def disks(home: Home) -> tuple[DiskFacts, ...]:

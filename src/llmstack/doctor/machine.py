@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from llmstack.commands import command_line
-from llmstack.doctor.facts import DoctorFacts
+from llmstack.doctor.facts import DoctorFacts, EngineFacts
 from llmstack.findings import Finding, Level
 
 LOW_DISK_MIB = 5 * 1024
@@ -19,9 +19,10 @@ def engine(facts: DoctorFacts) -> Iterator[Finding]:
     if here.problem:
         yield Finding("engine", Level.FAIL, here.problem, "", here.remedy or command_line("engine", "install"))
         return
-    build = f"build {here.build}" if here.build else "build not known"
+    build = f"build {here.build}" if here.build else f"{here.fork} {here.version}" if here.fork else "build not known"
     backends = ", ".join(here.backends) or "unknown backends"
     yield Finding("engine", Level.OK, f"{here.name}, {build} (needed: {here.minimum}), {backends}")
+    yield from _advisories(here)
     for name, reason in (here.refused or {}).items():
         yield Finding(
             "engine",
@@ -30,6 +31,27 @@ def engine(facts: DoctorFacts) -> Iterator[Finding]:
             "",
             f"{command_line('engine', 'install')}   builds one",
         )
+
+
+def _advisories(here: EngineFacts) -> Iterator[Finding]:
+    """A hole that something else covers is told, not warned of."""
+    newer = f"{command_line('engine', 'install')}   takes a newer build"
+    if here.fork or not here.build:
+        whose = f"{here.fork}, a fork of llama.cpp with numbers of its own" if here.fork else "of no known build"
+        yield Finding(
+            "engine", Level.WARN, f"{here.name} is {whose}: which known holes are open in it cannot be told",
+            "the proxy passes on only the fields of a request that llama-server documents",
+            f"{command_line('engine', 'list')}   shows what else is here",
+        )  # fmt: skip
+    for advisory in here.advisories:
+        until = f"fixed in b{advisory.fixed}" if advisory.fixed else "not fixed yet"
+        remedy = newer if advisory.fixed else ""
+        if advisory.protection:
+            finding = f"{advisory.id} ({advisory.about}; {until}) is out of reach: {advisory.protection}"
+            yield Finding("engine", Level.OK, finding, "", remedy)
+        else:
+            finding = f"{advisory.id} is open in {here.name}: {advisory.about} ({until})"
+            yield Finding("engine", Level.WARN, finding, "end RPC, or take a newer build", remedy)
 
 
 def gpu(facts: DoctorFacts) -> Iterator[Finding]:

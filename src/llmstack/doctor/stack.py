@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from llmstack.commands import command_line
 from llmstack.deploy.failure_causes import of_exit
+from llmstack.doctor.client import parse_version
 from llmstack.doctor.facts import DoctorFacts
 from llmstack.findings import Finding, Level
+from llmstack.plan.client_room import too_small
 
 
 def services(facts: DoctorFacts) -> Iterator[Finding]:
@@ -194,9 +196,18 @@ def abilities(facts: DoctorFacts) -> Iterator[Finding]:
     """What the deployed model has and can do, as the running server was asked at `up`."""
     if facts.stack is None:
         return
-    for sentence in facts.stack.warnings:
+    version = parse_version(facts.client.version)
+    room = too_small(facts.stack.n_ctx_slot, version) if facts.stack.n_ctx_slot else ""
+    if room:
+        yield Finding(
+            "context", Level.WARN, room, "",
+            f"{command_line('plan', facts.stack.model)}   says what context fits; a model trained on more, or "
+            f"{command_line('up', facts.stack.model, '--set', 'rope-scaling=yarn')}, where its training is the limit",
+        )  # fmt: skip
+    others = [sentence for sentence in facts.stack.warnings if sentence != too_small(facts.stack.n_ctx_slot)]
+    for sentence in others:
         yield Finding("model", Level.WARN, sentence, "", f"{command_line('models', 'list')}   shows others")
-    if not facts.stack.warnings:
+    if not others and not room:
         yield Finding("model", Level.OK, f"{facts.stack.n_ctx_slot} tokens for one conversation")
 
 

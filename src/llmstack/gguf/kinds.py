@@ -227,14 +227,14 @@ def kind_of_header(header: GgufHeader) -> str:
         return "embedding"
     if not header.tensors and header.n_tokens and header.split_count <= 1:
         return "vocabulary"
-    return "draft" if _is_prediction_only(header, arch) else ""
+    return "draft" if is_prediction_only(header) else ""
 
 
-def _is_prediction_only(header: GgufHeader, arch: str) -> bool:
+def is_prediction_only(header: GgufHeader) -> bool:
     """Only the prediction (MTP) blocks of a model, which come after its trunk: there is no first block."""
     predicting, blocks = (
-        header.values.get(f"{arch}.nextn_predict_layers", 0),
-        header.values.get(f"{arch}.block_count", 0),
+        header.values.get(f"{header.arch}.nextn_predict_layers", 0),
+        header.values.get(f"{header.arch}.block_count", 0),
     )
     if not (isinstance(predicting, int) and isinstance(blocks, int) and 0 < predicting <= blocks) or not header.tensors:
         return False

@@ -89,7 +89,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("-m", ("--model",), FILE, "The GGUF file to serve; of a split model the first shard.", needed=True),
     Flag(
         "-a", ("--alias",), TEXT, "The name under which the server lists its model.",
-        goal_field="alias", shapes_state=False,
+        goal_field="alias", shapes_state=False, optional=True,
     ),
     Flag(
         "-c", ("--ctx-size",), number("a number of tokens"),
@@ -133,6 +133,12 @@ FLAGS: tuple[Flag, ...] = (
         "Keeps the experts of the first N blocks in RAM; attention, cache and shared experts stay on the GPU. "
         "A token reads only the experts it is routed to, so this costs far less than whole blocks in RAM.",
         field="ncmoe", pinnable=True, tunable=True, shapes_state=False, without=("0",),
+    ),
+    Flag(
+        "--moe-cache-mib", (), number("MiB"),
+        "Memory of the GPU for those experts in RAM that are in use. A miss crosses the bus before its token goes on: "
+        "a cache below the working set costs more than it gains. From b11480 on.",
+        field="moe_cache_mib", pinnable=True, only_pinned=True, tunable=True, shapes_state=False,
     ),
     Flag(
         "-ncffn", ("--n-cpu-ffn",), number("a number of blocks", zero=True),
@@ -222,6 +228,14 @@ FLAGS: tuple[Flag, ...] = (
         "--spec-draft-p-min", ("--draft-p-min",), ValueKind("P"),
         "A draft ends before the first token that the draft model gives a smaller probability.",
     ),
+    Flag(
+        "--spec-ngram-mod-n-max", (), number("tokens to draft, 0 for none", zero=True),
+        "Guesses ahead what the conversation itself held before, in runs of up to this many tokens: an answer that "
+        "repeats a file it has just read comes faster, any other as before. No second model.",
+        field="ngram_max", pinnable=True, only_pinned=True, tunable=True, shapes_state=False,
+    ),
+    Flag("--spec-ngram-mod-n-min", (), NUMBER, "The shortest such run that is worth a pass.", shapes_state=False),
+    Flag("--spec-ngram-mod-n-match", (), NUMBER, "How many tokens must be the same before it.", shapes_state=False),
     Flag("-mm", ("--mmproj",), ValueKind("FILE"), "The image encoder's file.", goal_field="mmproj_path"),
     Flag(
         "--no-repack", ("-nr",), SWITCH, "Leaves weights in RAM as they are in the file.",
@@ -309,7 +323,11 @@ FLAGS: tuple[Flag, ...] = (
         "--sse-ping-interval", (), NUMBER, "Seconds between comments in a stream that is silent.",
         shapes_state=False, optional=True,
     ),
-    Flag("--cors-origins", (), ValueKind("ORIGINS"), "The web pages that may call the server.", shapes_state=False),
+    Flag(
+        # a build without it answers every page, but the key is what a page does not have
+        "--cors-origins", (), ValueKind("ORIGINS"), "The web pages that may call the server.", shapes_state=False,
+        optional=True,
+    ),
     Flag(
         "--no-ui", ("--no-webui",), SWITCH, "Serves no web page.",
         negation=("--ui", "--webui"), shapes_state=False, optional=True,

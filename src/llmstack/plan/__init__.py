@@ -10,18 +10,24 @@ plan.argv, to_json(plan)
 | architectures | what distinguishes one architecture from another: a record each |
 | tensors       | the tensor table by block                                       |
 | goal          | what the user wants                                             |
+| client_room   | whether a coding agent's first request fits                     |
+| kv_quality    | what a smaller cache costs, and what a finer one is worth       |
 | pins          | what `--set` may fix, checked before the search                 |
 | assignment    | one complete choice of flags                                    |
 | budget        | how much memory may be used                                     |
 | memory        | what an assignment takes, per device and on the host            |
 | compute       | compute buffers: the peak of the live tensors                   |
 | graph         | llama.cpp's graph of a model's blocks, replayed                 |
+| companions    | files that only guess ahead for one large model                 |
+| drafting      | whether and how far a second file may guess ahead               |
 | allocator     | ggml's graph allocator, replayed                                |
 | projector     | an image encoder: its header, and the memory it takes           |
 | projector_graph | its graph, replayed                                           |
 | host_rows     | what runs on the host                                           |
 | speed         | what limits each step, added up                                 |
-| cards         | known accelerators                                              |
+| rates         | its constants                                                   |
+| ranges        | how far a predicted speed may be off                            |
+| cards         | known accelerators, and what kernels reach on each generation   |
 | devices       | which of the listed devices a plan may use                      |
 | splits        | how a model is divided among several                            |
 | calibrate     | the speed model fitted to what was measured                     |

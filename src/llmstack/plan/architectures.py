@@ -5,8 +5,8 @@ llama.cpp has a file per architecture (src/models/*.cpp): `load_arch_hparams` sa
 what the planner needs from these three; every default is what most decoders do (src/models/llama.cpp). Nothing else in
 plan/ or catalog/ asks for an architecture by its name.
 
-A new architecture is one record here and one cell in tests/e2e/test_planner_oracle.py, where llama-server's own report
-of its memory is the judge. Sources: llama.cpp build 11434.
+A new architecture is one record here and one cell in tests/system/plan/test_planner_oracle.py, where llama-server's own
+report of its memory is the judge. Sources: llama.cpp build 11434.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class Architecture:
     """One architecture. name is the GGUF's `general.architecture`; source the file of llama.cpp that was read.
 
     checked: its planned memory was compared with llama-server's own report (docs/planner.md).
+    companion: the --spec-type by which such a file guesses ahead for a large model; empty for those that answer.
 
     What blocks keep:
     window_period: which blocks use the sliding window. None: none of them, so that caches are an upper bound.
@@ -100,6 +101,7 @@ class Architecture:
     name: str
     source: str
     checked: bool = True
+    companion: str = ""
     window_period: int | None = None
     latent_attention: bool = False
     recurrence: Recurrence | None = None
@@ -284,9 +286,30 @@ _RECORDS = (
         tensors=TensorLayout.NEMOTRON_H_MOE,
         block_norms=("attn_norm",),
     ),
+    # of companions (plan.companions): their windows are known, the order of their tensors is a guess
+    Architecture(
+        name="gemma4-assistant",
+        source="src/models/gemma4-assistant.cpp",
+        checked=False,
+        companion="draft-mtp",
+        window_period=WINDOW_FLAGS_ONLY,
+    ),
+    Architecture(
+        name="dflash",
+        source="src/models/dflash.cpp",
+        checked=False,
+        companion="draft-dflash",
+        window_period=WINDOW_FLAGS_ONLY,
+    ),
+    Architecture(name="eagle3", source="src/models/eagle3.cpp", checked=False, companion="draft-eagle3"),
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {record.name: record for record in _RECORDS}
+
+
+def maker_of(name: str) -> str:
+    """Whose models have this `general.architecture`, for what is known of a maker's models; empty for others."""
+    return next((maker for start, maker in (("gemma", "Gemma"), ("qwen", "Qwen")) if name.startswith(start)), "")
 
 
 def architecture_of(name: str) -> Architecture:

@@ -10,6 +10,8 @@ from llmstack.plan.facts import ModelFacts
 from llmstack.plan.goal import Goal
 from llmstack.plan.training_length import ORIGINAL, SCALE, SCALING, stretch_of
 
+NGRAM_MATCH, NGRAM_MIN = 24, 48
+
 
 def flags(facts: ModelFacts, a: Assignment, goal: Goal) -> tuple[str, ...]:
     """The arguments in the order of the table of flags, then the goal's own extra ones."""
@@ -35,7 +37,8 @@ def _derived(facts: ModelFacts, a: Assignment, goal: Goal) -> dict[str, Any]:
     derived["-ts"] = shares if len(shares) > 1 and a.ngl else None  # in the order of -dev, which leaves the others out
     if goal.reasoning == "off" and facts.template_ignores_switch:
         derived["--reasoning-budget"] = "0"
-    return derived | _stretching(facts, a) | _drafting(a, goal)
+    drafting = _drafting(a, goal)
+    return derived | _stretching(facts, a) | drafting | _repeating(a, drafting.get("--spec-type", ""))
 
 
 def _stretching(facts: ModelFacts, a: Assignment) -> dict[str, Any]:
@@ -45,6 +48,14 @@ def _stretching(facts: ModelFacts, a: Assignment) -> dict[str, Any]:
     return {SCALE: f"{stretch.scale:g}", ORIGINAL: str(stretch.original)}
 
 
+def _repeating(a: Assignment, others: str) -> dict[str, Any]:
+    """ngram-mod with the lengths of llama.cpp's own --spec-default (common/arg.cpp); what needs no model goes first."""
+    if not a.ngram_max:
+        return {}
+    lengths = {"--spec-ngram-mod-n-min": str(min(NGRAM_MIN, a.ngram_max)), "--spec-ngram-mod-n-match": str(NGRAM_MATCH)}
+    return {"--spec-type": ",".join(filter(None, ("ngram-mod", others))), **lengths}
+
+
 def _drafting(a: Assignment, goal: Goal) -> dict[str, Any]:
     if a.block_guesses:
         return {"--spec-type": "draft-mtp", "-md": None}
@@ -52,7 +63,7 @@ def _drafting(a: Assignment, goal: Goal) -> dict[str, Any]:
         return {"--spec-draft-n-max": None, "-md": None}
     second = draft_assignment(a, layers=goal.draft.n_layer_all + 1)
     return {
-        "--spec-type": "draft-simple",
+        "--spec-type": goal.draft.companion.spec_type if goal.draft.companion else "draft-simple",
         "-md": goal.draft.path,
         "-ngld": str(second.ngl),
         "-devd": NO_DEVICE if a.has_gpu and not a.ngl else a.devices,

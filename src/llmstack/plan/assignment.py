@@ -19,13 +19,15 @@ class Assignment:
     guessed ahead, 0 for none; drafter: by a draft model instead of the file's prediction (MTP) block. has_gpu: the
     machine has a device, so that ngl = 0 must also switch it off. no_repack: weights in RAM stay as they are.
     cache_ram_mib and checkpoints are host memory outside llama.cpp's own report. rope_scaling: yarn where the user
-    stretches the context.
+    stretches the context. moe_cache_mib: MiB of all devices together for experts that are in RAM, if the user pins it.
+    ngram_max: tokens that are guessed from the conversation's own text, if the user pins it or `tune` found it.
     """
 
     ctx: int
     ngl: int
     ncmoe: int = 0
     ncffn: int = 0
+    moe_cache_mib: int = 0
     nkvo: bool = False
     type_k: str = "q4_0"
     type_v: str = "q4_0"
@@ -46,6 +48,7 @@ class Assignment:
     has_gpu: bool = False
     no_repack: bool = False
     rope_scaling: str = ""
+    ngram_max: int = 0
 
     @property
     def ctx_slot(self) -> int:

@@ -36,8 +36,11 @@ def budgets(hardware: Hardware, goal: Goal) -> Budget:
     if hardware.ram.limit_mib is not None:
         free = min(free, hardware.ram.limit_mib)
     left = free - (ram_margin_mib(hardware.ram, free) if ram is None else ram)
+    for_others = goal.keep_free_mib or 0
     devices = (
-        min(d.free_mib, left) if d.unified else d.free_mib - (vram_margin_mib(d) if vram is None else vram)
+        min(d.free_mib, left - for_others)
+        if d.unified
+        else d.free_mib - max(vram_margin_mib(d) if vram is None else vram, for_others)
         for d in hardware.devices
     )
     return Budget(tuple(max(mib, 0) for mib in devices), max(left, 0))

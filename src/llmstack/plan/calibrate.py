@@ -15,6 +15,7 @@ from llmstack.plan.assignment import Assignment
 from llmstack.plan.cards import card_of
 from llmstack.plan.facts import ModelFacts
 from llmstack.plan.memory import Estimator
+from llmstack.plan.ranges import measured_error
 from llmstack.plan.speed import Speed
 
 PRIOR = 0.05  # how stiffly a rate keeps to its old value: a measurement weighs 20 times as much
@@ -22,7 +23,6 @@ ONE_RAM = 0.3  # how stiffly experts' reading keeps to dense weights': both come
 STEPS = 25
 BOUND = 1.0  # the most a rate may change in one step, as a logarithm
 ASSUMED_ERROR = 0.5  # of a plan on a machine where nothing was measured
-LEAST_ERROR = 0.15  # of a plan on a calibrated one: models differ from those that were measured
 _PASS_S = 20e-6  # where the fit of the fixed time of a block starts
 
 
@@ -63,9 +63,7 @@ def _estimator(facts: ModelFacts, hardware: Hardware, drafter: ModelFacts | None
 
 def stated_error(hardware: Hardware) -> float:
     """The share by which a plan for this machine may miss what will be measured."""
-    if hardware.measured is None or hardware.measured.error is None:
-        return ASSUMED_ERROR
-    return max(LEAST_ERROR, hardware.measured.error)
+    return measured_error(hardware) or ASSUMED_ERROR
 
 
 def fit(hardware: Hardware, observations: Sequence[Observation], *, engine: str = "") -> Hardware:
@@ -92,7 +90,7 @@ def fit(hardware: Hardware, observations: Sequence[Observation], *, engine: str 
         apart = ONE_RAM * (point[expert_read] - point[read])
         return [*misses, apart, *(PRIOR * (here - there) for here, there in zip(point, start, strict=True))]
 
-    point = _least_squares(residuals, start)
+    point = least_squares(residuals, start)
     misses = sorted(abs(miss) for miss in residuals(point)[: len(observations)])
     worst = misses[min(len(misses) - 1, int(len(misses) * 0.9))]
     fitted = _with(hardware, names, point)
@@ -139,7 +137,7 @@ def _with(hardware: Hardware, names: Sequence[tuple[int, str]], point: Sequence[
     return replace(hardware, devices=devices, measured=measured)
 
 
-def _least_squares(residuals: Callable[[Sequence[float]], list[float]], start: Sequence[float]) -> list[float]:
+def least_squares(residuals: Callable[[Sequence[float]], list[float]], start: Sequence[float]) -> list[float]:
     """Gauss-Newton with Levenberg's damping; derivatives by small differences."""
     point, damping = list(start), 1e-3
     now = residuals(point)

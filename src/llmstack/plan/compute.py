@@ -13,13 +13,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Hashable, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 from llmstack.plan import host_rows
 from llmstack.plan.allocator import Program
-from llmstack.plan.assignment import KV_TYPES, Assignment
+from llmstack.plan.assignment import DRAFT_KV, KV_TYPES, Assignment
 from llmstack.plan.facts import BlockFacts, BlockKind, ModelFacts
 from llmstack.plan.graph import Before, ContextShape, GraphReplay, InRam, host_beside, is_mask, table_bytes
 from llmstack.plan.tensors import is_quantised
@@ -91,6 +91,7 @@ class Compute:
     def __init__(self, facts: ModelFacts) -> None:
         self.facts = facts
         self._memo = Memo()
+        self._is_head = facts.companion is not None and facts.companion.is_block
         # with one kind of attention everywhere, the host's mask is free again after the first copy to the GPU
         self._uniform = {b.kind for b in facts.blocks} == {BlockKind.FULL}
         self._full, self._windowed = (
@@ -134,6 +135,8 @@ class Compute:
         """
         if layout.low >= layout.high and not layout.has_output:
             return 0
+        if self._is_head:
+            return self._draft(a, shape)
         # a batch large enough for op-offload computes what is in RAM on the device, with one matrix copied at a time
         # (ggml_backend_sched_backend_id_from_cur, GGML_OP_OFFLOAD_MIN_BATCH)
         offloads = staged and max(a.ncmoe, a.ncffn) > layout.low
@@ -233,12 +236,16 @@ class Compute:
         return replay
 
     def _draft(self, a: Assignment, shape: ContextShape) -> int:
-        """The prediction block's own context: one block, a mask over the whole context, with -nkvo its f16 cache."""
-        d, k = self.facts.n_embd, self.facts.n_expert_used
-        block = self.facts.blocks[-1]
-        rows = max(3 * block.ff, 3 * k * block.ffe + 5 * d if block.experts else 0)
-        copied = 2 * shape.full * (block.k_width + block.v_width) if a.nkvo else 0
-        return shape.ubatch * (4 * rows + 2 * shape.full) + copied
+        """The prediction block's own context, whose cache is f16 whatever the model's is."""
+        block = len(self.facts.blocks) - 1
+        key = (self._signatures[block], a.ncmoe > block, a.ncffn > block, Before.HEAD, a.nkvo)
+        replay = self._memo.sequences.get(key)
+        if replay is None:
+            graph = GraphReplay(self.facts, rotated=(False, False), cache_in_ram=a.nkvo)
+            in_ram = InRam(experts=a.ncmoe > block, dense=a.ncffn > block)
+            program = graph.program((self.facts.blocks[block],), (in_ram,), Before.HEAD, ends=True)
+            replay = self._memo.sequences[key] = ReplayedProgram(program)
+        return self._device_peak(replay, replace(a, type_k=DRAFT_KV, type_v=DRAFT_KV), shape)
 
     def _staged_matrix(self, low: int, high: int) -> int:
         """The largest matrix of blocks [low, high) that is copied for one operation.
@@ -250,7 +257,9 @@ class Compute:
     def host(self, a: Assignment, shape: ContextShape, start: int, devices: int) -> int:
         """Bytes on the host: inputs and masks, and the rows of what runs there."""
         facts, d = self.facts, self.facts.n_embd
-        rows = 4 * d
+        if self._is_head:
+            return self._draft_on_host(a, shape, start)
+        rows = max(4 * d, 2 * facts.companion.width if facts.companion is not None else 0)
         if start > 0:
             rows = max(rows, *self._host_rows[:start])
         masks, experts = self.masks(shape), self._expert_rows[start : a.ncmoe]
@@ -274,18 +283,22 @@ class Compute:
             total += self._host_state * shape.streams
         if pipelines(a, start, devices):
             total += 3 * masks + 4 * shape.ubatch * 6 * d
-        if a.block_guesses:
-            block, rows = facts.blocks[-1], 2 * d
-            if max(a.ncmoe if block.experts else a.ncffn, start) >= facts.n_layer_all:  # its weights are here too
-                rows += 2 * d + 3 * (facts.n_expert_used * block.ffe if block.experts else block.ff)
-            total += shape.ubatch * (4 * rows + 2 * shape.full)
-        return total
+        return total + (self._draft_on_host(a, shape, start) if a.block_guesses else 0)
+
+    def _draft_on_host(self, a: Assignment, shape: ContextShape, start: int) -> int:
+        facts, d = self.facts, self.facts.n_embd
+        block, rows = facts.blocks[-1], 2 * d
+        if max(a.ncmoe if block.experts else a.ncffn, start) >= facts.n_layer_all:  # its weights are here too
+            rows += 2 * d + 3 * (facts.n_expert_used * block.ffe if block.experts else block.ff)
+        return shape.ubatch * (4 * rows + 2 * shape.full)
 
     def _state_rows(self, a: Assignment, start: int, *, experts: bool) -> int:
         """Rows on the host when recurrent states are there (-nkvo). experts: it computes some, too."""
         facts, d = self.facts, self.facts.n_embd
         if not facts.architecture.mamba2:
-            return host_rows.conv_width(facts) + facts.ssm_inner
+            # build_conv_state copies the window of each guess, to roll back to (src/models/delta-net-base.cpp), beside
+            # the scan's result or the mixed embeddings, which nothing frees
+            return host_rows.conv_width(facts) * (1 + a.draft_max) + max(facts.ssm_inner, 2 * d)
         rows = host_rows.conv_width(facts) + 5 * d
         if max(a.ncmoe, a.ncffn) > start:  # behind the mixed embeddings, which nothing frees
             up_and_gate = (

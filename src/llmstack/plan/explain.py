@@ -9,8 +9,9 @@ from typing import Any
 from llmstack.errors import BadInput
 from llmstack.llama_server.flags import FLAGS, flag_named, pinnable_flag
 from llmstack.plan.assignment import Assignment
+from llmstack.plan.drafting import DRAFT_LENGTHS
 from llmstack.plan.result import Plan
-from llmstack.plan.search import DRAFT_LENGTHS, Search
+from llmstack.plan.search import Search
 
 _EXPLAINED_WITH = {"--spec-type": "--spec-draft-n-max"}
 

@@ -7,10 +7,11 @@ Read from a GGUF header alone. Sources (llama.cpp build 11434): `load_hparams` (
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from llmstack.gguf import GgmlType, GgufError, GgufHeader
 from llmstack.plan.architectures import WINDOW_FLAGS_ONLY, Architecture, RecurrentBlocks, architecture_of
+from llmstack.plan.companions import Companion, companion_of
 from llmstack.plan.tensors import Group, elements, group
 
 _FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
@@ -101,6 +102,7 @@ class ModelFacts:
     rope_scaled: str = ""  # how the file itself scales positions, empty where it doesn't
     rope_factor: float = 0.0
     n_ctx_original: int = 0  # the training length before that scaling, 0 where the file doesn't say
+    companion: Companion | None = None  # of a file that only guesses ahead for a large model
     architecture: Architecture = field(init=False, repr=False, compare=False)
     moe: bool = field(init=False)
     recurrent: bool = field(init=False)
@@ -181,6 +183,8 @@ def read_facts(header: GgufHeader, *, path: str = "") -> ModelFacts:
     inner, state = keys.get("ssm.inner_size", 0), keys.get("ssm.state_size", 0)
     ssm_groups, conv = keys.get("ssm.group_count", 0), keys.get("ssm.conv_kernel", 0)
     top = groups[n_all]
+    companion = companion_of(header)
+    blocks = _of_companion(blocks, companion) if companion is not None else blocks
     template = header.chat_template or ""
     return ModelFacts(
         name=header.name or header.arch,
@@ -194,7 +198,8 @@ def read_facts(header: GgufHeader, *, path: str = "") -> ModelFacts:
         n_expert_used=max(keys.each("expert_used_count", n_all, 0)),
         blocks=blocks,
         input_bytes=top.input_bytes,
-        output_bytes=top.output_bytes or top.embedding_bytes + top.norm_bytes,
+        output_bytes=top.output_bytes
+        or top.norm_bytes + (0 if companion and companion.borrows_output else top.embedding_bytes),
         output_pad=top.pad,
         output_amx=top.amx,
         output_types=(top.output_type, top.output_rows),
@@ -215,7 +220,16 @@ def read_facts(header: GgufHeader, *, path: str = "") -> ModelFacts:
         rope_scaled=_rope_scaled(header),
         rope_factor=_rope_factor(header),
         n_ctx_original=keys.get("rope.scaling.original_context_length", 0),
+        companion=companion,
     )
+
+
+def _of_companion(blocks: tuple[BlockFacts, ...], companion: Companion) -> tuple[BlockFacts, ...]:
+    """Those that the file has: of a prediction head in a file of its own the trunk is missing (`mtp_only`)."""
+    own = [replace(block, draft=False) for block in blocks if block.draft] or blocks
+    if companion.borrows_cache:
+        own = [replace(block, k_width=0, v_width=0, cached=False) for block in own]
+    return tuple(own)
 
 
 def _rope_scaled(header: GgufHeader) -> str:

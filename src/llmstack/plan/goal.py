@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from llmstack.plan.facts import ModelFacts
+from llmstack.plan.kv_quality import KvHarm
 from llmstack.plan.projector import ProjectorFacts
 
 DEFAULT_CONTEXT = 65536
@@ -42,9 +43,14 @@ class Goal:
     """ctx (of one conversation), kv_type, parallel: None leaves it to the planner, which starts at 64k, q4_0, one.
 
     pins: `--set FLAG=VALUE`, flag names with or without dashes. vram_margin_mib, ram_margin_mib: left free on
-    top of the plan. vision: whether images are read; None takes an image encoder where it costs little (plan.vision).
+    top of the plan. keep_free_mib: of each card for other programs; the larger of it and the margin counts. vision:
+    whether images are read; None takes an image encoder where it costs little (plan.vision).
     projector: the encoder, mmproj_path its file; None and "" without one. chat_template_file: instead of the file's own
-    template. draft: the draft model, a small one with the same vocabulary; None where there is none.
+    template. draft: the draft model, a small one with the same vocabulary; None where there is none. keeps_checkpoints:
+    the engine's slot files hold context checkpoints (`engine.find.CHECKPOINTS_IN_FILES`).
+    accepts_block, accepts_model: how likely each guess of the file's prediction block, and of a draft model, was seen
+    to hold; None where nobody looked. kv_measured: what cache types were measured to cost this model's answers
+    (`bench --quality`).
     """
 
     ctx: int | None = None
@@ -55,6 +61,7 @@ class Goal:
     reasoning: str = "off"
     workload: Workload = field(default_factory=Workload)
     vram_margin_mib: int | None = None
+    keep_free_mib: int | None = None
     ram_margin_mib: int | None = None
     alias: str = ""
     vision: bool | None = None
@@ -63,3 +70,7 @@ class Goal:
     chat_template_file: str = ""
     draft: ModelFacts | None = None
     extra: tuple[str, ...] = ()
+    keeps_checkpoints: bool = False
+    accepts_block: float | None = None
+    accepts_model: float | None = None
+    kv_measured: Mapping[str, KvHarm] = field(default_factory=dict)

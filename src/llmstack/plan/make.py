@@ -9,20 +9,21 @@ from llmstack.errors import BadInput
 from llmstack.hardware import Device, Hardware
 from llmstack.plan.argv import flags
 from llmstack.plan.assignment import NO_DEVICE, Assignment
+from llmstack.plan.client_room import too_small
 from llmstack.plan.devices import pinned_devices, with_ids
 from llmstack.plan.facts import ModelFacts
 from llmstack.plan.goal import DEFAULT_KV, Goal
+from llmstack.plan.kv_quality import FINER, NEVER_ON_A_CARD, known_harm, worth
+from llmstack.plan.kv_quality import warning as kv_warning
 from llmstack.plan.pins import read_pins
 from llmstack.plan.reasons import alternatives, decisions, notes
-from llmstack.plan.result import Infeasible, Plan, model_json
+from llmstack.plan.result import CacheChoice, Infeasible, Plan, model_json
 from llmstack.plan.search import Candidate, Search
 from llmstack.plan.trades import find_trades
-from llmstack.plan.training_length import cut_sentence, default_context, within_training
+from llmstack.plan.training_length import cut_sentence, default_context, slot_tokens, within_training
 from llmstack.plan.vision import needs_comparison, why_left_out, with_images, without_images
 
 SMALLER_CONTEXTS = (49152, 32768)  # tried when nobody asked for a context and 64k does not fit
-BETTER_KV = ("f16", "q8_0")  # preferred over q4_0 where they cost next to nothing
-FREE_GAIN = 1.01
 
 
 def make_plan(facts: ModelFacts, hardware: Hardware, goal: Goal, spare: Sequence[Device] = ()) -> Plan:
@@ -40,6 +41,11 @@ def make_plan(facts: ModelFacts, hardware: Hardware, goal: Goal, spare: Sequence
         return without_images(
             _make_plan(facts, hardware, blind, spare), "images are not read: left out by you", pinned=True
         )
+    if read_pins(goal, facts)[1].get("ngram_max"):
+        why = "llama-server cannot read pictures while it guesses ahead, which is pinned (--spec-ngram-mod-n-max)"
+        if goal.vision:
+            raise BadInput("images and --spec-ngram-mod-n-max exclude each other", why=why, next="give one of the two")
+        return without_images(_make_plan(facts, hardware, blind, spare), why, pinned=True)
     images: Plan | Infeasible
     try:
         images = _make_plan(facts, hardware, goal, spare)
@@ -72,6 +78,14 @@ def _make_plan(facts: ModelFacts, hardware: Hardware, goal: Goal, spare: Sequenc
         raise BadInput(f"-ts names {len(pinned['split'])} shares, the machine has {len(hardware.devices)} GPUs")
     if pinned.get("nkvo") and not hardware.devices:
         raise BadInput("-nkvo is pinned, but there is no GPU to keep the cache from")
+    if pinned.get("moe_cache_mib") and not hardware.devices:
+        raise BadInput("--moe-cache-mib is pinned, but there is no GPU to hold that cache")
+    if hardware.devices and pinned.get("ngl") != 0 and NEVER_ON_A_CARD in (pinned.get("type_k"), pinned.get("type_v")):
+        raise BadInput(
+            f"a {NEVER_ON_A_CARD} cache has no kernel on a card",
+            why="attention would run on the processor, many times slower",
+            next="--kv-type q4_0 is as small",
+        )
     search = Search(facts, hardware, goal, pinned)
     if search.no_draft_model and (pinned.get("drafter") or (pinned.get("draft_max") and not facts.n_draft)):
         raise BadInput(f"{goal.draft.name if goal.draft else ''} cannot guess ahead here", why=search.no_draft_model)
@@ -80,26 +94,28 @@ def _make_plan(facts: ModelFacts, hardware: Hardware, goal: Goal, spare: Sequenc
     smaller = (ctx * slots for ctx in SMALLER_CONTEXTS)
     contexts = (n_ctx,) if "ctx" in pinned else (n_ctx, *(ctx for ctx in smaller if ctx < n_ctx))
     for ctx in contexts:
-        chosen = _choose_kv(search, ctx)
-        if chosen is not None:
-            return _plan(search, chosen, n_ctx)
+        choice = _choose_kv(search, ctx)
+        if choice is not None:
+            return _plan(search, *choice, n_ctx)
     raise _refusal(search, n_ctx)
 
 
-def _choose_kv(search: Search, ctx: int) -> Candidate | None:
-    """q4_0, unless a finer cache is as fast: the finest of those within 1 % of the best time."""
+def _choose_kv(search: Search, ctx: int) -> tuple[Candidate, tuple[Candidate, ...]] | None:
+    """The finest cache whose time is worth it (plan.kv_quality), and the best plan of each type that was looked at."""
     pinned = search.pinned
     start_k = pinned.get("type_k") or _default_kv(search.facts)
     start_v = pinned.get("type_v") or _default_kv(search.facts)
     best = search.best(ctx, start_k, start_v)
-    if best is None or "type_k" in pinned or "type_v" in pinned:
-        return best
-    finer = [search.best(ctx, kind, kind) for kind in BETTER_KV if kind != start_k]
-    limit = min([best.cost, *(other.cost for other in finer if other is not None)]) * FREE_GAIN
-    for other in finer:
-        if other is not None and other.cost <= limit:
-            return other
-    return best
+    if best is None:
+        return None
+    if "type_k" in pinned or "type_v" in pinned:
+        return best, (best,)
+    looked = [search.best(ctx, kind, kind) for kind in FINER if kind != start_k]
+    finer = [other for other in looked if other is not None]
+    fastest = min(other.cost for other in (best, *finer))
+    smallest = known_harm(search.facts, search.goal.kv_measured).get(start_k)
+    worthy = (o for o in finer if o.cost <= fastest * worth(o.assignment.type_k, smallest))
+    return next(worthy, best), (*finer, best)
 
 
 def _default_kv(facts: ModelFacts) -> str:
@@ -107,7 +123,7 @@ def _default_kv(facts: ModelFacts) -> str:
     return DEFAULT_KV if width % 32 == 0 else "f16"
 
 
-def _plan(search: Search, chosen: Candidate, n_ctx: int) -> Plan:
+def _plan(search: Search, chosen: Candidate, caches: Sequence[Candidate], n_ctx: int) -> Plan:
     trades = find_trades(search, chosen)
     return Plan(
         facts=search.facts,
@@ -121,8 +137,31 @@ def _plan(search: Search, chosen: Candidate, n_ctx: int) -> Plan:
         argv=flags(search.facts, chosen.assignment, search.goal),
         alternatives=alternatives(search, chosen, trades),
         notes=notes(search, chosen, n_ctx),
-        warnings=tuple(filter(None, (cut_sentence(search.goal, search.facts, chosen.assignment),))),
+        caches=tuple(_cache_choice(search, candidate) for candidate in caches),
+        warnings=tuple(
+            filter(
+                None,
+                (
+                    cut_sentence(search.goal, search.facts, chosen.assignment),
+                    too_small(slot_tokens(search.facts, chosen.assignment)),
+                    _cache_warning(search, chosen),
+                ),
+            )
+        ),
     )
+
+
+def _cache_choice(search: Search, candidate: Candidate) -> CacheChoice:
+    kind = candidate.assignment.type_k
+    harm = known_harm(search.facts, search.goal.kv_measured).get(kind)
+    memory = candidate.memory
+    context = memory.host.context + sum(use.context for use in memory.devices)
+    return CacheChoice(kind, candidate.predicted, context, harm)
+
+
+def _cache_warning(search: Search, chosen: Candidate) -> str:
+    a = chosen.assignment
+    return kv_warning(search.facts, a.type_k, slot_tokens(search.facts, a), search.goal.kv_measured)
 
 
 def _refusal(search: Search, ctx: int) -> Infeasible:

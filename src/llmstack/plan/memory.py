@@ -86,6 +86,7 @@ REPACKS = {
     GgmlType.Q6_K: _ARM,
     GgmlType.Q8_0: _ARM,
 }
+NGRAM_MIB = 16  # 4 M entries for all slots (common_speculative_impl_ngram_mod, common/speculative.cpp)
 HOST_PROCESS_MIB = 350  # llama-server with a driver loaded and a 250k vocabulary, resident, without buffers
 
 
@@ -214,8 +215,25 @@ class Estimator:
         assert self.drafter is not None
         second = draft_assignment(a, layers=self.drafter.facts.n_layer_all + 1)
         if second not in self._drafters:
-            self._drafters[second] = self.drafter.estimate(second)
+            self._drafters[second] = self._with_extracted(self.drafter.estimate(second), second)
         return self._drafters[second]
+
+    def _with_extracted(self, memory: MemoryPlan, a: Assignment) -> MemoryPlan:
+        """And what the large model's graph keeps for a companion, on the device that computes it and in RAM."""
+        companion = self.drafter.facts.companion if self.drafter is not None else None
+        if companion is None:
+            return memory
+        shape = context_shape(self.facts, a)
+        here = MemoryUse(0, 0, companion.extracted_bytes(shape.ubatch) / MIB * bool(companion.reads), 0)
+        devices = tuple(_with(use, here, 0.0) if use.total else use for use in memory.devices)
+        host = companion.extracted_bytes(min(a.batch, a.ctx)) / MIB
+        return replace(memory, devices=devices, host=_with(memory.host, MemoryUse(0, 0, 0, 0), host))
+
+    def estimate_large_model(self, a: Assignment) -> MemoryPlan:
+        """Without what guesses ahead from a file of its own."""
+        memory = self._estimate_one_model(a, None)
+        assert memory is not None
+        return memory
 
     def _estimate_one_model(self, a: Assignment, limits: Sequence[float] | None) -> MemoryPlan | None:
         facts, n = self.facts, self.facts.n_layer_all
@@ -256,20 +274,24 @@ class Estimator:
                 devices=used_devices,
             )
             other = self._other(a, shape, backend) if low < high else 0
+            other += self._expert_cache(a, ranges, number) if low < high else 0
             if self.projector is not None and number == self.projector_device(ranges):
                 other += self.projector.device_bytes(scratch=backend.f16_scratch)
             room = None if limits is None else limits[number] * MIB - used - context - other
             if room is not None and room < 0:
                 return None
             compute = self.compute.device(a, shape, layout, staged=backend.pinned, room=room)
+            compute += 4 * shape.ubatch * facts.companion.row if facts.companion is not None else 0
             if room is not None and compute > room:
                 return None
             devices.append(MemoryUse(used / MIB, context / MIB, compute / MIB, other / MIB))
         compute = self.compute.host(a, shape, start, used_devices)
         each = self.checkpoint_bytes(a)
         checkpoints = each * a.checkpoints * a.parallel if (facts.recurrent or facts.has_window) else 0
-        outputs = 4 * facts.n_vocab * a.parallel
-        other = HOST_PROCESS_MIB * MIB + outputs + a.cache_ram_mib * MIB + checkpoints
+        outputs = 4 * facts.n_vocab * a.parallel + 4 * facts.n_embd * a.batch * (a.block_guesses > 0)  # output_reserve
+        other = (
+            HOST_PROCESS_MIB * MIB + NGRAM_MIB * MIB * (a.ngram_max > 0) + outputs + a.cache_ram_mib * MIB + checkpoints
+        )
         if self.projector is not None and self.projector_device(ranges) is None:
             other += self.projector.device_bytes(scratch=False)
         host = MemoryUse(host_weights / MIB, host_context / MIB, compute / MIB, other / MIB)
@@ -321,14 +343,25 @@ class Estimator:
             worst = max(worst, count * shape.streams * 2 * (k_width + v_width))
         return total + worst
 
+    def _expert_cache(self, a: Assignment, ranges: Sequence[tuple[int, int]], number: int) -> int:
+        """The share of one device in `--moe-cache-mib`, which is divided as the layers are (llama-moe-cache.cpp).
+
+        On top of all else, and only where experts are in RAM: without any there is nothing to cache.
+        """
+        if not a.moe_cache_mib or not (a.ncmoe or min(low for low, high in ranges if low < high)):
+            return 0
+        low, high = ranges[number]
+        return a.moe_cache_mib * MIB * (high - low) // sum(high - low for low, high in ranges)
+
     def checkpoint_bytes(self, a: Assignment) -> int:
-        """One context checkpoint of one slot: the recurrent state, or the window's cache (server-context.cpp)."""
+        """One context checkpoint of one slot: the recurrent state, or the cells within the window
+        (server_context_impl::create_checkpoint, and llama_kv_cache::state_write, which leaves masked cells out)."""
         facts, shape = self.facts, context_shape(self.facts, a)
         n = facts.n_layer_all
         total = _between(self._recurrent, 0, n) * 4 * (facts.state_r + facts.state_s)
         if facts.has_window and not a.swa_full:
             k, v = (_between(sums, 0, n) for sums in self._widths[BlockKind.WINDOW])
-            total += shape.window * (_row(KV_TYPES[a.type_k], k) + _row(KV_TYPES[a.type_v], v))
+            total += min(facts.window, shape.window) * (_row(KV_TYPES[a.type_k], k) + _row(KV_TYPES[a.type_v], v))
         return total
 
     def live_cache_bytes(self, a: Assignment, depth: int) -> int:

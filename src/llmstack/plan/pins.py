@@ -64,10 +64,22 @@ def _check(pinned: Mapping[str, Any], facts: ModelFacts, draft: ModelFacts | Non
             raise BadInput(f"{pinned[field]} is no usable value for {field}")
     if pinned.get("ncmoe") and not facts.moe:
         raise BadInput("-ncmoe is pinned, but this model has no experts", next="pin -ncffn or -ngl instead")
+    if pinned.get("moe_cache_mib") and not facts.moe:
+        raise BadInput(
+            "--moe-cache-mib is pinned, but this model has no experts",
+            why="llama.cpp does not start a dense model with it",
+            next="leave the pin out",
+        )
     if pinned.get("drafter") and draft is None:
         raise BadInput("-md is pinned, but no smaller model of the same vocabulary is known for this one")
     if pinned.get("draft_max") and not facts.n_draft and (draft is None or pinned.get("drafter") is False):
         raise BadInput("--spec-draft-n-max is pinned, but this file has no prediction (MTP) blocks")
+    if pinned.get("ngram_max") and (facts.recurrent or facts.has_window):
+        raise BadInput(
+            "--spec-ngram-mod-n-max is pinned, but this model keeps a recurrent state or a sliding window",
+            why="rolling it back for wrong guesses is not planned",
+            next="leave the pin out",
+        )
     if pinned.get("swa_full") and not facts.has_window:
         raise BadInput("--swa-full is pinned, but this model has no sliding window")
     if pinned.get("parallel", 1) > MOST_SLOTS:

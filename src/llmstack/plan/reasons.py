@@ -9,13 +9,15 @@ from llmstack.llama_server.flags import FLAGS, flag_of
 from llmstack.llama_server.values import YARN
 from llmstack.plan.argv import flags
 from llmstack.plan.assignment import DRAFT_KV, Assignment, draft_assignment
-from llmstack.plan.facts import BlockKind, ModelFacts
+from llmstack.plan.facts import ModelFacts
 from llmstack.plan.goal import DEFAULT_CONTEXT, DEFAULT_KV, Goal
+from llmstack.plan.kv_quality import WITH_KERNEL
 from llmstack.plan.memory import MIB
 from llmstack.plan.pins import pinned_flags
+from llmstack.plan.rates import IN_TILES
 from llmstack.plan.result import Alternative, Decision
 from llmstack.plan.search import WORTH, Candidate, Search
-from llmstack.plan.speed import IN_TILES, on_threads
+from llmstack.plan.speed import on_threads
 from llmstack.plan.trades import Trade, Trades
 from llmstack.plan.training_length import ORIGINAL, SCALE, SCALING, cut_from, cut_sentence, stretch_of
 from llmstack.sizes import mib_text
@@ -179,13 +181,17 @@ def _why_split(search: Search, a: Assignment) -> str:
 def _cache(search: Search, chosen: Candidate) -> list[Decision]:
     a, other = chosen.assignment, ""
     if a.type_k == DEFAULT_KV:
-        reason = "a quarter of f16's size: 64k of context in what 16k would take"
+        reason = "a quarter of f16's size: a finer one would cost context or too much speed"
     elif not a.ngl and on_threads(a) is IN_TILES:
         change = _change(search, chosen, type_k=DEFAULT_KV, type_v=DEFAULT_KV)
         reason = f"threads read it in tiles, a {DEFAULT_KV} cache row by row"
         other = f"with {DEFAULT_KV}: {change}" if change else ""
     else:
-        reason = f"finer than {DEFAULT_KV} and, on this machine, as fast: it fits anyway"
+        reason = f"finer than {DEFAULT_KV}, and worth its time: it fits anyway"
+        change = _change(search, chosen, type_k=DEFAULT_KV, type_v=DEFAULT_KV)
+        other = f"with {DEFAULT_KV}: {change}" if change else ""
+    if not {a.type_k, a.type_v} <= WITH_KERNEL and a.ngl:
+        reason += "; without a kernel of its own: each layer's cache is made f16 at every step"
     rows = [_decision(a, "type_k", reason, other)]
     rows.append(_decision(a, "type_v", "as -ctk: mixed pairs have no fast kernel"))
     if a.swa_full:
@@ -225,7 +231,11 @@ def _ram(search: Search, chosen: Candidate) -> list[Decision]:
     if a.checkpoints:
         what = "recurrent state" if search.facts.recurrent else "window"
         reason = f"points to return to when a prompt changes: the {what} cannot be rolled back otherwise"
-        rows.append(_decision(a, "checkpoints", reason, f"{mib_text(memory.checkpoints)} of RAM at most"))
+        cost = f"{mib_text(memory.checkpoints)} of RAM at most"
+        if search.goal.keeps_checkpoints:
+            reason += "; they are saved with it, so a restart goes on from them"
+            cost += f", {mib_text(memory.checkpoints / a.parallel)} of each saved conversation"
+        rows.append(_decision(a, "checkpoints", reason, cost))
     else:
         rows.append(_decision(a, "checkpoints", "a full cache can be rolled back by itself"))
     return rows
@@ -246,7 +256,7 @@ def _drafting(search: Search, chosen: Candidate, trades: Trades) -> list[Decisio
     gain = chosen.predicted.decode_tps / search.score(replace(a, draft_max=0)).predicted.decode_tps - 1
     reason = "the file's own prediction block guesses tokens that one pass then checks; the answer is the same"
     return [
-        Decision("--spec-type", "draft-mtp", reason, f"decode {gain:+.0%}, if 7 of 10 guesses hold"),
+        Decision("--spec-type", "draft-mtp", reason, f"decode {gain:+.0%}, {_held(search.goal.accepts_block, search)}"),
         _decision(a, "draft_max", "more guesses would cost more than they bring"),
     ]
 
@@ -262,15 +272,24 @@ def _draft_model(search: Search, chosen: Candidate, draft: ModelFacts) -> list[D
     uses = memory.devices if a.ngl else (memory.host,)
     cost = f"{mib_text(sum(use.weights + use.context + use.compute for use in uses))} of {'VRAM' if a.ngl else 'RAM'}"
     reason = f"{draft.name} guesses tokens that one pass then checks: the answer is drawn as without it"
-    held = f"decode {decode:+.0%}, prefill {prefill - 1:+.0%}, if 6 of 10 guesses hold"
+    what = draft.companion.called if draft.companion else "the smaller sibling with the same vocabulary"
+    held = f"decode {decode:+.0%}, prefill {prefill - 1:+.0%}, {_held(search.goal.accepts_model, search, model=True)}"
     return [
-        Decision("--spec-type", "draft-simple", reason, held),
-        Decision("-md", draft.path.rpartition("/")[2], "the smaller sibling with the same vocabulary", cost),
+        Decision("--spec-type", draft.companion.spec_type if draft.companion else "draft-simple", reason, held),
+        Decision("-md", draft.path.rpartition("/")[2], what, cost),
         Decision("-ngld", str(draft_assignment(a, layers=draft.n_layer_all + 1).ngl), "whole, where the large one is"),
         Decision("-ctkd", DRAFT_KV, "its cache is small: guesses are better unrounded"),
         Decision("-ctvd", DRAFT_KV, "as -ctkd"),
         _decision(a, "draft_max", "more guesses would cost more than they bring"),
     ]
+
+
+def _held(seen: float | None, search: Search, *, model: bool = False) -> str:
+    """How many guesses the plan counts on, and whether that was seen with this model."""
+    if seen is not None:
+        return f"as {seen:.0%} of the first guesses held with this model so far"
+    fitted = search.speed.fitted
+    return f"if {(fitted.accept_drafter if model else fitted.accept) * 10:.0f} of 10 guesses hold"
 
 
 def _why_alone(search: Search, chosen: Candidate, trades: Trades) -> str:
@@ -382,6 +401,6 @@ def notes(search: Search, chosen: Candidate, n_ctx: int) -> tuple[str, ...]:
             "the second model does not know a prompt that was restored from disk (llama.cpp#28619): its guesses are "
             "worse there"
         )
-    if any(b.kind is BlockKind.WINDOW for b in facts.blocks) and not chosen.assignment.swa_full:
+    if not search.speed.restores(chosen.assignment):
         rows.append("sliding window without --swa-full: the first answer after a restart reads its prompt again")
     return tuple(rows)

@@ -10,7 +10,9 @@ from llmstack.hardware import Hardware
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.facts import ModelFacts
 from llmstack.plan.goal import Goal
+from llmstack.plan.kv_quality import KvHarm
 from llmstack.plan.memory import MemoryPlan, MemoryUse
+from llmstack.plan.ranges import Spread, bounds, spread
 from llmstack.plan.speed import Predicted
 from llmstack.plan.training_length import slot_tokens
 
@@ -31,6 +33,16 @@ class Alternative:
     why: str
     argv: tuple[str, ...]
     predicted: Predicted
+
+
+@dataclass(frozen=True, slots=True)
+class CacheChoice:
+    """The best plan with this type of cache, what the cache takes on devices and in RAM, what is known of its harm."""
+
+    kind: str
+    predicted: Predicted
+    context_mib: float
+    harm: KvHarm | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,7 @@ class Plan:
     alternatives: tuple[Alternative, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    caches: tuple[CacheChoice, ...] = ()
     feasible: bool = field(default=True, init=False)
 
     @property
@@ -125,11 +138,18 @@ def predicted_json(predicted: Predicted) -> dict[str, Any]:
     }
 
 
+def stated_spread(plan: Plan) -> Spread:
+    return spread(plan.facts, plan.hardware, plan.assignment)
+
+
 def stated_json(plan: Plan) -> dict[str, Any]:
-    """The plan's speeds, what they rest on, and their stated error as a share."""
+    """The plan's speeds, the range of each, what they rest on, and their stated error as a share."""
     from llmstack.plan.calibrate import stated_error  # the fit of measured rates: text prints no error
 
+    factors = stated_spread(plan)
     return predicted_json(plan.predicted) | {
+        "prefill_tps_range": [round(tps, 1) for tps in bounds(plan.predicted.prefill_tps, factors.prefill)],
+        "decode_tps_range": [round(tps, 1) for tps in bounds(plan.predicted.decode_tps, factors.decode)],
         "basis": "assumed" if plan.hardware.measured is None else "measured",
         "error": round(stated_error(plan.hardware), 3),
     }
@@ -176,6 +196,17 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "alternatives": [
             {"why": other.why, "argv": list(other.argv), "predicted": predicted_json(other.predicted)}
             for other in plan.alternatives
+        ],
+        "cache_types": [
+            {
+                "type": cache.kind,
+                "context_mib": round(cache.context_mib),
+                "harm": {"kl": list(cache.harm.kl), "same_top1": cache.harm.same, "source": cache.harm.source}
+                if cache.harm is not None
+                else None,
+                "predicted": predicted_json(cache.predicted),
+            }
+            for cache in plan.caches
         ],
         "n_ctx_slot": plan.n_ctx_slot,
         "vision": _vision_json(plan),

@@ -11,22 +11,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmstack.gguf.header import VOCAB_APART
 from llmstack.hardware import Hardware
 from llmstack.plan import splits
 from llmstack.plan.assignment import Assignment, on_cpu
 from llmstack.plan.budget import budgets
+from llmstack.plan.drafting import MTP_LENGTHS, acceptance, draft_lengths, why_no_draft_model
 from llmstack.plan.facts import ModelFacts
 from llmstack.plan.goal import Goal
 from llmstack.plan.memory import Estimator, MemoryPlan
+from llmstack.plan.rates import RATES
 from llmstack.plan.speed import Predicted, Speed
 
 UBATCHES = (512, 1024, 2048, 4096)
-MTP_LENGTHS = (1, 2, 3)  # tokens that the file's own prediction (MTP) block drafts
-DRAFT_LENGTHS = (1, 2, 3, 4, 6)  # tokens that a draft model drafts
 WORTH = 1.03  # a draft model must shorten the session by this much: how many of its tokens hold is an assumption
 PROMPT_CACHE_MIB = 8192  # llama-server's own default for -cram: the most we take
 CHECKPOINTS = 32  # its default for -ctxcp: the most we take
+FILE_MIB = 1024.0  # of the checkpoints in one conversation's file, where the engine keeps them there
 MIN_CHECKPOINTS = 4  # turns that can be rolled back; a hybrid or windowed model without any re-reads its prompt
 STAGED_IS_WORTH_MIB = 256  # from here on, weights on the CPU are loaded into pinned memory
 
@@ -64,7 +64,9 @@ class Search:
             projector=goal.projector,
             drafter=None if self.no_draft_model else goal.draft,
         )
-        self.speed = Speed(facts, hardware, self.estimator)
+        self._draft_lengths = draft_lengths(goal.draft)
+        fitted = replace(RATES, **acceptance(goal))
+        self.speed = Speed(facts, hardware, self.estimator, keeps_checkpoints=goal.keeps_checkpoints, fitted=fitted)
         self.budget = budgets(hardware, goal)
         self.top = facts.n_layer_all + 1
         self._field = "ncmoe" if facts.moe else "ncffn"
@@ -169,10 +171,10 @@ class Search:
 
     def _fastest_draft(self, a: Assignment) -> Assignment:
         """With as many tokens of a draft model as write fastest."""
-        if not a.model_guesses or self.pinned.get("draft_max"):
+        if not a.model_guesses or self.pinned.get("draft_max") or self.facts.recurrent:
             return a
         depth = self.goal.workload.within(a.ctx // a.parallel).depth
-        tried = (replace(a, draft_max=count) for count in DRAFT_LENGTHS)
+        tried = (replace(a, draft_max=count) for count in self._draft_lengths)
         return min(tried, key=lambda candidate: self.speed.token_s(candidate, depth))
 
     def _beaten(self, a: Assignment, speeds: Sequence[Predicted]) -> bool:
@@ -207,7 +209,8 @@ class Search:
         elsewhere = ("ctx", "type_k", "type_v", "ngl", "ncmoe", "ncffn", "split", "devices")
         pinned = {key: value for key, value in self.pinned.items() if key not in elsewhere}
         ubatches = (pinned["ubatch"],) if "ubatch" in pinned else UBATCHES
-        swa = (pinned["swa_full"],) if "swa_full" in pinned else (False, True) if self.facts.has_window else (False,)
+        history = self.facts.has_window and not self.goal.keeps_checkpoints  # what --swa-full is for: a warm restart
+        swa = (pinned["swa_full"],) if "swa_full" in pinned else (False, True) if history else (False,)
         offload = (pinned["nkvo"],) if "nkvo" in pinned else (False, True) if self.hardware.devices else (False,)
         # one cache for all slots saves cells of sliding windows only; elsewhere it is larger and slower
         shared = (False, True) if self.facts.has_window and pinned.get("parallel", 1) > 1 else (False,)
@@ -239,7 +242,9 @@ class Search:
         if self.facts.n_draft and not by_model:
             choices += [(count, False) for count in ((counts,) if counts else MTP_LENGTHS)]
         if self.estimator.drafter is not None and (by_model or (by_model is None and self.hardware.devices)):
-            choices.append((counts or DRAFT_LENGTHS[0], True))  # `_fastest_draft` finds the count: it takes no memory
+            # each takes a recurrent state more; else `_fastest_draft` finds the count, which takes no memory
+            tried = self._draft_lengths if self.facts.recurrent else self._draft_lengths[:1]
+            choices += [(count, True) for count in ((counts,) if counts else tried)]
         return choices
 
     def _places(self, base: Assignment, speeds: Sequence[Predicted] = ()) -> Iterator[Assignment]:
@@ -350,13 +355,20 @@ class Search:
         each = self.estimator.checkpoint_bytes(a) / (1 << 20) * a.parallel
         keeps = (self.facts.recurrent or self.facts.has_window) and each > 0
         if "checkpoints" not in self.pinned:
-            room = min(CHECKPOINTS, max(int(left * 0.5 / each), 0)) if keeps else 0
-            a = replace(a, checkpoints=min(CHECKPOINTS, max(room, MIN_CHECKPOINTS)) if keeps else 0)
+            most = self._most_checkpoints(each / a.parallel) if keeps else 0
+            room = min(most, max(int(left * 0.5 / each), 0)) if keeps else 0
+            a = replace(a, checkpoints=min(most, max(room, MIN_CHECKPOINTS)) if keeps else 0)
         left -= each * a.checkpoints if keeps else 0
         if "cache_ram_mib" not in self.pinned:
             spare = int(min(PROMPT_CACHE_MIB, left * 0.5)) // 256 * 256
             a = replace(a, cache_ram_mib=max(spare, 0))
         return splits.with_devices(a, self.hardware.devices) if left - a.cache_ram_mib >= 0 else None
+
+    def _most_checkpoints(self, each_mib: float) -> int:
+        """As many as are worth their bytes on disk: each is a whole state, and they go into every saved slot."""
+        if not self.goal.keeps_checkpoints:
+            return CHECKPOINTS
+        return min(CHECKPOINTS, max(int(FILE_MIB / each_mib), MIN_CHECKPOINTS))
 
 
 def _by_price(candidate: Candidate) -> tuple[float, int]:
@@ -366,22 +378,6 @@ def _by_price(candidate: Candidate) -> tuple[float, int]:
 
 def _price(candidate: Candidate) -> float:
     return candidate.cost * (WORTH if candidate.assignment.model_guesses else 1.0)
-
-
-def why_no_draft_model(facts: ModelFacts, hardware: Hardware, goal: Goal) -> str:
-    """Why the goal's draft model cannot be used at all; empty when it can, or there is none."""
-    if goal.draft is None:
-        return ""
-    if len(hardware.devices) > 1:
-        return "its place among several GPUs is not planned"
-    if goal.projector is not None:
-        return "llama-server cannot read pictures with one (server-context.cpp: batch.has_embd + spec)"
-    if facts.recurrent or facts.has_window:
-        return "rolling back the state of this model for wrong guesses is not planned"
-    apart = abs(facts.n_vocab - goal.draft.n_vocab)
-    if apart > VOCAB_APART:
-        return f"its vocabulary differs by {apart} tokens, llama.cpp takes at most {VOCAB_APART}"
-    return ""
 
 
 def _smaller_share(predicted: Predicted, baseline: Predicted) -> float:

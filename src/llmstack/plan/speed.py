@@ -1,62 +1,42 @@
 """Predicted speed of an assignment: what limits each step, added up.
 
-Decode reads every active weight and the live cache once a token; prefill computes, and copies what is not on
-the GPU to it once per ubatch (op-offload, from 32 tokens on). The constants were fitted to the published points
-in tests/support/planner/points.toml; docs/planner.md shows each prediction beside its point.
+Decode reads every active weight and the live cache once a token. Prefill computes; what lies in RAM is copied to a card
+once per ubatch where there is a card, for from OFFLOAD_MIN_BATCH tokens on the scheduler gives the work to it
+(ggml_backend_sched_backend_id_from_cur and ggml_backend_sched_compute_splits, ggml/src/ggml-backend.cpp), -ngl 0
+included. So are the cache and the recurrent state of such blocks, and with -nkvo of all: with flash attention nothing
+holds attention on the processor (llm_graph_context::build_attn_mha, src/llama-graph.cpp).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 from llmstack.gguf import row_bytes
-from llmstack.hardware import Hardware, Measured
+from llmstack.hardware import Hardware
 from llmstack.plan.assignment import KV_TYPES, Assignment, draft_assignment
 from llmstack.plan.cards import Card, card_of
-from llmstack.plan.facts import BlockKind, ModelFacts
+from llmstack.plan.facts import BlockFacts, BlockKind, ModelFacts
 from llmstack.plan.goal import Workload
 from llmstack.plan.memory import Estimator, sharing
+from llmstack.plan.rates import (
+    ASSUMED_RAM_GBPS,
+    CELL_VALUES,
+    CORE_GFLOPS,
+    CPU_BASE_GFLOPS,
+    FEW_EXPERTS,
+    OFFLOAD_MIN_BATCH,
+    ON_THREADS,
+    PINNED_LINK,
+    RATES,
+    RESTORE_S,
+    ROW_BY_ROW,
+    ROW_VALUES,
+    Attending,
+    Rates,
+    cpu_rates,
+)
 
-GPU_READ = 0.85  # share of the published bandwidth that matrix-vector kernels reach
-LAYER_S = 20e-6  # launch and synchronisation of one block on a GPU
-RECURRENT_S = 40e-6  # more for a recurrent block: its many small kernels
-CPU_READ = 0.60  # share of the published RAM bandwidth, threads reading weights
-EXPERT_SYNC_S = 0.28e-3  # per block whose experts are on the CPU: two copies of activations and a wait
-SPLIT_SYNC_S = 0.1e-3  # per switch between backends for whole blocks
-DENSE_RATE = 0.70  # share of the published matrix rate, dense prefill with quantised weights
-MOE_RATE = 0.50  # the same where each expert sees few tokens, for a card of MOE_TFLOPS; memory holds faster ones
-MOE_TFLOPS = 71.0
-ATTENTION_RATE = 0.45
-PINNED_LINK = 0.80  # share of the link that copies from pinned memory reach
-PAGEABLE_LINK = 0.44  # the same from pageable memory: 1.8 times slower
-STAGED_EXPERTS = 0.65  # of a block's expert bytes, what a ubatch really copies: routing is uneven
-FEW_EXPERTS = 32  # up to here a ubatch uses them all
-ASSUMED_RAM_GBPS = 50.0  # two channels of DDR4-3200
-SCAN_GFLOPS = 30.0  # recurrent scan on the CPU (with -nkvo the state stays there)
-ACCEPT = 0.70  # assumed share of a prediction block's guesses that are accepted, each
-ACCEPT_DRAFTER = 0.60  # the same of a second model's: between what two published gains come to (docs/planner.md)
-VERIFY_COST = 1.08
-CORE_GFLOPS = {"amx_int8": 90.0, "avx512f": 50.0, "avx2": 32.0, "asimddp": 25.0}
-CPU_BASE_GFLOPS = 8.0
-CORE_CACHE_GBPS = 20.0  # a core's attention to an f16 cache in decode, with CELL_VALUES
-CELL_VALUES = 190  # in decode each cell of a head costs threads as much as so many values of K and V more
-ROW_VALUES = 50  # the same in prefill
-RESTORE_S = 0.5  # a snapshot read back after a restart, and the rest of the request
-CORE_VALUES = 0.3  # 10^9 values/s a core passes between the matrix products: norms, activations, quantised inputs
-
-
-@dataclass(frozen=True, slots=True)
-class Attending:
-    """Attention on threads, in times of an f16 cache's: a prefill's, and a value's in decode (docs/planner.md)."""
-
-    prefill: float
-    value: float
-
-
-IN_TILES = Attending(1.0, 1.0)  # ggml_compute_forward_flash_attn_ext_tiled (ggml/src/ggml-cpu/ops.cpp): f16 and f32
-ROW_BY_ROW = Attending(10.0, 2.5)
-ON_THREADS = {"f16": IN_TILES, "f32": IN_TILES, "q8_0": Attending(7.0, 1.5)}
+PLAIN_KV = frozenset({"f32", "f16", "bf16"})  # no kernel has to turn them into numbers first
 
 
 def on_threads(a: Assignment) -> Attending:
@@ -77,73 +57,47 @@ class Predicted:
     session_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class CpuRates:
-    """What threads reach: GB/s reading, GFLOP/s in prefill, 10^9 values/s; s per block of a pass, more with experts."""
-
-    read: float
-    expert_read: float
-    cache_read: float
-    dense: float
-    expert: float
-    attention: float
-    values: float
-    pass_s: float
-    expert_pass_s: float
-
-    def fixed_s(self, experts: bool) -> float:
-        """Of one block in one forward pass."""
-        return self.pass_s + self.expert_pass_s * experts
-
-
-def cpu_rates(measured: Measured | None, read: float, gflops: float, cores: int) -> CpuRates:
-    """Measured rates where there are any, else from `read` GB/s and `gflops` GFLOP/s of all cores together."""
-    m = measured or Measured()
-    read = m.read_gbps or read
-    dense = m.dense_gflops or gflops
-    return CpuRates(
-        read=read,
-        expert_read=m.expert_read_gbps or read,
-        cache_read=m.cache_read_gbps or CORE_CACHE_GBPS * cores,
-        dense=dense,
-        expert=m.expert_gflops or dense,
-        attention=m.attention_gflops or dense / 2,
-        values=m.value_gops or CORE_VALUES * cores,
-        pass_s=m.pass_s or 0.0,
-        expert_pass_s=m.expert_pass_s or 0.0,
-    )
-
-
-def _matrix_tflops(card: Card, experts: bool) -> float:
-    """What prefill reaches, TFLOP/s: with experts it grows with the root of the card's rate only."""
-    if not experts:
-        return card.compute_tflops * DENSE_RATE
-    return card.compute_tflops * MOE_RATE * min(math.sqrt(MOE_TFLOPS / card.compute_tflops), 1.3)
-
-
 class Speed:
     """Predicted speed of one model on one machine: tokens/s and s of any assignment, from what the estimator places."""
 
-    def __init__(self, facts: ModelFacts, hardware: Hardware, estimator: Estimator) -> None:
+    def __init__(
+        self,
+        facts: ModelFacts,
+        hardware: Hardware,
+        estimator: Estimator,
+        *,
+        keeps_checkpoints: bool = False,
+        fitted: Rates = RATES,
+    ) -> None:
         self.facts = facts
+        self.fitted = fitted
+        self.keeps_checkpoints = keeps_checkpoints
         self.hardware = hardware
         self.estimator = estimator
         second = estimator.drafter
-        self.drafter = Speed(second.facts, hardware, second) if second is not None else None
+        self.drafter = Speed(second.facts, hardware, second, fitted=fitted) if second is not None else None
         self.cards: tuple[Card, ...] = tuple(card_of(device) for device in hardware.devices)
+        self._pageable = [fitted.pageable_gbps(card.link_gbps) * 1e9 for card in self.cards]
         self.ram_gbps = hardware.ram.bandwidth_gbps or ASSUMED_RAM_GBPS
         rate = next((g for flag, g in CORE_GFLOPS.items() if flag in hardware.cpu.flags), CPU_BASE_GFLOPS)
         cores = max(hardware.cpu.physical_cores, 1)
         self.cpu_gflops = rate * cores
-        self.rates = cpu_rates(hardware.measured, self.ram_gbps * CPU_READ, self.cpu_gflops, cores)
+        self.rates = cpu_rates(hardware.measured, fitted.ram_gbps(self.ram_gbps), self.cpu_gflops, cores)
         share = facts.expert_share
         self._attending = max(sum(b.k_width > 0 and not b.draft for b in facts.blocks), 1)
-        self._active = [b.rest + b.dense + b.experts * share for b in facts.blocks]
         bits = facts.size_bytes / facts.n_params if facts.n_params else 1.0
         self._flops_per_byte = 2.0 / bits if bits else 2.0
-        self._flops = [active * self._flops_per_byte for active in self._active]
+        self._active = [b.rest + b.dense + b.experts * share for b in facts.blocks]
+        self._plain_flops = [(b.rest + b.dense) * self._flops_per_byte for b in facts.blocks]
+        self._expert_flops = [b.experts * share * self._flops_per_byte for b in facts.blocks]
         self._attention = [4.0 * b.heads * (b.head_dim or 1) * (b.k_width > 0) for b in facts.blocks]  # for each cell
-        self._matrix = [tuple(_matrix_tflops(card, experts) * 1e12 for experts in (False, True)) for card in self.cards]
+        self._state = facts.state_r + facts.state_s  # values of one recurrent block
+        self._launch = [[self._launch_s(block, card) for card in self.cards] for block in facts.blocks]
+
+    def _launch_s(self, block: BlockFacts, card: Card) -> float:
+        """Fixed s of a block on a card in one pass."""
+        fixed = self.fitted.layer_s + self.fitted.expert_s * (block.experts > 0)
+        return (fixed + self.fitted.recurrent_s * (block.kind is BlockKind.RECURRENT)) * card.family.launch
 
     def predict(self, a: Assignment, work: Workload) -> Predicted:
         work = work.within(a.ctx // a.parallel)
@@ -164,23 +118,30 @@ class Speed:
 
     def restores(self, a: Assignment) -> bool:
         """Whether a snapshot of the shared prefix is of use after a restart (facts measured in docs)."""
-        return a.swa_full or not self.facts.has_window
+        return a.swa_full or self.keeps_checkpoints or not self.facts.has_window
 
     def token_s(self, a: Assignment, depth: int) -> float:
         """Seconds per output token at `depth` tokens of context."""
-        step = self._step_s(a, depth, 1)
         if not a.draft_max:
-            return step
+            return self._step_s(a, depth, 1)
+        passes = self._step_s(a, depth, a.draft_max + 1)
         if a.drafter:
-            # a pass for each guess, and one in which the second model reads what was checked (draft-simple's process)
-            draft = (a.draft_max + 1) * self._second().token_s(self._beside(a), depth)
-            expected = sum(ACCEPT_DRAFTER**n for n in range(a.draft_max + 1))
-            return (self._step_s(a, depth, a.draft_max + 1) * VERIFY_COST + draft) / expected
-        expected = sum(ACCEPT**n for n in range(a.draft_max + 1))
-        block = max(self._draft_bytes(), 1)
-        bandwidth = self.cards[0].bandwidth_gbps * GPU_READ if self.cards else self.ram_gbps * CPU_READ
-        draft = a.draft_max * (block / bandwidth / 1e9 + 4 * LAYER_S)
-        return (self._step_s(a, depth, a.draft_max + 1) * VERIFY_COST + draft) / expected
+            return (passes + self._guessing_s(a, depth)) / _accepted(self.fitted.accept_drafter, a.draft_max)
+        bandwidth = self.cards[0].bandwidth_gbps * self.fitted.gpu_read if self.cards else self.rates.read
+        launch = 4 * self.fitted.layer_s * (self.cards[0].family.launch if self.cards else 1.0)
+        draft = a.draft_max * (max(self._draft_bytes(), 1) / bandwidth / 1e9 + launch)
+        return (passes + draft) / _accepted(self.fitted.accept, a.draft_max)
+
+    def _guessing_s(self, a: Assignment, depth: int) -> float:
+        """A pass for each guess, and one in which the second model reads what was checked (the `process` of each type
+        in common/speculative.cpp)."""
+        second = self._second()
+        companion = second.facts.companion
+        each = second.token_s(self._beside(a), depth)
+        if companion is not None and companion.borrows_output:
+            reads = self.cards[0].bandwidth_gbps * self.fitted.gpu_read if self.cards and a.ngl else self.rates.read
+            each += self.facts.output_bytes / reads / 1e9
+        return each * (2 if companion is not None and companion.one_pass else a.draft_max + 1)
 
     def _second(self) -> Speed:
         assert self.drafter is not None
@@ -195,11 +156,13 @@ class Speed:
 
     def _step_s(self, a: Assignment, depth: int, tokens: int) -> float:
         """One forward pass over `tokens` tokens (1, or a verified draft)."""
-        facts, n = self.facts, self.facts.n_layer_all
+        facts, n, fitted = self.facts, self.facts.n_layer_all, self.fitted
         start, ranges = self.estimator.ranges(a)
         widen = min(tokens, 1 / facts.expert_share) if facts.expert_share else 1.0
         widen = 1 + (widen - 1) * 0.85  # drafted tokens share some experts
         live = self._live(a, depth)
+        seen = self._seen(a, depth)
+        state = self._state_bytes(a)
         total, cpu_bytes, syncs, host_kv = 0.0, 0.0, 0.0, 0.0
         attended = passed = 0.0  # by threads: bytes of cache; as f16, for each query head, with CELL_VALUES
         value = on_threads(a).value
@@ -212,50 +175,63 @@ class Speed:
             if block.k_width:  # from memory once for each group of heads, then passed over by each query head
                 attended += live
                 passed += self._as_f16(a, live) * block.heads / block.k_width * (value * block.head_dim + CELL_VALUES)
+            if block.kind is BlockKind.RECURRENT:
+                cpu_bytes += 2 * state
             syncs += self.rates.fixed_s(block.experts > 0)
-        for (low, high), card in zip(ranges, self.cards, strict=True):
-            gpu, kv, blocks = 0.0, 0.0, 0
+        for number, ((low, high), card) in enumerate(zip(ranges, self.cards, strict=True)):
+            gpu, kv = 0.0, 0.0
+            pageable = self._pageable[number]
             for il in range(low, min(high, n)):
                 block = facts.blocks[il]
                 if block.draft:
                     continue
-                blocks += 1
+                total += self._launch[il][number]
                 expert = block.experts * facts.expert_share * widen
                 gpu += block.rest
                 if il < a.ncmoe and block.experts:
                     expert_bytes += expert
-                    syncs += EXPERT_SYNC_S
+                    syncs += fitted.sync_s
                 else:
                     gpu += expert
                 if il < a.ncffn and block.dense:
                     cpu_bytes += block.dense
-                    syncs += EXPERT_SYNC_S
+                    syncs += fitted.sync_s
                 else:
                     gpu += block.dense
-                if block.kind is BlockKind.RECURRENT:
-                    total += RECURRENT_S
-                    if a.nkvo:
-                        syncs += EXPERT_SYNC_S + tokens * 6.0 * facts.state_s / (SCAN_GFLOPS * 1e9)
+                if block.kind is BlockKind.RECURRENT and a.nkvo:
+                    syncs += 2 * state / pageable + fitted.split_s
                 if block.k_width and a.nkvo:
-                    host_kv += live / (card.link_gbps * PAGEABLE_LINK)
-                    syncs += SPLIT_SYNC_S
-                elif block.k_width:
-                    kv += live
+                    syncs += live / pageable + fitted.split_s
+                if block.k_width:
+                    kv += self._cache_s(a, block, card, 0.0 if a.nkvo else live, seen[block.kind])
             if high == n + 1 and low < high:
                 gpu += facts.output_bytes
-            total += (gpu + kv) / (card.bandwidth_gbps * GPU_READ * 1e9) + blocks * LAYER_S
+            checking = 1 + fitted.verify * (tokens - 1)  # mul_mat_vec_q computes each token anew (ggml-cuda/mmvq.cu)
+            total += checking * gpu / (card.bandwidth_gbps * fitted.gpu_read * 1e9) + kv
         if start > n:
             cpu_bytes += facts.output_bytes
         else:
-            syncs += SPLIT_SYNC_S * (start > 0) + SPLIT_SYNC_S * max(len([r for r in ranges if r[0] < r[1]]) - 1, 0)
+            switches = (start > 0) + max(len([r for r in ranges if r[0] < r[1]]) - 1, 0)
+            syncs += fitted.split_s * switches
         rates = self.rates
         host_kv += passed / rates.cache_read + attended / rates.read
         cpu, experts = cpu_bytes / rates.read, expert_bytes / rates.expert_read
         if tokens > 1:  # several tokens at once: threads may be busy computing longer than reading
             cpu = max(cpu, tokens * cpu_bytes * self._flops_per_byte / rates.dense)
             experts = max(experts, tokens * expert_bytes / widen * self._flops_per_byte / rates.expert)
-        total += (cpu + experts) / 1e9
-        return total + host_kv / 1e9 + syncs
+        return total + (cpu + experts + host_kv) / 1e9 + syncs
+
+    def _cache_s(self, a: Assignment, block: BlockFacts, card: Card, live: float, cells: float) -> float:
+        """Attention of one token to a block's cache on a card: the longer of reading it and of turning it into numbers.
+
+        A quantised cache goes through the vector kernel in decode, once for each query head
+        (ggml_cuda_get_best_fattn_kernel, ggml/src/ggml-cuda/fattn.cu); others are shared by the heads of a group.
+        """
+        read = live / (card.bandwidth_gbps * self.fitted.gpu_read * 1e9)
+        if a.type_k in PLAIN_KV and a.type_v in PLAIN_KV:
+            return read
+        values = 2.0 * cells * block.heads * block.head_dim
+        return max(read, values / (card.compute_tflops * card.family.vec * self.fitted.vec * 1e9))
 
     @staticmethod
     def _as_f16(a: Assignment, live: float) -> float:
@@ -271,48 +247,64 @@ class Speed:
         """Bytes of live cache of one attending block."""
         return self.estimator.live_cache_bytes(a, depth) / self._attending
 
+    def _state_bytes(self, a: Assignment) -> float:
+        """Of one recurrent block: F32, once more for each token that is guessed (a sibling never guesses for one)."""
+        return 4.0 * self._state * (1 + a.draft_max)
+
     def prefill_s(self, a: Assignment, tokens: int, depth: int) -> float:
         """Seconds to read `tokens` new tokens when `depth` are in the cache; a second model reads them too."""
         if a.model_guesses:
             second = self._second().prefill_s(self._beside(a), tokens, depth)
             return second + self.prefill_s(replace(a, draft_max=0, drafter=False), tokens, depth)
-        facts, n = self.facts, self.facts.n_layer_all
-        ubatch = min(a.ubatch, a.batch, tokens)
-        if not self.cards or a.ngl == 0:
+        ubatch = max(min(a.ubatch, a.batch, tokens), 1)
+        if not self.cards or (a.ngl == 0 and a.has_gpu):  # argv then says -dev none
             return self._cpu_prefill_s(a, tokens, depth)
+        if ubatch < OFFLOAD_MIN_BATCH and (a.ngl <= self.facts.n_layer or a.ncmoe or a.ncffn):
+            return tokens * self._step_s(a, depth + tokens // 2, ubatch) / ubatch
+        return self._gpu_prefill_s(a, tokens, depth, ubatch)
+
+    def _gpu_prefill_s(self, a: Assignment, tokens: int, depth: int, ubatch: int) -> float:
+        facts, n, fitted = self.facts, self.facts.n_layer_all, self.fitted
         batches = -(-tokens // ubatch)
         start, ranges = self.estimator.ranges(a)
-        share = STAGED_EXPERTS if facts.n_expert > FEW_EXPERTS else 1.0
-        compute, staged, syncs, scan = 0.0, 0.0, 0.0, 0.0
+        few = facts.n_expert <= FEW_EXPERTS
+        share = 1.0 if few else fitted.staged_experts
+        used = 1.0 if few else 1 - (1 - facts.expert_share) ** ubatch
+        compute, fixed = 0.0, 0.0  # s of a token, s of a ubatch
         owners = [0] * n
         for number, (low, high) in enumerate(ranges):
             owners[low : min(high, n)] = [number] * (min(high, n) - low)
         middle = depth + tokens / 2
         live = self._live(a, int(middle))
         seen = self._seen(a, middle)
+        state = self._state_bytes(a)
         for il, block in enumerate(facts.blocks):
             if block.draft:
                 continue
-            card = self.cards[owners[il]]
-            compute += self._flops[il] / self._matrix[owners[il]][block.experts > 0]
+            card, pageable = self.cards[owners[il]], self._pageable[owners[il]]
+            family, tflops = card.family, card.compute_tflops * 1e12
+            weights = card.link_gbps * PINNED_LINK * 1e9 if a.load_mode == "none" else pageable
+            on_host = il < start
+            experts_on_host = on_host or il < a.ncmoe
+            compute += self._plain_flops[il] / (tflops * family.dense * fitted.dense) + self._expert_flops[il] / (
+                tflops * family.experts * fitted.experts
+            )
             if block.k_width:
-                compute += self._attention[il] * seen[block.kind] / (card.compute_tflops * ATTENTION_RATE * 1e12)
-            moved = 0.0
-            if il < start:
-                moved = block.rest + block.dense + block.experts * share
-            else:
-                moved += block.experts * share * (il < a.ncmoe)
-                moved += block.dense * (il < a.ncffn)
+                compute += self._attention[il] * seen[block.kind] / (tflops * family.attention * fitted.attention)
+            if block.kind is BlockKind.RECURRENT:
+                compute += facts.state_s / 1e6 * fitted.scan_s * family.launch
+            moved = 1.0 * (block.rest + block.dense) * on_host + block.dense * (not on_host and il < a.ncffn)
+            moved += block.experts * share * experts_on_host
             if moved:
-                link = card.link_gbps * (PINNED_LINK if a.load_mode == "none" else PAGEABLE_LINK)
-                staged += moved / (link * 1e9)
-                syncs += EXPERT_SYNC_S
-            off = a.nkvo or il < start
-            if off and block.kind is BlockKind.RECURRENT:
-                scan += 6.0 * facts.state_s / (SCAN_GFLOPS * 1e9)
-            elif off and block.k_width:
-                staged += live / (card.link_gbps * PAGEABLE_LINK * 1e9)
-        return tokens * (compute + scan) + batches * (staged + syncs)
+                fixed += moved / weights + fitted.sync_s
+            if block.experts and not experts_on_host:  # each expert is read once for a few tokens
+                fixed += block.experts * used / (card.bandwidth_gbps * fitted.gpu_read * 1e9)
+            if on_host or a.nkvo:
+                if block.kind is BlockKind.RECURRENT:
+                    fixed += 2 * state / pageable
+                if block.k_width:
+                    fixed += live / pageable
+        return tokens * compute + batches * fixed
 
     def _cpu_prefill_s(self, a: Assignment, tokens: int, depth: int) -> float:
         share = self.facts.expert_share
@@ -333,3 +325,8 @@ class Speed:
         each = dense / rates.dense + experts / rates.expert + attention / rates.attention + values / rates.values
         passes = -(-tokens // max(min(a.ubatch, a.batch), 1))
         return tokens * each / 1e9 + passes * fixed
+
+
+def _accepted(each: float, guesses: int) -> float:
+    """Tokens that a round yields: its own, and the guesses before the first wrong one."""
+    return sum(each**n for n in range(guesses + 1))

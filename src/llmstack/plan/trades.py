@@ -54,7 +54,7 @@ def _alternatives(search: Search, chosen: Candidate) -> Iterator[tuple[Trade, Ca
         yield Trade.TWICE_THE_CONTEXT, search.best(2 * a.ctx, a.type_k, a.type_v)
     if "type_k" not in pinned and a.type_k == DEFAULT_KV:
         yield Trade.FINER_CACHE, search.best(a.ctx, "q8_0", "q8_0")
-    if facts.has_window and "swa_full" not in pinned:
+    if facts.has_window and "swa_full" not in pinned and not search.goal.keeps_checkpoints:
         if a.swa_full:
             yield Trade.WINDOW_ONLY, search.score(replace(a, swa_full=False))
         else:

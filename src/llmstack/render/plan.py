@@ -15,6 +15,8 @@ from llmstack.gguf import printable
 from llmstack.hardware import Hardware
 from llmstack.plan import Infeasible, Plan, to_json
 from llmstack.plan.memory import MemoryUse
+from llmstack.plan.ranges import WIDE, bounds
+from llmstack.plan.result import stated_spread
 from llmstack.render.output import show, show_json, style
 from llmstack.sizes import mib_text
 
@@ -75,13 +77,21 @@ def show_plan(plan: Plan) -> None:
         _row(flag, text)
     show("")
     work = plan.goal.workload.within(plan.assignment.ctx // plan.assignment.parallel)
+    factors = stated_spread(plan)
     _row(
         "speed",
-        f"prefill {_speed(predicted.prefill_tps)} tok/s over a cold prompt of {work.cold_tokens} tokens, "
-        f"decode {_speed(predicted.decode_tps)} tok/s at a depth of {work.depth}; "
+        f"prefill {_ranged(predicted.prefill_tps, factors.prefill)} tok/s over a cold prompt of {work.cold_tokens} "
+        f"tokens, decode {_ranged(predicted.decode_tps, factors.decode)} tok/s at a depth of {work.depth}; "
         f"first token cold {_time(predicted.ttft_cold_s)}, warm {_time(predicted.ttft_warm_s)}, "
         f"after a restart {_time(predicted.ttft_restart_s)}",
     )
+    for cache in plan.caches:
+        p = cache.predicted
+        own = cache.kind == plan.assignment.type_k
+        change = "chosen" if own else f"{_change(p.session_s, predicted.session_s)} for the same work"
+        known = f"; {cache.harm.text()}" if cache.harm is not None else ""
+        if len(plan.caches) > 1 or known:
+            _row("cache", f"{cache.kind}: {mib_text(cache.context_mib)}, {change}{known}")
     for other in plan.alternatives[:3]:
         p = other.predicted
         _row(
@@ -93,6 +103,14 @@ def show_plan(plan: Plan) -> None:
         _row("note", printable(note, 400), "yellow")
     show("")
     show("llama-server " + shlex.join(plan.argv))
+
+
+def _ranged(tps: float, factor: float) -> str:
+    """A speed, with the range where it is wide."""
+    if factor < WIDE:
+        return _speed(tps)
+    low, high = bounds(tps, factor)
+    return f"{_speed(tps)} ({_speed(low)} to {_speed(high)})"
 
 
 def show_refused(error: Infeasible, *, as_json: bool) -> None:

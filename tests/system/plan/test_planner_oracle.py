@@ -6,7 +6,7 @@ within 16 MiB or 3 %.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -17,7 +17,7 @@ from llmstack.plan import Goal, Infeasible, make_plan
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.compare import Checked, compare, fit_flags_wanted
 from llmstack.plan.facts import read_facts
-from support.planner import shapes
+from support.planner import companions, shapes
 from support.planner.cells import Bench, Cell, cpu_flags, representative
 from support.planner.draws import draws
 from support.planner.oracle import Oracle, stand_in_gpus
@@ -86,6 +86,8 @@ def test_the_cells_cover_every_shape_and_every_value_of_each_axis() -> None:
         (shapes.llama_8b, {"ubatch": 4096, "batch": 4096}),
         (shapes.qwen3moe_30b, {"ngl": 40, "ncmoe": 20}),
         (shapes.qwen2_14b, {"ngl": 40, "ncffn": 20}),
+        (shapes.llama_8b, {"ngram_max": 64}),  # its 16 MiB of RAM are in no report, and nothing else may change
+        (shapes.qwen35moe_35b, {"ngram_max": 48, "ncmoe": 13}),
     ],
 )
 def test_other_flags_of_the_search_are_planned_as_reported(
@@ -97,15 +99,25 @@ def test_other_flags_of_the_search_are_planned_as_reported(
     assert misses(bench.compare(facts, Assignment(**{**base, **fields}))) == []  # type: ignore[arg-type]
 
 
+HEADS: list[dict[str, int | bool]] = [{}, {"parallel": 2, "ubatch": 2048}, {"nkvo": True}, {"ngl": 30}]
+
+
+@pytest.mark.parametrize("own_file", [False, True], ids=["in the file", "in a file of its own"])
 @pytest.mark.parametrize(("make", "guesses"), [(shapes.qwen35_27b, 2), (shapes.qwen35moe_35b, 3)])
-def test_the_prediction_blocks_weights_cache_and_buffers_are_planned(
-    bench: Bench, tmp_path: Path, make: object, guesses: int
+def test_a_prediction_blocks_weights_cache_and_buffers_are_planned(
+    bench: Bench, tmp_path: Path, make: Callable[..., shapes.Shape], guesses: int, own_file: bool
 ) -> None:
-    shape = make(mtp=True)  # type: ignore[operator]
-    facts = read_facts(shape.header(), path=str(shape.write(tmp_path)))
-    for draft_max in (0, guesses):
-        a = Assignment(ctx=32768, ngl=facts.n_layer_all + 1, draft_max=draft_max, threads=1)
-        assert misses(bench.compare(facts, a)) == []
+    whole = make(mtp=True)
+    head = companions.mtp_head(whole)
+    drafter = read_facts(head.header(), path=str(head.write(tmp_path))) if own_file else None
+    model = make() if own_file else whole
+    facts = read_facts(model.header(), path=str(model.write(tmp_path)))
+    for more in HEADS:
+        for draft_max in (0, guesses):
+            base: dict[str, int | bool] = {"ctx": 32768, "ngl": facts.n_layer_all + 1, "threads": 1}
+            guessing = {"draft_max": draft_max, "drafter": own_file and draft_max > 0}
+            a = Assignment(**{**base, **more, **guessing})  # type: ignore[arg-type]
+            assert misses(bench.compare(facts, a, drafter=drafter if a.drafter else None)) == [], more
 
 
 @pytest.mark.parametrize(

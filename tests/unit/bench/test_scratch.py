@@ -28,7 +28,7 @@ def test_the_engine_starts_in_the_root_folder(tmp_path: Path, monkeypatch: pytes
         raise Started
 
     monkeypatch.setattr(subprocess, "Popen", start)
-    monkeypatch.setattr(scratch, "_free_port", lambda: 1)
+    monkeypatch.setattr(scratch, "free_port", lambda: 1)
     monkeypatch.setattr(scratch, "fit", lambda argv, flags, engine: type("Fitted", (), {"argv": argv}))
     monkeypatch.setattr(scratch, "parse_help", lambda text: {})
     monkeypatch.setattr(embedded, "help_text", lambda: "")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from llmstack.bench.tune import Aim, Trial, _chunk, axes, moved, search, seconds_of
+from llmstack.bench.tune import EXPERT_CACHES, Aim, Trial, _chunk, axes, moved, search, seconds_of
 from llmstack.errors import NotSo
 from llmstack.hardware import Cpu, Device, Hardware, Ram
 from llmstack.plan import Workload, read_facts
@@ -96,6 +97,17 @@ def test_experts_are_moved_only_where_a_card_takes_them() -> None:
     here = Assignment(ctx=65536, ngl=49, ncmoe=20, has_gpu=True, threads=8)
     assert axes(here, facts, Hardware(Ram(65536, 60000), Cpu(8, 16), (card,)))["ncmoe"] == tuple(range(16, 24))
     assert "ncmoe" not in axes(START, facts, Hardware(Ram(65536, 60000), Cpu(8, 16)))
+
+
+def test_a_cache_for_experts_in_ram_is_tried_where_the_engine_has_one_and_never_chosen_unmeasured() -> None:
+    facts = read_facts(shapes.qwen35moe_35b().header())
+    card = Device("RTX 4070", "CUDA", 12288, 11919)
+    hardware = Hardware(Ram(65536, 60000), Cpu(8, 16), (card,))
+    here = Assignment(ctx=65536, ngl=41, ncmoe=20, threads=8)
+    assert axes(here, facts, hardware, has_expert_cache=True)["moe_cache_mib"] == EXPERT_CACHES
+    assert "moe_cache_mib" not in axes(here, facts, hardware)
+    assert "moe_cache_mib" not in axes(replace(here, ncmoe=0), facts, hardware, has_expert_cache=True)
+    assert here.moe_cache_mib == 0
 
 
 def test_the_aim_weighs_prompts_and_answers() -> None:

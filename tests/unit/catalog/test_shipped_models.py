@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,7 @@ def test_quality_ranks_are_an_order() -> None:
 @pytest.mark.parametrize(("name", "model"), MODELS, ids=named)
 def test_an_entry_is_complete(name: str, model: Model) -> None:
     assert model.summary and model.license in LICENSES
+    assert date.fromisoformat(model.checked) >= date(2026, 11, 1)
     assert model.tools is not None and model.reasoning is not None
     assert model.sampling.flags(), "the maker's sampling settings are missing"
     assert model.sources and all(source.startswith("https://") for source in model.sources)

@@ -9,7 +9,15 @@ import pytest
 from llmstack.cli.goal import make_goal
 from llmstack.errors import BadInput
 
-NONE: dict[str, Any] = {"ctx": None, "kv_type": None, "parallel": None, "pins": (), "vision": None, "mmproj": None}
+NONE: dict[str, Any] = {
+    "ctx": None,
+    "kv_type": None,
+    "parallel": None,
+    "pins": (),
+    "vision": None,
+    "mmproj": None,
+    "keep_free": None,
+}
 
 
 def test_images_are_left_to_the_plan_unless_an_option_says_more() -> None:

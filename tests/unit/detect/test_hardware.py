@@ -77,6 +77,17 @@ class TestNvml:
         assert device == Device("NVIDIA GeForce RTX 3060", "CUDA", 12288, 11500, 360.0, None, 31.5)
         assert fake.was_shut_down
 
+    def test_a_card_that_no_table_knows_gets_its_rate_from_cores_clock_and_capability(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A card like an RTX PRO 4000: 8,960 cores at 2,617 MHz, 94 TFLOP/s by its maker's int8 rate."""
+        new = {**RTX, "name": "NVIDIA RTX 9999", "capability": 12.0, "cores": 8960, "sm_mhz": 3271}
+        using(monkeypatch, FakeNvml([new, {**RTX, "capability": 8.6, "cores": 3584, "sm_mhz": 2100}]))
+        (unknown, known), _ = cards()
+        assert unknown.compute_capability == 12.0
+        assert unknown.compute_tflops == pytest.approx(94, rel=0.02)
+        assert known.compute_tflops is None  # the table's figure is measured against
+
     def test_a_driver_and_library_mismatch_is_a_warning_and_a_cpu_plan(self, monkeypatch: pytest.MonkeyPatch) -> None:
         using(monkeypatch, FakeNvml([], FakeNvml.NVMLError("Driver/library version mismatch")))
         devices, [warning] = cards()

@@ -38,7 +38,7 @@ def test_no_other_module_names_an_architecture(path: Path) -> None:
 @pytest.mark.parametrize("record", ARCHITECTURES.values(), ids=lambda record: record.name)
 def test_a_record_names_the_file_that_it_was_read_from(record: records.Architecture) -> None:
     assert re.fullmatch(r"src/models/[a-z0-9-]+\.cpp", record.source)
-    assert record.checked
+    assert record.checked or record.companion  # these are judged in tests/system/plan/test_companions.py
 
 
 def test_records_say_which_blocks_of_a_recurrent_kind_are_recurrent() -> None:
@@ -53,7 +53,8 @@ def test_an_architecture_without_a_record_gets_the_default_one() -> None:
 
 
 def test_every_record_has_a_shape_for_the_oracle() -> None:
-    assert {make().arch for make in (*shapes.ALL, *shapes.ADDED)} == ARCHITECTURES.keys()
+    answering = {name for name, record in ARCHITECTURES.items() if not record.companion}
+    assert {make().arch for make in (*shapes.ALL, *shapes.ADDED)} == answering
 
 
 def test_the_catalog_describes_the_architectures_whose_tensors_are_recorded() -> None:

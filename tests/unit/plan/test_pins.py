@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from llmstack.errors import BadInput
@@ -66,3 +68,40 @@ def test_threads_for_prompts_are_carried_when_pinned_and_never_set_otherwise() -
     assert (decision.value, decision.pinned) == ("3", True) and decision.reason.startswith("pinned by you; CPU threads")
     free = make_plan(DENSE, machine(0, 32), Goal())
     assert "-tb" not in free.argv and free.predicted == plan.predicted
+
+
+def test_a_cache_of_experts_is_never_planned_and_counts_when_it_is_pinned() -> None:
+    pins = {"ncmoe": "20", "ngl": "99"}
+    free = make_plan(EXPERTS, machine(24, 64), Goal(pins=pins))
+    plan = make_plan(EXPERTS, machine(24, 64), Goal(pins={**pins, "moe-cache-mib": "1024"}))
+    assert "--moe-cache-mib" not in free.argv
+    line = plan.argv
+    assert line[line.index("--moe-cache-mib") : line.index("--moe-cache-mib") + 2] == ("--moe-cache-mib", "1024")
+    more = plan.memory.devices[0].other - free.memory.devices[0].other
+    assert more == pytest.approx(1024, abs=1) and plan.memory.host.total == pytest.approx(
+        free.memory.host.total, abs=64
+    )
+
+
+def test_a_cache_of_experts_takes_nothing_where_all_experts_are_on_the_card() -> None:
+    pins = {"ncmoe": "0", "ngl": "99"}
+    free = make_plan(EXPERTS, machine(48, 64), Goal(pins=pins))
+    plan = make_plan(EXPERTS, machine(48, 64), Goal(pins={**pins, "moe-cache-mib": "1024"}))
+    assert plan.memory.devices[0].other == free.memory.devices[0].other
+
+
+def test_two_cards_share_a_cache_of_experts_as_they_share_the_layers() -> None:
+    pins = {"ncmoe": "40", "ngl": "99", "ts": "3,1"}
+    both = [machine(24, 64), machine(24, 64)]
+    hardware = replace(both[0], devices=(*both[0].devices, *both[1].devices))
+    free = make_plan(EXPERTS, hardware, Goal(pins=pins))
+    plan = make_plan(EXPERTS, hardware, Goal(pins={**pins, "moe-cache-mib": "1000"}))
+    more = [b.other - a.other for a, b in zip(free.memory.devices, plan.memory.devices, strict=True)]
+    assert sum(more) == pytest.approx(1000, abs=2) and more[0] > 2 * more[1] > 0
+
+
+def test_a_cache_of_experts_is_refused_where_the_engine_would_refuse_it() -> None:
+    with pytest.raises(BadInput, match="no experts"):
+        pinned(**{"moe-cache-mib": "1024"})
+    with pytest.raises(BadInput, match="no GPU"):
+        make_plan(EXPERTS, machine(0, 64), Goal(pins={"moe-cache-mib": "1024"}))

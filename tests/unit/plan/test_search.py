@@ -220,7 +220,7 @@ def test_experts_go_to_ram_before_whole_blocks() -> None:
 
 
 def test_the_articles_own_case_is_beaten() -> None:
-    """35B-A3B hybrid, IQ3, 12 GB card, 64k: against -ngl 30 -nkvo."""
+    """35B-A3B hybrid, IQ3, 12 GB card, 64k: against -ngl 30 -nkvo, on a build that scans the state on the card."""
     from llmstack.gguf import GgmlType
     from llmstack.plan import read_facts
     from support.planner import shapes
@@ -231,8 +231,8 @@ def test_the_articles_own_case_is_beaten() -> None:
     article = Search(model, hardware, Goal(), {}).score(
         replace(ours.assignment, ngl=30, nkvo=True, ncmoe=0, ubatch=512, batch=2048, load_mode="mmap")
     )
-    assert ours.predicted.prefill_tps > 2 * article.predicted.prefill_tps
-    assert ours.predicted.decode_tps > 1.3 * article.predicted.decode_tps
+    assert ours.predicted.prefill_tps > 1.5 * article.predicted.prefill_tps
+    assert ours.predicted.decode_tps > 2 * article.predicted.decode_tps
     other = next(other for other in ours.alternatives if "-ngl N -nkvo" in other.why)
     assert other.predicted.session_s > ours.predicted.session_s
 
@@ -265,7 +265,7 @@ def test_every_departure_is_explained_and_the_command_line_is_explicit() -> None
 
 @pytest.mark.parametrize(("vram", "chosen"), [(8, False), (24, True)])
 def test_a_sliding_window_s_whole_history_is_a_trade_that_is_told_with_its_memory(vram: float, chosen: bool) -> None:
-    plan = make_plan(facts("gemma3-12b"), machine(vram, 32), Goal())
+    plan = make_plan(facts("gemma3-12b"), machine(vram, 32), Goal(kv_type="q4_0"))
     assert ("--swa-full" in plan.argv) is chosen
     other = next(other for other in plan.alternatives[:3] if "--swa-full" in other.why)
     assert ("--swa-full" in other.argv) is not chosen

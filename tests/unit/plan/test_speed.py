@@ -5,25 +5,33 @@ from __future__ import annotations
 import statistics
 from dataclasses import replace
 
+import pytest
+
 from llmstack.hardware import Cpu, Hardware, Ram
 from llmstack.plan import Goal, Workload, make_plan
 from llmstack.plan.assignment import Assignment
 from llmstack.plan.memory import Estimator
 from llmstack.plan.speed import Speed
 from support.planner.draws import facts
-from support.planner.points import cases, errors_by_point
+from support.planner.points import cases
 
 
-def test_the_thirteen_published_points_are_met_within_15_percent_in_the_median() -> None:
-    found = list(cases())
-    errors = errors_by_point(found)
-    assert sorted(errors) == list(range(1, 14))
-    assert statistics.median(errors.values()) <= 0.15
-    assert statistics.median(abs(case.error) for case in found) <= 0.15
+def misses(metric: str) -> list[float]:
+    return [case.off for case in cases() if case.metric == metric and case.now]
 
 
-def test_no_published_setting_is_missed_by_more_than_a_half() -> None:
-    assert max((abs(case.error), case.what, case.value) for case in cases())[0] <= 0.5
+@pytest.mark.parametrize("metric", ["decode", "prefill"])
+def test_published_speeds_are_met_within_15_percent_in_the_median_and_none_is_missed_by_twice(metric: str) -> None:
+    off = misses(metric)
+    assert len(off) > 40
+    assert statistics.median(off) <= 0.15
+    assert max(off) < 1.0
+
+
+def test_four_of_five_published_speeds_lie_in_the_range_that_a_plan_states() -> None:
+    found = [case for case in cases() if case.factor and case.now]
+    inside = [case for case in found if 1 / case.factor <= case.published / case.predicted <= case.factor]
+    assert len(inside) >= 0.8 * len(found)
 
 
 def test_vram_of_the_anchors_is_met_within_5_percent() -> None:

@@ -9,6 +9,7 @@ import pytest
 from llmstack.errors import BadInput
 from llmstack.plan import Goal, ModelFacts, Plan, make_plan, to_json
 from llmstack.plan.assignment import Assignment
+from llmstack.plan.client_room import too_small
 from llmstack.plan.training_length import Stretch, stretch_of
 from llmstack.warmstart.fingerprint import folder_name
 from support.planner.draws import facts, machine
@@ -40,14 +41,15 @@ def test_a_slot_never_gets_more_than_the_model_was_trained_on_and_the_plan_says_
     plan = planned(goal)
     assert (value(plan, "-c"), plan.n_ctx_slot) == (ctx, 8192)
     assert "trained on 8192" in next(d.reason for d in plan.decisions if d.flag == "-c")
-    assert len(plan.warnings) == 1 and plan.warnings[0] in plan.notes
+    assert plan.warnings == (plan.warnings[0], too_small(8192)) and plan.warnings[0] in plan.notes
     assert "it gets 8192; --set rope-scaling=yarn stretches it" in plan.warnings[0]
     assert to_json(plan)["n_ctx_slot"] == 8192 and to_json(plan)["warnings"] == list(plan.warnings)
 
 
 @pytest.mark.parametrize("goal", [Goal(), Goal(ctx=8192), Goal(ctx=8192, parallel=4), Goal(pins={"c": "4096"})])
-def test_what_the_model_can_do_is_planned_as_asked_for_and_without_a_warning(goal: Goal) -> None:
-    assert planned(goal).warnings == ()
+def test_what_the_model_can_do_is_planned_as_asked_for_and_only_the_client_is_warned_of(goal: Goal) -> None:
+    plan = planned(goal)
+    assert plan.warnings == (too_small(plan.n_ctx_slot),)
 
 
 def test_one_cache_for_all_slots_may_be_larger_than_one_slot() -> None:

@@ -97,6 +97,8 @@ def test_the_decision_has_a_long_answer() -> None:
 
 
 def test_on_two_cards_it_is_counted_once_on_the_first_in_use() -> None:
-    with_it, alone = (make_plan(facts("llama-8b"), machine(12, 64, gpus=2), goal) for goal in (SEEING, Goal()))
+    both = {"ts": "1,1"}
+    goals = (replace(SEEING, pins=both), Goal(pins=both))
+    with_it, alone = (make_plan(facts("llama-8b"), machine(12, 64, gpus=2), goal) for goal in goals)
     more = [a.other - b.other for a, b in zip(with_it.memory.devices, alone.memory.devices, strict=True)]
     assert more[0] == pytest.approx(ENCODER.device_bytes(scratch=True) / MIB) and more[1] == pytest.approx(0, abs=1)

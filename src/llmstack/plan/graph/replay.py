@@ -19,6 +19,7 @@ class Before(enum.Enum):
 
     INPUT = "embeddings"
     DEVICE = "another GPU"
+    HEAD = "tokens and the trunk's last rows, for a prediction block"
 
 
 class GraphReplay:
@@ -49,12 +50,15 @@ class GraphReplay:
             residual = self._embeddings()
         elif before is Before.DEVICE:
             residual = graph.nodes.copy_in(graph.width)
+        elif before is Before.HEAD:
+            residual = self._both_inputs()
         else:
             residual = self._after_host(before, mixer, blocks)
         for number, block in enumerate(blocks):
             graph.following = blocks[number + 1 :]
             graph.in_ram = in_ram[number]
-            residual = self._block(block, residual, last=ends and not graph.following)
+            # a prediction block leaves only the output's rows at its very end (graph_mtp)
+            residual = self._block(block, residual, last=ends and not graph.following and before is not Before.HEAD)
         rows = [graph.output_rows()] if ends or not graph.cache_in_ram else []
         # Blocks that are left out would read the inputs to the end.
         graph.nodes.consume(residual, *(rows if ends else graph.shared_inputs()))
@@ -77,6 +81,15 @@ class GraphReplay:
         if not graph.arch.embedding_scaled:
             return nodes.copy_in(width)
         return nodes.in_place(width, nodes.copy_in(width), nodes.copy_in(row(1)))  # inp_scale_rows
+
+    def _both_inputs(self) -> int:
+        """graph_mtp (src/models/qwen35.cpp): the trunk's rows and the tokens' embeddings, each normed, then eh_proj."""
+        graph = self._graph
+        nodes, width = graph.nodes, graph.width
+        trunk, tokens = nodes.copy_in(width), nodes.copy_in(width)
+        trunk = nodes.in_place(width, trunk)
+        tokens = nodes.in_place(width, tokens)
+        return nodes.allocate(width, nodes.allocate(row(2 * graph.facts.n_embd), tokens, trunk))
 
     def _after_host(self, before: BlockFacts, mixer: BlockKind, blocks: tuple[BlockFacts, ...]) -> int:
         """The end of the host's last block.
