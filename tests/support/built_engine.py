@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from llmstack.engine.cuda_toolkit import CudaPlan
+from llmstack.engine.cuda_wheels import CudaWheels
 from llmstack.engine.install import BuildSpec, install
+from llmstack.engine.pip_build import BuildLog, PipBuild, quiet
+from llmstack.engine.toolchain import Toolchain
 from llmstack.paths import Home
 from support.programs import cache, debian_packages
 
@@ -46,6 +50,21 @@ def vulkan_engine() -> Path:
         folder = install(home, VULKAN).engine.folder
     assert folder is not None
     return folder
+
+
+@pytest.fixture(scope="session")
+def cuda_build(tmp_path_factory: pytest.TempPathFactory) -> tuple[PipBuild, CudaWheels]:
+    """Build tools and NVIDIA's wheels, kept between runs. The first run fetches them (570 MB, 1 GB on the disk)."""
+    tools = cache() / "engine" / "tools"
+    tools.mkdir(parents=True, exist_ok=True)
+    work = tmp_path_factory.mktemp("cuda")
+    chain = Toolchain("", 1, CudaPlan("", ("86-real",)))
+    with (tools.parent / "tools.lock").open("w") as lock, (work / "log").open("w") as stream:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (work / "tmp").mkdir()
+        build = PipBuild(work, tools, BuildSpec("cuda"), chain, BuildLog(stream, work / "log", quiet))
+        build.prepare()
+        return build, build.cuda_wheels("the tests want them")
 
 
 @pytest.fixture(scope="session")

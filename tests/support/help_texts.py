@@ -1,4 +1,4 @@
-"""Help texts of two builds, in the layout of llama-server, shortened to the flags the stack uses."""
+"""Help texts of two builds and of a fork, each in its own layout, shortened to the flags the stack uses."""
 
 MODERN = """\
 ----- common params -----
@@ -54,4 +54,52 @@ usage: llama-server [options]
 --host HOST                             ip address to listen
 --port PORT                             port to listen
 --api-key-file FNAME                    path to file containing API keys
+"""
+
+# The layout of ik_llama.cpp (gpt_params_print_usage): columns 2 and 9, several spaces behind a comma, the words of -rea
+# in the place of a description. No --slots, only what undoes it; no --load-mode, --alias, --cache-idle-slots.
+FORK = """\
+usage: llama-server [options]
+
+general:
+
+         --verbosity N            how much is said
+  -c,    --ctx-size N             tokens of context
+  -ub,   --ubatch-size N          tokens of one pass
+  -b,    --batch-size N           tokens handed over at once
+  -t,    --threads N              threads
+  --ctx-checkpoints N             checkpoints of a slot
+  -cram, --cache-ram N            MiB for prompts
+  -fa, --flash-attn (auto|on|off|0|1)
+                                  fast attention
+  -mla,  --mla-use                latent attention
+  -amb,  --attention-max-batch    a bound for its buffers
+  -ser,  --smart-expert-reduction fewer experts
+  -no-fmoe, --no-fused-moe        experts in single steps
+         --run-time-repack        another order of the weights
+  -n,    --predict N              tokens of an answer
+         --jinja                  the model's own template
+  -rea,  --reasoning              [on|off|auto]
+         --reasoning-budget N     tokens of thinking
+         --chat-template-kwargs JSON
+                                  values for the template
+  -nkvo, --no-kv-offload          the cache stays in RAM
+  -ctk,  --cache-type-k TYPE      its type
+  -ctv,  --cache-type-v TYPE      its other type
+  -np,   --parallel N             slots
+         --mlock                  keeps the weights in RAM
+         --no-mmap                reads the file
+         --n-cpu-moe N            experts of N layers in RAM
+         --fit                    finds a placement
+  -ngl,  --gpu-layers N           layers on the card
+  -dev,   --device dev1,dev2      which cards, one of
+                                    - none: no card
+  -m,    --model FNAME            the file
+         --host HOST              address
+         --port PORT              port
+         --api-key-file FNAME     keys
+         --timeout N              seconds
+         --metrics                figures
+         --no-slots               hides the slots
+         --slot-save-path PATH    folder of states
 """

@@ -34,6 +34,11 @@ def installed(name: str, make: Callable[[Path], None]) -> Path:
     return folder
 
 
+def write_program(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
 def debian_packages(programs: Sequence[str], packages: Sequence[str]) -> None:
     """Installs Debian packages, as root, where one of the programs or files is missing, and says so; else fails.
 

@@ -5,13 +5,13 @@
 | main                                            | the group: commands load when they run, errors end here |
 | options                                         | options that several commands share |
 | goal                                            | the options that say what a plan should achieve |
-| plan, models, model_files                       | before anything runs: what fits, and the models themselves |
+| plan, models, model_files, model_find           | before anything runs: what fits, and the models themselves |
 | up, down, restart, uninstall                    | the stack's life |
 | status, logs, doctor                            | looking at it |
 | bench, tune                                     | measuring it |
 | claude, env, shell_init, claude_settings, token | pointing clients at it |
 | upstream                                        | other places that answer |
 | warm, cache                                     | the prompt cache |
-| engine                                          | builds of llama.cpp |
+| engine, engine_upgrade                          | builds of llama.cpp, and moving from one to another |
 | serve_proxy                                     | what the proxy's unit runs |
 """

@@ -25,7 +25,8 @@ def command(profile: str, no_start: bool, without_tools: bool, arguments: tuple[
     from llmstack.deploy.ensure_ready import ensure_ready
     from llmstack.deploy.tools_shown import refuse_blind
     from llmstack.paths import home
-    from llmstack.render.output import StepProgress
+    from llmstack.plan.client_room import too_small
+    from llmstack.render.output import StepProgress, warn
 
     folders = home()
     environment_of(folders, profile, os.environ)
@@ -42,5 +43,10 @@ def command(profile: str, no_start: bool, without_tools: bool, arguments: tuple[
             needs_model = needs_local_model(folders, profile)
             ensure_ready(folders, progress, needs_model=needs_model, start=not no_start)
         refuse_blind_model()
+        stack = stackfile.read(folders)
+        if stack is not None and needs_model:
+            room = too_small(stack.n_ctx_slot or stack.n_ctx)
+            if room:
+                warn(room)
     exec_claude(program, environment_of(folders, profile, os.environ), arguments)
     return 0

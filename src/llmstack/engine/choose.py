@@ -31,19 +31,23 @@ def use(home: Home, name: str) -> Engine:
     return engine
 
 
-def rollback(home: Home) -> Engine:
-    """Takes the engine before this one into use again. Raises NotSo when there is none, or none that runs."""
-    choice = read_choice(home)
-    remaining = list(choice.previous)
+def previous(home: Home) -> tuple[Engine, tuple[str, ...]]:
+    """The engine that was in use before, and the names before it. Raises NotSo when there is none that runs."""
+    remaining = list(read_choice(home).previous)
     while remaining:
-        name = remaining.pop()
-        engine = named(home, name)
+        engine = named(home, remaining.pop())
         if engine is not None and not engine.refused:
-            _write(home, EngineChoice(engine.name, tuple(remaining)))
-            return engine
+            return engine, tuple(remaining)
     raise NotSo(
         "there is no earlier engine to go back to", next=f"{command_line('engine', 'list')}   shows what is here"
     )
+
+
+def rollback(home: Home) -> Engine:
+    """Takes the engine before this one into use again. Raises NotSo when there is none, or none that runs."""
+    engine, remaining = previous(home)
+    _write(home, EngineChoice(engine.name, remaining))
+    return engine
 
 
 def _current(home: Home) -> str:

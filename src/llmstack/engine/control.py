@@ -60,6 +60,7 @@ class EngineClient:
         if key_file is not None and key_file.exists():
             headers["Authorization"] = f"Bearer {key_file.read_text().strip()}"
         self.base_url = base_url
+        self._forces_calls = True  # until a call that was forced does not come
         self._client: httpx.Client = httpx.Client(
             base_url=base_url, headers=headers, timeout=timeout_s, trust_env=False
         )
@@ -113,6 +114,50 @@ class EngineClient:
             int(t.get("predicted_n", 0)),
             float(t.get("predicted_ms", 0.0)),
         )
+
+    def likelihoods(self, prompt: Sequence[int], most: int) -> dict[int, float]:
+        """Log-likelihood of the `most` likeliest tokens after this prompt, by token, the end of a text left out.
+
+        Empty where the likeliest is a part of a character: the engine then shows none (process_token,
+        tools/server/server-context.cpp). Raises NotSo when it fails.
+        """
+        body = {
+            "prompt": list(prompt), "n_predict": 1, "n_probs": most, "cache_prompt": True, "temperature": 0.0,
+            "ignore_eos": True,
+        }  # fmt: skip
+        places = self._post("/completion", body).get("completion_probabilities") or []
+        shown = places[0].get("top_logprobs", []) if places else []
+        return {int(one["id"]): float(one["logprob"]) for one in shown}
+
+    def call(self, messages: Sequence[dict[str, Any]], tool: dict[str, Any], *, max_tokens: int) -> Any:
+        """The arguments of a forced call of this tool (the OpenAI form) at temperature 0; None where none can be read.
+
+        A template that shows no tools forces none: the arguments are then asked for as an answer of their schema. An
+        answer that the engine itself cannot read is none. Raises NotSo when the engine is gone.
+        """
+        import json
+
+        base = {"messages": list(messages), "temperature": 0.0, "max_tokens": max_tokens, "cache_prompt": True}
+        forced = {"tools": [tool], "tool_choice": "required", "parallel_tool_calls": False}
+        try:
+            made = self._message({**base, **forced}) if self._forces_calls else {}
+            if made.get("tool_calls"):
+                return json.loads(made["tool_calls"][0]["function"]["arguments"])
+            self._forces_calls = False
+            schema = {"name": tool["function"]["name"], "schema": tool["function"]["parameters"]}
+            answer = self._message({**base, "response_format": {"type": "json_schema", "json_schema": schema}})
+            return json.loads(answer["content"])
+        except (KeyError, TypeError, ValueError):
+            return None
+        except NotSo:
+            if self.readiness() is not Readiness.READY:
+                raise
+            return None
+
+    def _message(self, body: dict[str, Any]) -> dict[str, Any]:
+        choices = self._post("/v1/chat/completions", body).get("choices") or [{}]
+        message: dict[str, Any] = choices[0].get("message") or {}
+        return message
 
     def apply_template(self, body: dict[str, Any]) -> str:
         """POST /apply-template: the prompt that a chat request with this body would come to."""

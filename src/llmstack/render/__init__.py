@@ -4,9 +4,10 @@
 | -------------------------------- | -------------------------------------------- |
 | output                           | where output goes; colour only on a terminal |
 | fitted                           | lines that fit the terminal                  |
-| plan, models, engine             | before anything runs                         |
+| plan, models, found, engine      | before anything runs                         |
+| upgrade                          | what a new engine proved                     |
 | stack, status, logs, folding     | the running stack; logs made readable        |
-| bench, report, tune              | figures on the terminal, and the page        |
+| bench, report, tune, quality     | figures on the terminal, and the page        |
 | doctor                           | one line per finding, then its remedy        |
 | cache                            | saved states and the warm start              |
 | shell, claude_settings, upstream | what clients get                             |

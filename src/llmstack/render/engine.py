@@ -16,13 +16,17 @@ from llmstack.render.output import overwrite, show, style
 
 @dataclass(frozen=True, slots=True)
 class EngineList:
-    """in_use: the name of the one in use, empty when there is none."""
+    """in_use: the name of the one in use, empty when there is none. newest: the tag of llama.cpp's stable release,
+    empty where nobody asked; is_newer: than every build here."""
 
     engines: Sequence[Engine]
     in_use: str
+    newest: str = ""
+    is_newer: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        return {"engines": [_engine_json(engine, self.in_use) for engine in self.engines]}
+        engines = {"engines": [_engine_json(engine, self.in_use) for engine in self.engines]}
+        return engines | ({"newest": self.newest, "is_newer": self.is_newer} if self.newest else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,51 +41,69 @@ class InstalledEngine:
             "engine": _engine_json(self.build.engine, self.in_use),
             "already": self.build.already,
             "seconds": round(self.build.seconds, 1),
-            "log": str(self.build.log),
+            "log": str(self.build.log) if self.build.log is not None else None,
+            "note": self.build.note,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class UsedEngine:
-    """The engine that is in use from now on."""
+    """The engine that is in use from now on. runs: the stack was moved to it."""
 
     engine: Engine
+    runs: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        return {"engine": _engine_json(self.engine, self.engine.name)}
+        return {"engine": _engine_json(self.engine, self.engine.name), "stack_moved": self.runs}
 
 
 def show_engines(listed: EngineList) -> None:
     engines, in_use = listed.engines, listed.in_use
     if not engines:
         show("no engine is here")
-        show(f"next: {command_line('engine', 'install', '--cpu')}   (or --cuda, --vulkan)")
-        return
-    width = max(len(engine.name) for engine in engines)
+        show(f"next: {command_line('engine', 'install')}")
+    width = max((len(engine.name) for engine in engines), default=0)
     for engine in engines:
         mark = style("→", "green") if engine.name == in_use else " "
-        build = f"build {engine.build}" if engine.build else engine.version or "?"
+        build = f"build {engine.build}" if engine.build else f"{engine.fork} {engine.version}".strip() or "?"
         show(f"{mark} {engine.name:<{width}}  {engine.origin.value:<10}  {build:<12}  {', '.join(engine.backends)}")
         if engine.refused:
             show(f"    {style('not usable:', 'red')} {engine.refused}")
+        if engine.fork:
+            show("    a fork of llama.cpp, judged by its flags: which known holes it has cannot be told")
         for device in engine.devices:
             show(f"    {device.id}: {device.name}  {device.free_mib:,} of {device.total_mib:,} MiB free")
+    if listed.newest:
+        show(
+            f"llama.cpp's stable release is {listed.newest}" + ("" if listed.is_newer else ": nothing newer than here")
+        )
+    if listed.is_newer:
+        way = ("engine", "upgrade") if in_use else ("engine", "install")
+        show(f"next: {command_line(*way)}")
 
 
 def show_installed(done: InstalledEngine) -> None:
     installed, engine = done.build, done.build.engine
+    used = "in use" if done.in_use == engine.name else f"not in use: {done.in_use or 'no engine'} is"
     if installed.already:
-        show(f"{style(engine.name, 'cyan')} is already built, and in use")
+        show(f"{style(engine.name, 'cyan')} is already here, and {used}")
         return
     minutes, seconds = divmod(int(installed.seconds), 60)
-    show(f"{style(engine.name, 'cyan')} built in {minutes}:{seconds:02}, tested, and in use")
+    made = "built" if installed.log is not None else "installed"
+    show(f"{style(engine.name, 'cyan')} {made} in {minutes}:{seconds:02}, tested, and {used}")
     show(f"  build {engine.build}, backends {', '.join(engine.backends)}, in {engine.folder}")
-    show(f"  log: {installed.log}")
+    if installed.note:
+        show(f"  {style('note:', 'yellow')} {installed.note}")
+    if installed.log is not None:
+        show(f"  log: {installed.log}")
 
 
 def show_used(used: UsedEngine) -> None:
     show(f"in use: {style(used.engine.name, 'cyan')}")
-    show(f"a running stack keeps its engine until: {command_line('restart')}")
+    if used.runs:
+        show("the stack runs on it")
+    else:
+        show(f"a running stack keeps its engine until: {command_line('up')}")
 
 
 def _engine_json(engine: Engine, in_use: str) -> dict[str, Any]:
@@ -92,6 +114,7 @@ def _engine_json(engine: Engine, in_use: str) -> dict[str, Any]:
         "in_use": engine.name == in_use,
         "build": engine.build,
         "version": engine.version,
+        "fork": engine.fork,
         "backends": list(engine.backends),
         "devices": [
             {
@@ -130,7 +153,7 @@ class BuildProgress:
         if step.total:
             share = step.done / step.total
             bar = ("━" * round(share * 20)).ljust(20, "─")
-            text = f"[{minutes}:{seconds:02}] {step.stage}  {bar} {step.done} of {step.total} files"
+            text = f"[{minutes}:{seconds:02}] {step.stage}  {bar} {step.done} of {step.total} {step.unit}"
         if self._terminal:
             overwrite(text)
         else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from llmstack.engine import cuda_toolkit
 from llmstack.paths import Home
 from support.help_texts import MODERN
 
@@ -25,7 +27,7 @@ def program(tmp_path: Path) -> Callable[..., Path]:
 
     def write(
         name: str = "llama-server",
-        version: str = "version: 9000 (abcdef0)",
+        version: str = "version: 12000 (abcdef0)",
         help_text: str = MODERN,
         devices: str = "",
         status: int = 0,
@@ -49,3 +51,19 @@ esac
         return path
 
     return write
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH with the real C++ compiler and what a test puts beside it, and no nvcc or card of this machine."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    for name in ("c++", "g++", "as", "ld", "sh", "cat", "echo"):
+        found = shutil.which(name)
+        if found:
+            (folder / name).symlink_to(found)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(cuda_toolkit, "_usual_nvcc", lambda: None)
+    for name in ("CUDACXX", "CUDAARCHS", "CUDAHOSTCXX", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    return folder

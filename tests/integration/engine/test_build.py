@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -11,10 +10,11 @@ import pytest
 from llmstack.engine import toolchain
 from llmstack.engine.explain import explain
 from llmstack.engine.find import find
-from llmstack.engine.install import BuildSpec, install, unpack
-from llmstack.engine.toolchain import check, jobs, too_old
+from llmstack.engine.install import BuildSpec, SourcePackage, install, unpack
+from llmstack.engine.toolchain import check, jobs
 from llmstack.errors import MissingPart
 from llmstack.paths import Home
+from support.programs import write_program
 
 CMAKE_WITHOUT_CUBLAS = """CMake Error at ggml/src/ggml-cuda/CMakeLists.txt:175 (target_link_libraries):
   Target "ggml-cuda" links to:
@@ -60,22 +60,6 @@ def test_a_failed_build_is_told_in_one_sentence_with_the_log(text: str, words: s
     assert error.next
 
 
-@pytest.mark.parametrize(
-    ("nvcc", "card", "problem"),
-    [
-        ((12, 4), (8, 6), ""),
-        ((12, 4), (12, 0), "needs 12.8"),
-        ((11, 4), (8, 9), "needs 11.8"),
-        ((12, 8), (12, 0), ""),
-        ((13, 0), (6, 1), "no longer compiles"),
-        ((13, 0), (7, 5), ""),
-        ((12, 9), (6, 1), ""),
-    ],
-)
-def test_nvcc_is_measured_against_the_card(nvcc: tuple[int, int], card: tuple[int, int], problem: str) -> None:
-    assert (problem in too_old(nvcc, card)) and bool(problem) == bool(too_old(nvcc, card))
-
-
 def test_a_broken_compiler_is_named_at_once_and_the_old_engine_stays(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,98 +89,6 @@ def test_a_full_disk_is_named_before_the_build_and_the_old_engine_stays(
     assert find(home).name == before
 
 
-NVCC = """#!/bin/sh
-case $* in
-*--version*) echo "Cuda compilation tools, release {release}, V{release}.88" ;;
-*) {compile} ;;
-esac
-"""
-
-
-@pytest.fixture
-def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A PATH with the real C++ compiler and what a test puts beside it, and no nvcc or card of this machine."""
-    folder = tmp_path / "tools"
-    folder.mkdir()
-    for name in ("c++", "g++", "as", "ld", "sh", "cat", "echo"):
-        found = shutil.which(name)
-        if found:
-            (folder / name).symlink_to(found)
-    monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.setattr(toolchain, "_usual_nvcc", lambda: None)
-    for name in ("CUDACXX", "CUDAARCHS", "CUDAHOSTCXX", "CXX"):
-        monkeypatch.delenv(name, raising=False)
-    return folder
-
-
-def program(folder: Path, name: str, text: str) -> None:
-    (folder / name).write_text(text)
-    (folder / name).chmod(0o755)
-
-
-def card(folder: Path, capability: str) -> None:
-    program(folder, "nvidia-smi", f"#!/bin/sh\necho {capability}\n")
-
-
-def test_a_cuda_build_without_nvcc_says_so(home: Home, tools: Path) -> None:
-    with pytest.raises(MissingPart, match="no CUDA compiler") as caught:
-        check("cuda", home.cache)
-    assert "toolkit" in caught.value.why and "--vulkan" in caught.value.next
-
-
-@pytest.mark.parametrize(
-    ("release", "capability", "words"),
-    [
-        ("12.4", "12.0", r"nvcc is 12\.4, and the card \(compute capability 12\.0\) needs 12\.8"),
-        ("13.0", "6.1", r"CUDA 13\.0 no longer compiles for compute capability 6\.1; CUDA 12 does"),
-    ],
-)
-def test_an_nvcc_that_cannot_compile_for_the_card_is_refused(
-    home: Home, tools: Path, release: str, capability: str, words: str
-) -> None:
-    program(tools, "nvcc", NVCC.format(release=release, compile=":"))
-    card(tools, capability)
-    with pytest.raises(MissingPart, match=words):
-        check("cuda", home.cache)
-
-
-def test_a_cuda_build_is_for_the_cards_that_are_here(home: Home, tools: Path) -> None:
-    program(tools, "nvcc", NVCC.format(release="12.8", compile=":"))
-    card(tools, "8.6")
-    assert check("cuda", home.cache).cuda_architectures == ("86-real",)
-
-
-def test_without_a_card_the_architecture_must_be_named(
-    home: Home, tools: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program(tools, "nvcc", NVCC.format(release="12.8", compile=":"))
-    with pytest.raises(MissingPart, match="no NVIDIA card can be seen here") as caught:
-        check("cuda", home.cache)
-    assert "CUDAARCHS=" in caught.value.next
-    monkeypatch.setenv("CUDAARCHS", "86-real;89-real")
-    assert check("cuda", home.cache).cuda_architectures == ("86-real", "89-real")
-
-
-@pytest.mark.parametrize(
-    ("said", "words"),
-    [
-        ("check.cu:1:10: fatal error: cublas_v2.h: No such file or directory", "cuBLAS is missing"),
-        (
-            "host_config.h:134: fatal error: #error -- unsupported GNU version! gcc later than 14",
-            "does not accept this",
-        ),
-        ("nvcc fatal   : Could not open cicc", "does not work"),
-    ],
-)
-def test_a_cuda_toolkit_that_does_not_compile_is_told_before_the_build(
-    home: Home, tools: Path, said: str, words: str
-) -> None:
-    program(tools, "nvcc", NVCC.format(release="12.8", compile=f"echo '{said}' >&2; exit 1"))
-    card(tools, "8.6")
-    with pytest.raises(MissingPart, match=words):
-        check("cuda", home.cache)
-
-
 def test_what_a_vulkan_build_lacks_is_named_all_at_once(
     home: Home, tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,7 +102,7 @@ def test_what_a_vulkan_build_lacks_is_named_all_at_once(
         "the Vulkan loader (libvulkan.so) and SPIRV-Headers"
     )
     assert "libvulkan-dev" in caught.value.next
-    program(tools, "glslc", "#!/bin/sh\n")
+    write_program(tools / "glslc", "#!/bin/sh\n")
     for file in ("include/vulkan/vulkan_core.h", "lib/x86_64-linux-gnu/libvulkan.so"):
         (sdk / file).parent.mkdir(parents=True)
         (sdk / file).touch()
@@ -237,13 +129,13 @@ def test_the_number_of_compilers_fits_the_memory(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_flags_of_a_build_are_those_of_its_spec() -> None:
-    cuda = BuildSpec("cuda", rpc=True)
-    assert cuda.name == "b11434-cuda-rpc"
+    cuda = BuildSpec("cuda", rpc=True, package=SourcePackage(12345, "0" * 64))
+    assert cuda.name == "b12345-cuda-rpc"
     assert cuda.backends == ("cpu", "cuda", "rpc")
     args = cuda.cmake_args(("86-real", "89-real"))
     assert "-DGGML_CUDA=ON" in args and "-DGGML_RPC=ON" in args
     assert "-DCMAKE_CUDA_ARCHITECTURES=86-real;89-real" in args
-    assert {"-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_NUMBER=11434"} <= set(args)
+    assert {"-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_NUMBER=12345"} <= set(args)
     assert not any("GGML_CUDA" in arg for arg in BuildSpec("cpu").cmake_args())
 
 

@@ -35,7 +35,7 @@ def test_a_refused_engine_is_shown_with_the_reason_and_cannot_be_used(
     binary = program(version="version: 5000 (a)")
     monkeypatch.setenv("PATH", f"{binary.parent}:/usr/bin:/bin")
     assert run(["engine", "list"]) == 0
-    assert "not usable: build 5000 is older than 8146" in capsys.readouterr().out
+    assert "not usable: build 5000 is older than 11393" in capsys.readouterr().out
     assert run(["engine", "use", str(binary)]) == 3
 
 
@@ -43,7 +43,7 @@ def test_a_build_that_cannot_start_says_why_with_status_3(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CXX", "/bin/false")
-    assert run(["engine", "install", "--cpu", "--json"]) == 3
+    assert run(["engine", "install", "--build", "--cpu", "--json"]) == 3
     captured = capsys.readouterr()
     assert "does not work" in json.loads(captured.out)["error"]
     assert "build-essential" in captured.err

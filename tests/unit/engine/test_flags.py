@@ -6,7 +6,7 @@ import pytest
 
 from llmstack.engine.flags import fit, parse_help
 from llmstack.errors import MissingPart
-from support.help_texts import MODERN, OLDER
+from support.help_texts import FORK, MODERN, OLDER
 
 WISHES = (
     "-m", "m.gguf", "-c", "65536", "-ngl", "99", "-ncmoe", "3", "-fa", "on", "-ctk", "q4_0", "--load-mode", "none",
@@ -61,3 +61,41 @@ def test_a_negative_number_is_a_value_and_a_flag_is_not() -> None:
 
 def test_text_that_is_no_help_has_no_options() -> None:
     assert parse_help("Segmentation fault").options == ()
+
+
+PLAN = (
+    "-m", "m.gguf", "-a", "name", "-c", "65536", "-np", "1", "-ngl", "99", "-dev", "CUDA0", "-ncmoe", "3",
+    "-ctk", "q8_0", "-ctv", "q8_0", "-b", "2048", "-ub", "512", "-lm", "none", "-cram", "0", "-ctxcp", "4",
+    "--cache-idle-slots", "-t", "8", "-n", "8192", "-rea", "off", "-fit", "off", "--jinja", "--host", "127.0.0.1",
+    "--port", "1", "--api-key-file", "k", "--slots", "--metrics", "--slot-save-path", "s", "-to", "600", "--no-ui",
+    "--cors-origins", "http://127.0.0.1:1", "--sse-ping-interval", "5",
+)  # fmt: skip
+
+
+def test_a_fork_s_help_is_read_in_its_own_layout() -> None:
+    flags = parse_help(FORK)
+    for name, takes_value in (("-rea", True), ("--no-slots", False), ("--ctx-checkpoints", True), ("-mla", False)):
+        option = flags.find(name)
+        assert option is not None and option.takes_value is takes_value, name
+    device = flags.find("--device")
+    assert device is not None and device.names == ("-dev", "--device") and "-" not in flags
+
+
+def test_a_plan_fits_a_fork_by_what_its_help_lists() -> None:
+    fitted = fit(PLAN, parse_help(FORK), engine="a fork")
+    assert fitted.argv == (
+        "-m", "m.gguf", "-c", "65536", "-np", "1", "-ngl", "99", "-dev", "CUDA0", "--n-cpu-moe", "3",
+        "-ctk", "q8_0", "-ctv", "q8_0", "-b", "2048", "-ub", "512", "--no-mmap", "-cram", "0", "--ctx-checkpoints", "4",
+        "-t", "8", "-n", "8192", "-rea", "off", "--jinja", "--host", "127.0.0.1",
+        "--port", "1", "--api-key-file", "k", "--metrics", "--slot-save-path", "s", "--timeout", "600",
+    )  # fmt: skip
+    left_out = [change for change in fitted.changes if "left out" in change]
+    assert [change.split()[0] for change in left_out] == [
+        "-a", "--cache-idle-slots", "-fit", "--slots", "--no-ui", "--cors-origins", "--sse-ping-interval",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("argv", [("--swa-full",), ("-kvu",), ("--spec-draft-n-max", "2"), ("-lm", "dio")])
+def test_what_a_fork_does_not_have_is_refused_by_name(argv: tuple[str, ...]) -> None:
+    with pytest.raises(MissingPart, match=f"a fork has no flag {argv[0]}"):
+        fit(argv, parse_help(FORK), engine="a fork")
