@@ -33,12 +33,14 @@ class Ran:
 
 @dataclass(frozen=True)
 class Stack:
-    """An LLMSTACK_HOME with ports of its own. model: what `up` is given; None for the demo model."""
+    """An LLMSTACK_HOME with ports of its own. model: what `up` is given; None for the demo model. variables: of the
+    environment, besides."""
 
     root: Path
     proxy_port: int
     server_port: int
     model: Path | None = None
+    variables: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def in_folder(cls, root: Path) -> Stack:
@@ -52,7 +54,7 @@ class Stack:
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("LLMSTACK_", "ANTHROPIC"))
         }
-        return inherited | {"LLMSTACK_HOME": str(self.root), "NO_COLOR": "1"}
+        return inherited | {"LLMSTACK_HOME": str(self.root), "NO_COLOR": "1"} | dict(self.variables)
 
     @property
     def ports(self) -> tuple[str, ...]:
@@ -89,6 +91,10 @@ class Stack:
         """A command that must succeed, however long it takes."""
         ran = self.run(*arguments, timeout_s=None)
         assert ran.status == 0, ran.err
+
+    def record(self) -> Any:
+        """What is deployed: stack.json."""
+        return json.loads((self.root / "state" / "stack.json").read_text())
 
     def up_command(self, *more: str) -> tuple[str, ...]:
         return ("up", str(self.model) if self.model else "--demo", *self.ports, *more)

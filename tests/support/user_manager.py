@@ -15,8 +15,10 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from support.programs import debian_packages
 from support.wait import eventually
@@ -150,17 +152,7 @@ def journald() -> Iterator[None]:
         yield
         return
     with JOURNAL_LOCK.open("a+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _journald_answers():
-            process = subprocess.Popen(
-                [str(JOURNALD)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )  # fmt: skip
-            lock.truncate(0)
-            lock.write(str(process.pid))
-            lock.flush()
-            eventually(_journald_answers, "journald takes connections")
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        _share(lock)
         try:
             yield
         finally:
@@ -172,6 +164,38 @@ def journald() -> Iterator[None]:
                     os.kill(int(recorded), signal.SIGTERM)
                     eventually(lambda: not _journald_answers(), "journald ended")
                 lock.truncate(0)
+
+
+def _share(lock: IO[str]) -> None:
+    """Returns with a journald that answers and the lock shared; whoever finds none starts it alone.
+
+    Nobody waits for the whole lock: another worker shares it to the end of its session, which may wait for ours.
+    """
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(BlockingIOError):
+            if not _journald_answers():
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _start(lock)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if _journald_answers():  # nobody has ended it in between
+                return
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        time.sleep(0.1)
+    raise RuntimeError("no journald answers")
+
+
+def _start(lock: IO[str]) -> None:
+    if _journald_answers():
+        return
+    process = subprocess.Popen(
+        [str(JOURNALD)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    lock.truncate(0)
+    lock.write(str(process.pid))
+    lock.flush()
+    eventually(_journald_answers, "journald takes connections")
 
 
 def _is_journald(pid: int) -> bool:

@@ -19,6 +19,8 @@
 | keys           | the two secrets of a stack                                                  |
 | waiting, ready | waits for what another process does; for a service that answers             |
 | ensure_ready   | brings the stack to where a client can use it                               |
+| kv_measured    | what `bench --quality` measured, which the next plan knows                  |
+| acceptance     | how many guessed tokens held, which the next plan knows                     |
 | health         | the health check: prefill, cache, decode, memory, one answer                |
 | tools_shown    | whether the deployed model is shown a client's tools                        |
 | expected_speed | what the deployed plan expects of a piece of work                           |

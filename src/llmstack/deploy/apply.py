@@ -35,7 +35,7 @@ from llmstack.detect.model_file import ModelFile
 from llmstack.engine.find import Engine
 from llmstack.errors import NotSo
 from llmstack.paths import Home
-from llmstack.plan import Plan
+from llmstack.plan import Goal, Plan
 from llmstack.stackfile import ModelEntry, ProxyEntry, ServerEntry, StackRecord
 from llmstack.supervisor import Supervisor
 
@@ -50,8 +50,8 @@ class Deployment:
     """A plan and where to run it: the very plan that was shown to the user.
 
     name: what clients call the model. model: the files as they were planned; `up` refuses when they are others by
-    then. inputs: a digest of what the plan was made from. again: plans once more when the old server has stopped, where
-    nobody can say before how much of a card it holds.
+    then. inputs: a digest of what the plan was made from. asked: what the user wants, before anything was added to it.
+    again: plans once more when the old server has stopped, where nobody can say before how much of a card it holds.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Deployment:
     engine: Engine
     inputs: str = ""
     addresses: Addresses = field(default_factory=Addresses)
+    asked: Goal | None = None
     again: Callable[[], Deployment] | None = None
 
 
@@ -84,7 +85,7 @@ def up(home: Home, deployment: Deployment, on_progress: OnProgress, *, force: bo
     with deploy_lock(home):
         began = time.monotonic()
         supervisor = chosen(home, force=force)
-        stack = _record(home, deployment, supervisor)
+        stack = record_of(home, deployment, supervisor.kind)
         _check_ports(home, deployment, supervisor)
         preview(supervisor, stack.services)
         deployment.model.check_unchanged()
@@ -98,13 +99,14 @@ def up(home: Home, deployment: Deployment, on_progress: OnProgress, *, force: bo
                 on_progress("stopping the old server, to see how much memory is free without it")
                 supervisor_for(home).stop()
                 deployment = deployment.again()
-                stack = _record(home, deployment, supervisor)
+                stack = record_of(home, deployment, supervisor.kind)
             stackfile.write(home, stack)
             warm.make_folder(stack)
             for other in others(home, supervisor):
                 other.remove()  # it must let go of the ports first
+            started_at = time.time()
             started = supervisor.apply(stack.services)
-            _wait(supervisor, stack, started, deployment.model.size_bytes, on_progress)
+            _wait(supervisor, stack, started, started_at, deployment.model.size_bytes, on_progress)
             on_progress("comparing what the engine did with the plan")
             stack = _compared(home, stack, supervisor)
             stack, blind = tools_shown.look(home, stack)
@@ -153,11 +155,12 @@ def restart(home: Home, names: tuple[str, ...], on_progress: OnProgress) -> Stac
         names = names or tuple(service.name for service in stack.services)
         warm.save(home, stack)
         warm.make_folder(stack)
+        started_at = time.time()
         started = supervisor.apply(stack.services)
         rest = [name for name in names if name not in started]
         if rest:
             supervisor.restart(rest)
-        _wait(supervisor, stack, (*started, *names), _size(stack.model.path), on_progress)
+        _wait(supervisor, stack, (*started, *names), started_at, _size(stack.model.path), on_progress)
         if "server" in (*started, *names):
             stack = observe.require(home, stack, supervisor)
             stackfile.write(home, stack)
@@ -174,15 +177,26 @@ def _save(home: Home, running: StackRecord | None, target: StackRecord, on_progr
 
 
 def _wait(
-    supervisor: Supervisor, stack: StackRecord, started: Collection[str], model_bytes: int, on_progress: OnProgress
+    supervisor: Supervisor,
+    stack: StackRecord,
+    started: Collection[str],
+    started_at: float,
+    model_bytes: int,
+    on_progress: OnProgress,
 ) -> None:
-    """Both services answer. One that was just started has no deaths yet; an older one's do not count."""
+    """Both services answer. One that was just started has no deaths yet; an older one's do not count.
+
+    started_at: before the first of them was told to start, in seconds since the epoch.
+    """
     deaths = {name: 0 if name in started else status.restarts for name, status in supervisor.status().items()}
-    on_progress("starting the proxy")
-    wait_ready(supervisor, "proxy", stack.proxy.url, deadline_s=PROXY_DEADLINE_S, deaths_before=deaths.get("proxy", 0))
-    on_progress(f"loading {stack.model.name}")
-    deadline = 60.0 + load_s(model_bytes)
-    wait_ready(supervisor, "server", stack.server.url, deadline_s=deadline, deaths_before=deaths.get("server", 0))
+    waits = (
+        ("proxy", stack.proxy.url, PROXY_DEADLINE_S, "starting the proxy"),
+        ("server", stack.server.url, 60.0 + load_s(model_bytes), f"loading {stack.model.name}"),
+    )
+    for name, url, deadline_s, progress in waits:
+        on_progress(progress)
+        before = deaths.get(name, 0)
+        wait_ready(supervisor, name, url, deadline_s=deadline_s, deaths_before=before, started_at=started_at)
 
 
 def _put_back(home: Home, supervisor: Supervisor, previous: Previous, on_progress: OnProgress) -> None:
@@ -201,9 +215,10 @@ def _put_back(home: Home, supervisor: Supervisor, previous: Previous, on_progres
                 other.remove()
             if previous.ran:
                 on_progress("putting the previous stack back")
+            started_at = time.time()
             put_back(old, previous.stack.services, previous.units, run=previous.ran)
             if previous.ran:
-                _wait(old, previous.stack, (), _size(previous.stack.model.path), lambda _: None)
+                _wait(old, previous.stack, (), started_at, _size(previous.stack.model.path), lambda _: None)
         transaction.end(home)
     except Exception as error:
         on_progress(f"the previous stack did not come back: {error}")
@@ -217,7 +232,8 @@ def _check_ports(home: Home, deployment: Deployment, supervisor: Supervisor) -> 
     ports.check_free(at.server_host, at.server_port, what="server", flag="--server-port", ours=ours)
 
 
-def _record(home: Home, deployment: Deployment, supervisor: Supervisor) -> StackRecord:
+def record_of(home: Home, deployment: Deployment, supervisor: str) -> StackRecord:
+    """What `up` writes down of a deployment. supervisor: its kind."""
     plan, at = deployment.plan, deployment.addresses
     server, proxy = stack_services(home, deployment.engine, plan, at)
     a = plan.assignment
@@ -229,12 +245,14 @@ def _record(home: Home, deployment: Deployment, supervisor: Supervisor) -> Stack
         n_ctx_slot=plan.n_ctx_slot,
         n_parallel=a.parallel,
         n_predict=plan.goal.n_predict,
-        supervisor=supervisor.kind,
+        supervisor=supervisor,
         services=(server, proxy),
         capabilities={"vision": bool(plan.goal.mmproj_path)},
         recurrent=plan.facts.recurrent,
         sliding_window=plan.facts.has_window and not a.swa_full,
-        stored_plan=stackfile.store_plan(plan),
+        keeps_checkpoints=deployment.engine.keeps_checkpoints and a.checkpoints > 0,
+        stored_plan=stackfile.stored(plan),
+        stored_goal=stackfile.stored(deployment.asked),
         pins={decision.flag: decision.value for decision in plan.decisions if decision.pinned},
         inputs=deployment.inputs,
     )

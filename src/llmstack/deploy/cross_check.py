@@ -11,6 +11,7 @@ from llmstack.errors import MissingPart
 from llmstack.paths import Home
 from llmstack.plan import Plan
 from llmstack.plan.compare import Checked, FitComparison, check, compare, fit_flags_wanted
+from llmstack.plan.search import Search
 
 
 def compare_with_fit(home: Home, plan: Plan) -> FitComparison:
@@ -22,7 +23,11 @@ def compare_with_fit(home: Home, plan: Plan) -> FitComparison:
 def verify(home: Home, plan: Plan) -> tuple[Checked, ...]:
     """Lets llama-server load the model with the plan's flags, without data, and reads what it would take (MiB)."""
     reported = dry_run(_program(home, "llama-server"), plan.argv)
-    return check(plan.memory, reported.devices, reported.host)
+    memory = plan.memory
+    if not reported.whole:  # of what guesses ahead for it llama-server reports nothing before it loads
+        search = Search(plan.facts, plan.hardware, plan.goal, {})
+        memory = search.estimator.estimate_large_model(plan.assignment)
+    return check(memory, reported.devices, reported.host)
 
 
 def _program(home: Home, name: str) -> Path:

@@ -42,9 +42,18 @@ def check(home: Home, stack: StackRecord) -> HealthRecord:
     served = observe.observed(home, stack, supervisor)
     taken = _measure(home, stack, pids)
     slow = _below_a_tenth(stack, served, taken)
-    if served_failure(slow) is not None:  # the first requests of a device compile its kernels: once more
+    # Once more: the first requests of a device compile its kernels, and a client that tries again while `up` is at work
+    # takes the slot between the two prompts.
+    if served_failure(slow) is not None or not taken.cache_holds:
         taken = _measure(home, stack, pids)
         slow = _below_a_tenth(stack, served, taken)
+    if not taken.cache_holds:
+        warm = taken.warm
+        raise NotSo(
+            f"the prompt cache does not hold: {warm.cached_n} of {warm.cached_n + warm.prompt_n} tokens were reused",
+            why="the same prompt was sent twice, so nearly all of it should have come from the cache",
+            next=command_line("logs", "server"),
+        )
     worst = served_failure(slow)
     if worst is not None:
         raise observe.as_error(worst)
@@ -78,6 +87,10 @@ class _Taken:
     load: float
     disk_mib: float
 
+    @property
+    def cache_holds(self) -> bool:
+        return self.warm.hit_ratio >= MIN_HIT_RATIO
+
 
 def _measure(home: Home, stack: StackRecord, pids: list[int]) -> _Taken:
     watch = Watch(pids)
@@ -90,12 +103,6 @@ def _measure(home: Home, stack: StackRecord, pids: list[int]) -> _Taken:
         tokens = min(max(int(probe.decode_tps * DECODE_S), LEAST_DECODE_TOKENS), DECODE_TOKENS)
         warm = engine.complete([*prompt, *engine.tokens("\nNow sum it up.")], n_predict=tokens)
         load = watch.others()
-    if warm.hit_ratio < MIN_HIT_RATIO:
-        raise NotSo(
-            f"the prompt cache does not hold: {warm.cached_n} of {warm.cached_n + warm.prompt_n} tokens were reused",
-            why="the same prompt was sent twice, so nearly all of it should have come from the cache",
-            next=command_line("logs", "server"),
-        )
     return _Taken(cold, warm, _planned(stack, cold, warm), load, watch.disk_mib())
 
 

@@ -12,11 +12,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from llmstack.engine.find import YOUNGER_FLAG, Engine
+from llmstack.engine.find import Engine
 
 # From this build on the library's INFO, and so all of these lines, is the program's TRACE (common/log.cpp; issue 23613
 # shows it for 9284). Before, level 4 was debug, which logs prompts, and the library's INFO was always written.
 TRACE_BUILD = 9284
+_YOUNG_FLAG = "--load-mode"  # younger than that (llama.cpp pull 20834, about b10100), for a build that tells no number
 TRACE = 4
 
 _LOADING = re.compile(r"load_model: loading model\b")
@@ -25,7 +26,7 @@ _BUFFER = re.compile(r"(\S+) model buffer size\s*=\s*([\d.]+) MiB")
 _DEVICE = re.compile(r"\busing device (\S+) \(")
 _CAPPED = re.compile(r"exceeds the training context of the model \((\d+)\)")
 # Names of ggml's buffers in host memory: CPU, CPU_Mapped, CPU_REPACK, AMX …, and each backend's pinned one (CUDA_Host).
-_HOST = re.compile(r"^(?:CPU|AMX|BLAS|KLEIDIAI|none)|_Host$")
+HOST_BUFFER = re.compile(r"^(?:CPU|AMX|BLAS|KLEIDIAI|none)|_Host$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def read_load(lines: Iterable[str]) -> LoadLog:
             layers = int(match[1]), int(match[2])
         elif match := _BUFFER.search(line):
             any_buffer = True
-            if not _HOST.search(match[1]):
+            if not HOST_BUFFER.search(match[1]):
                 buffers[match[1]] = round(buffers.get(match[1], 0.0) + float(match[2]), 2)
         elif match := _DEVICE.search(line):
             devices.append(match[1])
@@ -91,5 +92,5 @@ def verbosity(engine: Engine, plan_argv: Sequence[str]) -> tuple[str, ...]:
     if not on_device or "-lv" in plan_argv:
         return ()
     flags = engine.flags
-    is_new = engine.build >= TRACE_BUILD if engine.build is not None else flags is not None and YOUNGER_FLAG in flags
+    is_new = engine.build >= TRACE_BUILD if engine.build is not None else flags is not None and _YOUNG_FLAG in flags
     return ("-lv", str(TRACE)) if is_new and (flags is None or "-lv" in flags) else ()

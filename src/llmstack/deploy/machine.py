@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 from llmstack import stackfile
@@ -13,6 +13,7 @@ from llmstack.detect import calibration, drivers
 from llmstack.detect.driver_cards import DriverCard
 from llmstack.detect.hardware import Detected, detect
 from llmstack.detect.held import family
+from llmstack.detect.holders import held_by_programs, idle
 from llmstack.engine.environment import chosen_variables
 from llmstack.engine.find import Engine, devices_of, find
 from llmstack.engine.probe import DeviceList
@@ -28,16 +29,19 @@ NVIDIAS = frozenset({"cuda", "vulkan", "opencl"})
 AMDS = frozenset({"hip", "rocm", "vulkan", "opencl"})
 
 
-def this_machine(home: Home, on_progress: Callable[[str], None] = lambda _: None) -> Machine:
+def this_machine(
+    home: Home, on_progress: Callable[[str], None] = lambda _: None, engine: Engine | None = None
+) -> Machine:
     """Looks at the machine, and measures it (two seconds) where that was never done.
 
-    Every command that plans calls this, so that all of them plan for the same machine.
+    Every command that plans calls this, so that all of them plan for the same machine. engine: the one in use unless
+    another is given.
     """
     from llmstack.deploy.supervisors import supervisor_for  # both supervisors; a plan for another machine needs neither
 
-    detected, engine = detect(), None
+    detected = detect()
     try:
-        engine = find(home)
+        engine = engine or find(home)
     except MissingPart as error:
         detected = replace(detected, warnings=(*detected.warnings, error.what))
     detected = for_engine(detected, engine)
@@ -53,10 +57,22 @@ def this_machine(home: Home, on_progress: Callable[[str], None] = lambda _: None
     server = supervisor_for(home).status().get("server")
     pid = server.pid if server is not None else None
     if pid is None:
-        return Machine(detected.hardware, engine, spare=detected.spare, warnings=detected.warnings)
+        machine = Machine(detected.hardware, engine, spare=detected.spare, warnings=detected.warnings)
+        return _with_holders(machine, detected.cards, ())
     deployed = stackfile.read(home)
     hardware, estimates = without_own_server(detected, pid, deployed.plan if deployed is not None else None)
-    return Machine(hardware, engine, True, estimates, detected.spare, detected.warnings)
+    machine = Machine(hardware, engine, True, estimates, detected.spare, detected.warnings)
+    return _with_holders(machine, detected.cards, family({pid}))
+
+
+def _with_holders(machine: Machine, cards: Sequence[DriverCard | None], ours: Collection[int]) -> Machine:
+    """The same with the programs of others that hold memory of a card, and with the machine as it is without them."""
+    holders = held_by_programs(cards, ours)
+    if not holders:
+        return machine
+    devices = zip(machine.hardware.devices, cards, strict=False)
+    without = replace(machine.hardware, devices=tuple(idle(device, card, ours) for device, card in devices))
+    return replace(machine, holders=tuple((hold.program, hold.mib) for hold in holders), idle=without)
 
 
 def for_engine(detected: Detected, engine: Engine | None) -> Detected:

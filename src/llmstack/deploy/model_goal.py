@@ -8,8 +8,9 @@ from pathlib import Path
 
 from llmstack.catalog.models import Model
 from llmstack.detect.model_file import open_model
-from llmstack.errors import BadInput
+from llmstack.errors import BadInput, StackError
 from llmstack.fetch.find_local import drafter_of, find_one, own_path
+from llmstack.fetch.model import Source
 from llmstack.gguf.reader import MAX_TEXT
 from llmstack.llama_server.flags import pinnable_flag
 from llmstack.paths import Home, write_private
@@ -52,7 +53,8 @@ def with_template(home: Home, goal: Goal) -> Goal:
 def with_drafter(home: Home, goal: Goal, entry: Model | None, *, offline: bool = False) -> Goal:
     """The small model that may guess ahead: the file of `--set md=FILE`, else the catalog's.
 
-    One that is not here is described by the catalog, with the path it would get; offline it is left out.
+    One that is not here is described by the catalog or by its header on the hub, with the path it would get; offline,
+    or where its header cannot be had, it is left out.
     """
     for name, value in goal.pins.items():
         pin = pinnable_flag(name)
@@ -70,10 +72,19 @@ def with_drafter(home: Home, goal: Goal, entry: Model | None, *, offline: bool =
     from llmstack.fetch import hub
     from llmstack.fetch.survey import drafter_facts
 
-    described = drafter_facts(entry)
-    if offline or hub.offline() or described is None:
+    if offline or hub.offline():
         return goal
-    return replace(goal, draft=replace(described, path=str(own_path(home, source))))
+    described = drafter_facts(entry) or _from_its_header(source)
+    return replace(goal, draft=replace(described, path=str(own_path(home, source)))) if described is not None else goal
+
+
+def _from_its_header(source: Source) -> ModelFacts | None:
+    from llmstack.fetch.remote import header_of
+
+    try:
+        return read_facts(header_of(source))
+    except StackError:  # guessing ahead is an extra: nothing is refused for the lack of it
+        return None
 
 
 def _read(home: Home, path: Path) -> ModelFacts:

@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 
 MORE_SHARE = 32  # one part in so many of the memory: what other programs take and give back
 WORTH_A_RESTART = 0.97
+SAID = (
+    "ctx",
+    "kv_type",
+    "parallel",
+    "vision",
+    "mmproj_path",
+    "keep_free_mib",
+)  # what a user may leave open in a goal, besides pins
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,24 @@ def plan_for(home: Home, request: UpRequest, machine: Machine | None = None) -> 
         from llmstack.deploy.machine import this_machine
 
         machine = this_machine(home)
+    request = resumed(home, request)
     return plan_subject(home, request, subject_of(home, request, machine.hardware), machine)
+
+
+def resumed(home: Home, request: UpRequest) -> UpRequest:
+    """A request that names no model goes on with what the deployed stack was asked for: what is said anew replaces it,
+    the rest stays."""
+    if request.model is not None or request.demo:
+        return request
+    from llmstack import stackfile  # a plan for another machine needs none
+
+    deployed = stackfile.read(home)
+    before = deployed.goal if deployed is not None else None
+    if before is None:
+        return request
+    new = request.goal
+    changes = {name: value for name in SAID if (value := getattr(new, name)) not in (None, "")}
+    return replace(request, goal=replace(before, pins={**before.pins, **new.pins}, **changes))
 
 
 def subject_of(
@@ -144,7 +169,8 @@ def plan_subject(home: Home, request: UpRequest, subject: Subject, machine: Mach
     else:
         subject, header, facts = _from_afar(home, subject, offline=request.offline)
     user_goal = with_template(home, request.goal)
-    goal = with_entry(replace(user_goal, alias=subject.name), subject.entry)
+    keeps = engine is not None and engine.keeps_checkpoints
+    goal = with_entry(replace(user_goal, alias=subject.name, keeps_checkpoints=keeps), subject.entry)
     goal = with_drafter(home, goal, subject.entry, offline=request.offline)
     if alone:
         goal = replace(goal, draft=None)
@@ -153,8 +179,15 @@ def plan_subject(home: Home, request: UpRequest, subject: Subject, machine: Mach
     if engine is None or model is None:
         plan = _noted(make_plan(facts, hardware, goal, machine.spare), header)
         return Planned(plan, subject, model, engine, hardware, "", warnings=warnings)
-    from llmstack.deploy import tuned
+    from llmstack.deploy import acceptance, kv_measured, tuned
 
+    path = str(model.path)
+    goal = replace(
+        goal,
+        kv_measured=kv_measured.of_model(home, path),
+        accepts_block=acceptance.of_model(home, path, by_model=False),
+        accepts_model=acceptance.of_model(home, path, by_model=True),
+    )
     goal = tuned.with_tuned(home, goal, model.identity, hardware, engine.name)
     digest = _digest(model, engine, goal, hardware)
     deployed = _deployed(home, digest) if machine.serves else None

@@ -10,11 +10,11 @@ from llmstack import stackfile
 from llmstack.commands import command_line
 from llmstack.deploy.apply import Deployment
 from llmstack.deploy.machine import this_machine
-from llmstack.deploy.planning import Planned, Subject, UpRequest, plan_subject, served_name, subject_of
+from llmstack.deploy.planning import Planned, Subject, UpRequest, plan_subject, resumed, served_name, subject_of
 from llmstack.deploy.projector import is_here
 from llmstack.deploy.services import Addresses, stack_services
 from llmstack.deploy.supervisors import chosen, preview
-from llmstack.engine.find import find
+from llmstack.engine.find import Engine, find
 from llmstack.errors import MissingPart, NotSo, StackError
 from llmstack.fetch import hub
 from llmstack.fetch.find_local import drafter_of
@@ -38,10 +38,18 @@ class Prepared:
 
 
 def prepare(
-    home: Home, request: UpRequest, on_progress: Callable[[str], None], on_download: OnTransfer = quiet
+    home: Home,
+    request: UpRequest,
+    on_progress: Callable[[str], None],
+    on_download: OnTransfer = quiet,
+    engine: Engine | None = None,
 ) -> Prepared:
-    """Downloads what is missing, and plans. Raises StackError, Infeasible among them."""
-    machine = this_machine(home, on_progress)
+    """Downloads what is missing, and plans. engine: the one in use unless another is given.
+
+    Raises StackError, Infeasible among them.
+    """
+    request = resumed(home, request)
+    machine = this_machine(home, on_progress, engine)
     engine = machine.engine or find(home)  # raises what is wrong with it
     subject = subject_of(home, request, machine.hardware, on_progress)
     subject = _pulled(home, request, subject, on_download)
@@ -67,13 +75,16 @@ def prepare(
         engine=engine,
         inputs=planned.digest,
         addresses=addresses_of(home, request),
-        again=_again(home, request, on_progress) if machine.estimates and _is_squeezed(planned.plan) else None,
+        asked=request.goal,
+        again=_again(home, request, on_progress, engine) if machine.estimates and _is_squeezed(planned.plan) else None,
     )
     return Prepared(deployment, warnings)
 
 
-def _again(home: Home, request: UpRequest, on_progress: Callable[[str], None]) -> Callable[[], Deployment]:
-    return lambda: prepare(home, request, on_progress).deployment
+def _again(
+    home: Home, request: UpRequest, on_progress: Callable[[str], None], engine: Engine
+) -> Callable[[], Deployment]:
+    return lambda: prepare(home, request, on_progress, engine=engine).deployment
 
 
 def _is_squeezed(plan: Plan) -> bool:

@@ -27,14 +27,25 @@ def _next() -> dict[str, str]:
     }
 
 
-def wait_ready(supervisor: Supervisor, service: str, url: str, *, deadline_s: float, deaths_before: int = 0) -> float:
+def wait_ready(
+    supervisor: Supervisor,
+    service: str,
+    url: str,
+    *,
+    deadline_s: float,
+    deaths_before: int = 0,
+    started_at: float | None = None,
+) -> float:
     """Returns the seconds it took.
 
+    started_at: when the service was told to start, in seconds since the epoch (None: now); what it says of its death
+    may be older than the wait, for another service was waited for first.
     deaths_before: how often the service had died when it was (re)started; one more is a premature exit.
 
     Raises NotSo with an excerpt of the service's log: when it died while starting, or when the deadline passed.
     """
-    began, began_at = time.monotonic(), time.time()
+    began = time.monotonic()
+    began_at = time.time() if started_at is None else started_at
 
     def probe() -> bool | None:
         if client.readiness() is Readiness.READY:

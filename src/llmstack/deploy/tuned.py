@@ -9,7 +9,7 @@ import msgspec
 
 from llmstack.commands import command_line
 from llmstack.detect.calibration import machine_of
-from llmstack.detect.model_file import Identity
+from llmstack.detect.model_file import Identity, key_of
 from llmstack.hardware import Hardware
 from llmstack.llama_server.flags import pinnable_flag
 from llmstack.paths import Home, write_private
@@ -31,7 +31,7 @@ class Tuned(msgspec.Struct, frozen=True):
 
 def _key(identity: Sequence[Identity]) -> str:
     first = identity[0]
-    return f"{first.path}:{first.size_bytes}:{first.mtime_ns}"
+    return key_of(first.path, first.size_bytes, first.mtime_ns)
 
 
 def read(home: Home) -> tuple[Tuned, ...]:

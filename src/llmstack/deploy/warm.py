@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmstack.commands import command_line
+from llmstack.deploy import acceptance
 from llmstack.errors import NotSo
 from llmstack.paths import Home
 from llmstack.stackfile import StackRecord
@@ -22,7 +23,10 @@ def make_folder(stack: StackRecord) -> None:
 
 
 def save(home: Home, stack: StackRecord | None) -> int:
-    """What the slots hold goes to disk; how many they were. 0 when nobody answers: a stop never waits for that."""
+    """What the slots hold goes to disk, and what was seen of guessed tokens; how many slots they were. 0 when nobody
+    answers: a stop never waits for that."""
+    if stack is not None:
+        acceptance.note(home, stack)
     return int(_ask(home, stack, "save", SAVE_S).get("saved", 0))
 
 

@@ -1,6 +1,7 @@
 """Bytes passed through: Messages requests to an Anthropic upstream, chat completions to an OpenAI one.
 
-Nothing is parsed on the way back; the request changes only where the route says so (model, extra_body).
+Nothing is parsed on the way back; the request changes only where the route says so (model, extra_body), and to a
+llama-server goes without the fields that a client does not reach (llama_server/request_fields.py).
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import msgspec
 
 from llmstack.catalog.routes import Target
+from llmstack.llama_server.request_fields import lost_trigger, reach
 from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, invalid
 from llmstack.protocol.to_openai import OpenAIBody, OpenAIStream, to_messages
 from llmstack.proxy import death_table
@@ -35,6 +37,8 @@ _NOT_FORWARDED = frozenset(
 _NOT_RETURNED = frozenset(
     {"transfer-encoding", "connection", "keep-alive", "content-length", "server", "date", "set-cookie"}
 )
+MOST_NAMED = 64  # held-back fields in the log: their names are the client's to invent
+_NAME_LENGTH = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class Relay:
     upstreams: Upstreams
     policy: Policy
     log_event: Callable[[str, dict[str, Any]], None]
+    _named: set[tuple[str, str]] = field(default_factory=set)  # upstream and field, once each in the log
 
     async def messages(self, scope: Scope, receive: Receive, send: Send, target: Target, body: bytes) -> None:
         """A Messages request to an upstream that speaks it; byte for byte, where the route changes nothing.
@@ -88,7 +93,7 @@ class Relay:
             record.fallback = turn.fallback
             try:
                 async with self.upstreams.deaths.asking(turn.target, lambda: death_table.request(request)):
-                    await self._pass(scope, receive, send, _passing(turn.target, request, body))
+                    await self._pass(scope, receive, send, self._passing(turn.target, request, body))
             except Refused as refused:
                 return Unanswered(refused.failure)
             return Answered()
@@ -96,6 +101,37 @@ class Relay:
         outcome = await Fallback(route, record.id, self.log_event).first_answer(attempt)
         if isinstance(outcome, Unanswered):
             raise Refused(outcome.failure)
+
+    def _passing(self, target: Target, request: dict[str, Any], body: bytes) -> Passing:
+        """A chat completion as this target takes it. Raises Refused for what it can't be given."""
+        changes: dict[str, Any] = {**target.extra_body}
+        if target.model is not None:
+            changes["model"] = target.model
+        if target.kind != "anthropic":
+            passed = self._reaching(target, request) if target.kind == "llama-server" else request
+            data = msgspec.json.encode({**passed, **changes}) if changes or passed is not request else body
+            return Passing(target, "/v1/chat/completions", data, anthropic=False)
+        model, created = request["model"], int(time.time())
+        data = msgspec.json.encode({**to_messages(request, model), **changes})
+        translator = OpenAIStream(request, model, created) if request.get("stream") else OpenAIBody(model, created)
+        return Passing(target, "/v1/messages", data, anthropic=False, translator=translator)
+
+    def _reaching(self, target: Target, request: dict[str, Any]) -> dict[str, Any]:
+        """What a llama-server is given of this request; what is held back is named in the log once. Raises Refused."""
+        if lost_trigger(request):
+            raise Refused(
+                invalid(
+                    "grammar_lazy: this proxy passes no grammar_triggers on, and without them the grammar would hold "
+                    "from the first token; send tools or response_format, or a grammar without grammar_lazy"
+                )
+            )
+        passed, held_back = reach(request)
+        for name in held_back:
+            named = (target.name, name[:_NAME_LENGTH])
+            if named not in self._named and len(self._named) < MOST_NAMED:
+                self._named.add(named)
+                self.log_event("held_back", {"upstream": named[0], "field": named[1]})
+        return passed
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, passing: Passing) -> None:
         """Raises Refused while nothing has been sent."""
@@ -159,20 +195,6 @@ class Relay:
         elif passing.target.kind == "anthropic":
             forwarded["anthropic-version"] = "2023-06-01"
         return {**forwarded, **self.upstreams.headers(passing.target)}
-
-
-def _passing(target: Target, request: dict[str, Any], body: bytes) -> Passing:
-    """A chat completion as this target takes it. Raises Refused for what it can't be given."""
-    changes: dict[str, Any] = {**target.extra_body}
-    if target.model is not None:
-        changes["model"] = target.model
-    if target.kind != "anthropic":
-        data = msgspec.json.encode({**request, **changes}) if changes else body
-        return Passing(target, "/v1/chat/completions", data, anthropic=False)
-    model, created = request["model"], int(time.time())
-    data = msgspec.json.encode({**to_messages(request, model), **changes})
-    translator = OpenAIStream(request, model, created) if request.get("stream") else OpenAIBody(model, created)
-    return Passing(target, "/v1/messages", data, anthropic=False, translator=translator)
 
 
 def _returned(response: aiohttp.ClientResponse, translator: OpenAIStream | OpenAIBody | None) -> list[Header]:

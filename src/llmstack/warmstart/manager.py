@@ -75,7 +75,7 @@ class WarmStartManager:
 
     async def tick(self) -> None:
         try:
-            await self._follow(seen.ClockTicks(self._in_flight), Errand())
+            await self._follow(seen.ClockTicks(self._in_flight, self._up_age_s()), Errand())
         except Exception as error:  # the watch must outlive whatever a server or a disk does
             self._failed(error)
 

@@ -13,7 +13,8 @@ from llmstack.warmstart.store import StoredState
 @dataclass(frozen=True, slots=True)
 class ServerTraits:
     """own_cache: the server keeps prompts that left its slots (-cram is not 0; server_prompt_cache). window: it keeps a
-    sliding window only. rolls_back: a state can be cut to any shorter prompt; a recurrent one cannot. dies_on_states:
+    sliding window only, and no points to return to in what it saves. rolls_back: a state can be cut to any shorter
+    prompt, or to a checkpoint of it; a recurrent one without them cannot. dies_on_states:
     processes of it ended while one was saved or restored."""
 
     own_cache: bool = True
@@ -36,9 +37,11 @@ class SlotView:
 
 @dataclass(frozen=True, slots=True)
 class ClockTicks:
-    """Once a second. in_flight: requests between their arrival and the end of their answers."""
+    """Once a second. in_flight: requests between their arrival and the end of their answers. up_age_s: how long an `up`
+    has been at work, None when none is."""
 
     in_flight: int
+    up_age_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,12 @@ the next observation, and its actions come before the rest.
 |  2 | a state cannot be restored                            | the next one is tried for the same slot                 |
 |  3 | no state could be restored                            | the last known prefix is wanted (21)                    |
 |  4 | one appears whose slots are in use                    | nothing is restored; it is warm from MIN_TOKENS on      |
-|  5 | ... by the health check of an `up` only               | they count as empty                                     |
+|  5 | while an `up` measures                                | it is looked at when `up` asks for it, or a request     |
+|    |                                                       | comes; then slots that `up` has used count as empty     |
 |  6 | slots are full, and a prefix's state is left          | its bytes are compared before somebody waits for that   |
 |  7 | it is gone, or another process answers in its place   | all that its slots held is forgotten, a warm-up stops   |
-|  8 | it keeps a sliding window only                        | nothing is saved, restored or computed                  |
+|  8 | it keeps a sliding window only, and its files no      | nothing is saved, restored or computed                  |
+|    | checkpoints (before build 11506)                      |                                                         |
 |    | **a request**                                         |                                                         |
 |  9 | a side call (short system text and tools)             | a warm-up stops                                         |
 | 10 | ... and the server has no cache of its own            | what idle slots hold is saved; none counts as latest    |
@@ -106,8 +108,15 @@ def decide(observation: Observation, now: float = 0.0) -> list[Action]:
 
 
 def _tick(observation: seen.ClockTicks) -> list[Action]:
-    """A request looks at the server itself, and what a look changes would come in its way (22)."""
-    return [] if observation.in_flight else [do.LookAtServer(), do.ConsiderWarmUp()]
+    """A request looks at the server itself, and what a look changes would come in its way (22). 5: a state restored
+    between the two prompts of a health check would take the first one's place, and its cache would seem not to hold."""
+    if observation.in_flight or _measuring(observation.up_age_s):
+        return []
+    return [do.LookAtServer(), do.ConsiderWarmUp()]
+
+
+def _measuring(up_age_s: float | None) -> bool:
+    return up_age_s is not None and up_age_s < DEPLOYING_S
 
 
 def _server(observation: seen.ServerLookedAt) -> list[Action]:
@@ -252,7 +261,7 @@ def _warm_up(observation: seen.WarmUpDue, now: float) -> list[Action]:
         return []  # 8, 22
     if observation.at_once:
         return [do.StartWarmUp()]  # 23
-    measuring = observation.up_age_s is not None and observation.up_age_s < DEPLOYING_S
+    measuring = _measuring(observation.up_age_s)
     if now - observation.quiet_since < QUIET_S or measuring or observation.busy:
         return []  # 22
     if observation.failed_at is not None and now - observation.failed_at < RETRY_S:

@@ -54,7 +54,7 @@ class ServerSlots:
         running = self.running
         return ServerTraits(
             own_cache=running.cache_ram_mib != 0,
-            window=running.sliding_window,
+            window=running.saves_in_vain,
             rolls_back=running.rolls_back,
             dies_on_states=self.server.dies_on_states(),
         )

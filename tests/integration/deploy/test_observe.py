@@ -17,7 +17,7 @@ from llmstack.deploy import observe
 from llmstack.paths import Home
 from llmstack.plan import Goal, make_plan
 from llmstack.process import ProcessSupervisor
-from llmstack.stackfile import ModelEntry, ServerEntry, StackRecord, store_plan
+from llmstack.stackfile import ModelEntry, ServerEntry, StackRecord, stored
 from llmstack.supervisor import LogLine, ServiceState, ServiceStatus
 from support.planner.draws import facts, machine
 
@@ -67,7 +67,7 @@ def record(port: int, *, ngl: int = 49) -> StackRecord:
     plan = make_plan(facts("qwen3moe-30b-a3b"), machine(24, 64, gpus=1), Goal(ctx=4096, parallel=1))
     plan = replace(plan, assignment=replace(plan.assignment, ngl=ngl))
     return StackRecord(
-        ModelEntry("q", "/m/q.gguf"), ServerEntry("127.0.0.1", port), n_ctx_slot=4096, stored_plan=store_plan(plan)
+        ModelEntry("q", "/m/q.gguf"), ServerEntry("127.0.0.1", port), n_ctx_slot=4096, stored_plan=stored(plan)
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +69,18 @@ def test_a_server_that_this_processor_cannot_run_is_told_apart_from_other_deaths
         wait_ready(supervisor, "server", "http://127.0.0.1:9", deadline_s=20)
     assert "SIGILL" in str(caught.value) and "this processor does not execute" in caught.value.why
     assert "llmstack engine use embedded" in caught.value.next
+
+
+def test_a_server_that_died_while_another_service_was_waited_for_still_tells_its_last_words(
+    supervisor: ProcessSupervisor,
+) -> None:
+    told = time.time()
+    supervisor.apply([service("server", "import sys; print('invalid device: CUDA0', flush=True); sys.exit(1)")])
+    eventually(lambda: supervisor.status()["server"].restarts >= 2)
+    time.sleep(2)  # longer than a slow proxy takes; its next start lies seconds ahead
+    with pytest.raises(NotSo) as caught:
+        wait_ready(supervisor, "server", "http://127.0.0.1:9", deadline_s=20, started_at=told)
+    assert "the engine has no device CUDA0" in caught.value.why
 
 
 def test_a_killed_service_comes_back_and_says_how_it_died(supervisor: ProcessSupervisor) -> None:

@@ -11,7 +11,7 @@ from llmstack.deploy.load_log import LoadLog
 from llmstack.deploy.served import Intended, MeasuredRate, Served, compare, compare_rates, failure, intended, served_of
 from llmstack.findings import Level
 from llmstack.plan import Goal, make_plan
-from llmstack.stackfile import ModelEntry, ServerEntry, StackRecord, store_plan
+from llmstack.stackfile import ModelEntry, ServerEntry, StackRecord, stored
 from support.planner.draws import facts, machine
 
 CARD = Intended(
@@ -125,7 +125,7 @@ def deployed(**changes: object) -> StackRecord:
     plan = make_plan(facts("qwen3moe-30b-a3b"), machine(24, 64, gpus=1), Goal(ctx=32768))
     plan = replace(plan, assignment=replace(plan.assignment, **changes))  # type: ignore[arg-type]
     return StackRecord(
-        ModelEntry("qwen", "/m/q.gguf"), ServerEntry("127.0.0.1", 8080), n_ctx_slot=1024, stored_plan=store_plan(plan)
+        ModelEntry("qwen", "/m/q.gguf"), ServerEntry("127.0.0.1", 8080), n_ctx_slot=1024, stored_plan=stored(plan)
     )
 
 

@@ -27,6 +27,7 @@ from llmstack.doctor.facts import (
 from llmstack.doctor.gather_client import covers_loopback, fighting_keys
 from llmstack.doctor.gather_machine import kernel_driver, pci_cards
 from llmstack.doctor.run import diagnose
+from llmstack.engine.advisories import open_in
 from llmstack.findings import Finding, Level
 from llmstack.hardware import Cpu, Device, Hardware, Ram
 
@@ -36,7 +37,7 @@ STACK = StackFacts(
 )
 SOUND = DoctorFacts(
     hardware=Hardware(Ram(32000, 20000), Cpu(8, 16), (CARD,)),
-    engine=EngineFacts("cuda-11434", "11434", 11434, 8146, ("cuda", "cpu")),
+    engine=EngineFacts("cuda-11434", "11434", 11434, 11393, ("cuda", "cpu")),
     gpu=GpuFacts(kernel_driver="580.1", library="580.1", pci_cards=1),
     disks=(DiskFacts("/m", 50_000),),
     supervisor=SupervisorFacts("systemd", None, True, "loginctl enable-linger me", True, True, "full", {}),
@@ -108,19 +109,35 @@ FAULTS: list[tuple[str, DoctorFacts, str, Level, str, str]] = [
     (
         "an engine too old beside a good one (fault 31)",
         replace(
-            SOUND, engine=replace(SOUND.engine, refused={"/usr/bin/llama-server": "build 5000 is older than 8146"})
+            SOUND, engine=replace(SOUND.engine, refused={"/usr/bin/llama-server": "build 5000 is older than 11393"})
         ),
         "engine",
         Level.WARN,
-        "older than 8146",
+        "older than 11393",
         "engine install",
     ),
     (
+        "an engine open to what the network can reach (fault 72)",
+        replace(SOUND, engine=replace(SOUND.engine, advisories=open_in(11549, rpc=True))),
+        "engine",
+        Level.WARN,
+        "CVE-2026-137567 is open in cuda-11434",
+        "engine install",
+    ),
+    (
+        "an engine whose holes cannot be told",
+        replace(SOUND, engine=replace(SOUND.engine, build=None, fork="ik_llama.cpp", version="3900")),
+        "engine",
+        Level.WARN,
+        "ik_llama.cpp, a fork of llama.cpp",
+        "engine list",
+    ),
+    (
         "only an engine too old (fault 31)",
-        replace(SOUND, engine=EngineFacts(problem="build 5000 is older than 8146", remedy="llmstack engine install")),
+        replace(SOUND, engine=EngineFacts(problem="build 5000 is older than 11393", remedy="llmstack engine install")),
         "engine",
         Level.FAIL,
-        "8146",
+        "11393",
         "engine install",
     ),
     (

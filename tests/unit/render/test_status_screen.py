@@ -12,7 +12,7 @@ from llmstack.deploy.usage import Used
 from llmstack.plan import Decision, Goal, make_plan
 from llmstack.plan.memory import MemoryUse
 from llmstack.render.status import duration, screen
-from llmstack.stackfile import HealthRecord, ModelEntry, ProxyEntry, ServerEntry, StackRecord, store_plan
+from llmstack.stackfile import HealthRecord, ModelEntry, ProxyEntry, ServerEntry, StackRecord, stored
 from llmstack.supervisor import ServiceState, ServiceStatus
 from support.planner.draws import facts, machine
 
@@ -42,7 +42,7 @@ STACK = StackRecord(
     n_predict=8192,
     supervisor="systemd",
     services=(),
-    stored_plan=store_plan(PLAN),
+    stored_plan=stored(PLAN),
 )
 READY = StackStatus(
     StackState.READY,

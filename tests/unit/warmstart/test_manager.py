@@ -149,6 +149,38 @@ def test_a_health_check_in_fresh_slots_does_not_keep_the_states_out(tmp_path: Pa
     play(tmp_path, said, scene)
 
 
+def test_a_state_is_not_restored_between_the_prompts_of_a_health_check(tmp_path: Path, said: Said) -> None:
+    async def scene(world: World) -> None:
+        await world.ask(conversation("gardening", "hello"))
+        await world.stopped("process 2")
+        world.up_note.write_text("{}")
+        await world.quiet()
+        assert [len(slot.tokens) for slot in world.server.memory] == [0]
+        world.server.complete(conversation("health", "check"))
+        await world.quiet()
+        assert world.server.complete(conversation("health", "check")) <= 1
+        await world.manager.restore_again()
+        world.up_note.unlink()
+        await world.quiet()
+        assert await world.ask(conversation("gardening", "hello")) < 32
+
+    play(tmp_path, said, scene)
+
+
+def test_after_an_up_that_failed_the_old_server_gets_its_states(tmp_path: Path, said: Said) -> None:
+    async def scene(world: World) -> None:
+        await world.ask(conversation("gardening", "hello"))
+        await world.stopped("process 2")
+        world.up_note.write_text("{}")
+        await world.quiet()
+        world.server.restart("process 3")
+        world.up_note.unlink()
+        await world.quiet()
+        assert await world.ask(conversation("gardening", "hello")) < 32
+
+    play(tmp_path, said, scene)
+
+
 def test_a_server_that_did_not_show_its_slots_at_first_gets_its_states_at_the_next_look(
     tmp_path: Path, said: Said
 ) -> None:

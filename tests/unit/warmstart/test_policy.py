@@ -176,6 +176,11 @@ class TestAServerIsLookedAt:
         assert decide(seen.ClockTicks(0)) == [do.LookAtServer(), do.ConsiderWarmUp()]
         assert decide(seen.ClockTicks(1)) == []
 
+    @row(5, 22)
+    def test_and_not_while_an_up_measures(self) -> None:
+        assert decide(seen.ClockTicks(0, up_age_s=3.0)) == []
+        assert decide(seen.ClockTicks(0, up_age_s=DEPLOYING_S)) == [do.LookAtServer(), do.ConsiderWarmUp()]
+
 
 class TestASideCall:
     @row(9)
