@@ -12,7 +12,7 @@ import pytest
 from support.long_silence import LongSilence
 from support.paths import TESTS
 
-pytest_plugins = ["support.built_engine", "support.proxy_fixtures"]
+pytest_plugins = ["support.built_engine", "support.proxy_fixtures", "support.real_models"]
 
 # A shell starts a background job with SIGINT and SIGQUIT ignored, and what is ignored is inherited by every child.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -21,14 +21,21 @@ signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 SYSTEM_S = 900.0  # real engines and clients on a busy machine; every other test has the default of pyproject.toml
 
 # Seconds that a fixture may take the first time on a machine, when it builds or installs; workers wait for each other.
-FIRST_USE_S = {"built_engine": 3600, "vulkan_engine": 5400, "claude_code": 900, "session_manager": 900}
+FIRST_USE_S = {
+    "built_engine": 3600,
+    "vulkan_engine": 5400,
+    "cuda_build": 1800,
+    "smollm2": 600,
+    "claude_code": 900,
+    "session_manager": 900,
+}
 
 SILENCE = pytest.StashKey[LongSilence]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--long", action="store_true", help="Also the tests on a Vulkan device: they build an engine first."
+        "--long", action="store_true", help="Also the tests on a Vulkan device, and with NVIDIA's compiler from PyPI."
     )
 
 
@@ -38,18 +45,21 @@ def runs_vulkan(config: pytest.Config) -> bool:
     return config.option.long or has_vulkan_engine()
 
 
-def pytest_report_header(config: pytest.Config) -> str:
-    if runs_vulkan(config):
-        return "Vulkan device: its tests run"
-    return "Vulkan device: left out, no engine is built for it here; ./stack test --long builds one (20 minutes)"
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    wheels = "run" if config.option.long else "are left out: ./stack test --long fetches 570 MB for them"
+    vulkan = (
+        "run" if runs_vulkan(config) else "are left out: no engine is built for it here; --long builds one (20 minutes)"
+    )
+    return [f"Vulkan device: its tests {vulkan}", f"CUDA from wheels: its tests {wheels}"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test's limit is its own or that of its room, and the time of what it may have to install."""
-    if not runs_vulkan(config):
-        long = [item for item in items if "vulkan_engine" in getattr(item, "fixturenames", ())]
-        items[:] = [item for item in items if item not in long]
-        config.hook.pytest_deselected(items=long)
+    left_out = set() if config.option.long else {"cuda_build"}
+    left_out |= set() if runs_vulkan(config) else {"vulkan_engine"}
+    long = [item for item in items if left_out.intersection(getattr(item, "fixturenames", ()))]
+    items[:] = [item for item in items if item not in long]
+    config.hook.pytest_deselected(items=long)
     for item in items:
         marker = item.get_closest_marker("timeout")
         is_system = item.path.is_relative_to(TESTS / "system")

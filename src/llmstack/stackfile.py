@@ -17,12 +17,12 @@ from llmstack.paths import Home, write_private
 from llmstack.supervisor import Service
 
 if TYPE_CHECKING:
-    from llmstack.plan.result import Plan
+    from llmstack.plan import Goal, Plan
 
 FORMAT = 2
 PROXY_PORT, SERVER_PORT = 5000, 8080  # where nobody says otherwise
 DEFAULT_CACHE_RAM_MIB = 8192  # llama-server's own default of -cram (common/common.h, cache_ram_mib)
-_NO_PLAN = msgspec.Raw(b"null")
+_NOTHING = msgspec.Raw(b"null")
 
 
 class ModelEntry(msgspec.Struct, frozen=True):
@@ -82,8 +82,9 @@ class RunningServer:
     """The deployed llama-server, as those see it who talk to it. Tokens: n_ctx of all slots, n_ctx_slot of one.
 
     argv: the engine's command and all flags. n_predict: the longest answer. recurrent: its state cannot be rolled
-    back. sliding_window: it keeps a sliding window only (no --swa-full). cache_ram_mib: its own prompt cache (-cram),
-    -1 for no limit. states_folder: where it saves slots (--slot-save-path), None when it saves none.
+    back. sliding_window: it keeps a sliding window only (no --swa-full). keeps_checkpoints: what it saves holds points
+    to return to. cache_ram_mib: its own prompt cache (-cram), -1 for no limit. states_folder: where it saves slots
+    (--slot-save-path), None when it saves none.
     """
 
     model: str
@@ -100,6 +101,7 @@ class RunningServer:
     sliding_window: bool
     cache_ram_mib: int
     states_folder: Path | None
+    keeps_checkpoints: bool = False
 
     @property
     def url(self) -> str:
@@ -108,15 +110,22 @@ class RunningServer:
 
     @property
     def rolls_back(self) -> bool:
-        """Whether a slot can keep the beginning of what it holds (llama_memory_seq_rm of a part)."""
-        return not self.recurrent and not self.sliding_window
+        """Whether a slot can keep the beginning of what it holds: of its cells (llama_memory_seq_rm of a part), or from
+        a checkpoint on."""
+        return self.keeps_checkpoints or not (self.recurrent or self.sliding_window)
+
+    @property
+    def saves_in_vain(self) -> bool:
+        """Whether what it saves is of no use to it later: of a window only the last cells are in the file."""
+        return self.sliding_window and not self.keeps_checkpoints
 
 
 class StackRecord(msgspec.Struct, frozen=True):
     """n_ctx: tokens of all slots; n_ctx_slot: of one; n_predict: the longest answer. recurrent, sliding_window: see
     RunningServer. pins: the flags that the user pinned, by flag. inputs: a digest of what the plan was made from.
 
-    stored_plan: the plan's JSON; `plan` decodes it, so that who needs none doesn't load the planner.
+    stored_plan: the plan's JSON; `plan` decodes it, so that who needs none doesn't load the planner. stored_goal: what
+    was asked for, before the catalog, what was tuned and the files that were found had added to it.
     """
 
     model: ModelEntry
@@ -131,7 +140,9 @@ class StackRecord(msgspec.Struct, frozen=True):
     capabilities: dict[str, bool] = {}
     recurrent: bool = False
     sliding_window: bool = False
-    stored_plan: msgspec.Raw = msgspec.field(name="plan", default=_NO_PLAN)
+    keeps_checkpoints: bool = False
+    stored_plan: msgspec.Raw = msgspec.field(name="plan", default=_NOTHING)
+    stored_goal: msgspec.Raw = msgspec.field(name="goal", default=_NOTHING)
     pins: dict[str, str] = {}
     inputs: str = ""
     health: HealthRecord | None = None
@@ -144,6 +155,16 @@ class StackRecord(msgspec.Struct, frozen=True):
 
         try:
             return msgspec.json.decode(self.stored_plan, type=Plan | None)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+    @property
+    def goal(self) -> Goal | None:
+        """What `up` was asked for; None where the file does not say."""
+        from llmstack.plan import Goal
+
+        try:
+            return msgspec.json.decode(self.stored_goal, type=Goal | None)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
 
@@ -163,14 +184,15 @@ class StackRecord(msgspec.Struct, frozen=True):
             vision=self.capabilities.get("vision", False),
             recurrent=self.recurrent,
             sliding_window=self.sliding_window,
+            keeps_checkpoints=self.keeps_checkpoints,
             cache_ram_mib=_cache_ram_mib(_value(argv, "-cram")),
             states_folder=Path(folder) if folder is not None else None,
         )
 
 
-def store_plan(plan: Plan) -> msgspec.Raw:
-    """A plan as `StackRecord.stored_plan` keeps it."""
-    return msgspec.Raw(msgspec.json.encode(plan))
+def stored(value: Plan | Goal | None) -> msgspec.Raw:
+    """A plan or a goal as a StackRecord keeps it."""
+    return msgspec.Raw(msgspec.json.encode(value))
 
 
 def read(home: Home) -> StackRecord | None:
@@ -206,7 +228,7 @@ def _decode(data: bytes | msgspec.Raw) -> StackRecord:
         recurrent=printed.model.recurrent,
         sliding_window=printed.model.sliding_window > 0 and "--swa-full" not in record.server.argv,
         pins={decision.flag: decision.value for decision in printed.decisions if decision.pinned},
-        stored_plan=_NO_PLAN,
+        stored_plan=_NOTHING,
         format=FORMAT,
     )
 

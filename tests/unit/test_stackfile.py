@@ -38,7 +38,7 @@ def record_of(plan: Plan | None, argv: tuple[str, ...] = ()) -> StackRecord:
         supervisor="systemd",
         services=(Service("server", "llama-server", argv, {"A": "b"}, memory_max_mib=2048), Service("proxy", "p", ())),
         capabilities={"vision": True},
-        stored_plan=stackfile.store_plan(plan) if plan is not None else msgspec.Raw(b"null"),
+        stored_plan=stackfile.stored(plan) if plan is not None else msgspec.Raw(b"null"),
         pins={"-ub": "1024"},
         inputs="digest",
         health=HealthRecord(100.5, 9.1, 10, 9, 0.99, 0.1, 0.01, "hello", 1.5, {"prefill": 90.0}, ("slow",), 0.1),

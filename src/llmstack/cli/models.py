@@ -1,4 +1,4 @@
-"""`llmstack models`: list, show, pull, verify, remove, disk, cards."""
+"""`llmstack models`: list, find, show, pull, verify, remove, disk, cards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llmstack.cli.model_files import disk_command, pull_command, remove_command, verify_command
-from llmstack.cli.options import json_option
+from llmstack.cli.model_find import find_command
+from llmstack.cli.options import json_option, machine_option
 from llmstack.commands import command_line
 
 if TYPE_CHECKING:
@@ -16,26 +17,27 @@ if TYPE_CHECKING:
     from llmstack.paths import Home
 
 
-@click.group(help="List, pull, verify and remove models.")
+@click.group(help="List, find, pull, verify and remove models.")
 def command() -> None:
     pass
 
 
-for _command in (pull_command, verify_command, remove_command, disk_command):
+for _command in (find_command, pull_command, verify_command, remove_command, disk_command):
     command.add_command(_command)
 
 
 @command.command("list")
 @json_option
 @click.option("--every", is_flag=True, help="Every size of every model, not the best one for this machine.")
-@click.option("--names", is_flag=True, help="Only names and sizes; nothing is planned.")
+@click.option("--check", "checks", is_flag=True, help="Ask the hub whether the files that are here are still the same.")
 @click.option(
-    "--hardware",
-    "hardware_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help=f"Plan for another machine (its `{command_line('doctor', '--hardware')}`).",
+    "--older", type=click.IntRange(min=0), metavar="DAYS", help="Only names: whose facts were looked up before."
 )
-def list_command(as_json: bool, every: bool, names: bool, hardware_file: Path | None) -> int:
+@click.option("--names", is_flag=True, help="Only names and sizes; nothing is planned.")
+@machine_option
+def list_command(
+    as_json: bool, every: bool, checks: bool, older: int | None, names: bool, hardware_file: Path | None
+) -> int:
     """Show which models fit this machine, how fast, and at what quality rank, before any download."""
     from llmstack.deploy.machine_record import machine_of_file
     from llmstack.fetch import read_catalog
@@ -46,7 +48,11 @@ def list_command(as_json: bool, every: bool, names: bool, hardware_file: Path | 
     from llmstack.render.plan import machine as machine_sentence
 
     folders = home()
+    if checks:
+        return _check(folders, as_json)
     catalog = read_catalog(folders)
+    if older is not None:
+        return _older(catalog, older, as_json)
     here = _here(folders, catalog)
     if names and not as_json:
         show_names(catalog.models, here)
@@ -76,6 +82,44 @@ def list_command(as_json: bool, every: bool, names: bool, hardware_file: Path | 
     else:
         show_list(rows, catalog.models, here, machine_sentence(machine.hardware))
     return 0
+
+
+def _older(catalog: Catalog, days: int, as_json: bool) -> int:
+    from datetime import date
+
+    from llmstack.render.models import show_older
+    from llmstack.render.output import show_json
+
+    today = date.today()
+    ages = {
+        name: (today - date.fromisoformat(model.checked)).days
+        for name, model in catalog.models.items()
+        if model.checked
+    }
+    old = {name: ages.get(name) for name in catalog.models if ages.get(name, days + 1) > days}
+    if as_json:
+        show_json({"days": days, "models": [{"name": name, "days": age} for name, age in old.items()]})
+    else:
+        show_older(old, days)
+    return 0
+
+
+def _check(folders: Home, as_json: bool) -> int:
+    """1 where a file was replaced under its name, or is gone."""
+    from llmstack.fetch.upstream_state import UpstreamState, check
+    from llmstack.render.found import show_changes
+    from llmstack.render.output import StepProgress, show_json
+
+    with StepProgress() as progress:
+        files = []
+        for one in check(folders):
+            progress(f"{one.name}: {one.state}")
+            files.append(one)
+    if as_json:
+        show_json({"files": files})
+    else:
+        show_changes(files)
+    return 1 if any(one.state in (UpstreamState.REPLACED, UpstreamState.GONE) for one in files) else 0
 
 
 @command.command("show", help="Show what is known of a model: files, sampling, license, sources, chat template.")

@@ -13,8 +13,11 @@
 | trust          | where a download may be sent                               |
 | progress       | what a pull tells while it runs                            |
 | hub            | what the Hugging Face hub says of a file                   |
+| discover       | GGUF repositories on the hub, and which files they hold    |
+| found          | what they would do on a machine, from their headers        |
 | remote         | the header of a model that is still on its server          |
 | survey         | which models of the catalog run on a machine, and how fast |
+| upstream_state | whether a pulled file is still what its repository has     |
 | cards          | what they do on common cards                               |
 """
 

@@ -238,9 +238,23 @@ def _gather(
 
 
 def own_path(home: Home, source: Source) -> Path:
+    """Where the stack's own copy is or would be: beside one of another commit, where a commit is asked for."""
     if source.url:
         return models_dir.place_of_url(home, source.url, source.file)
+    if _is_of_another_commit(models_dir.place(home, source.repo, shards(source.file)[0]), source):
+        return models_dir.place(home, f"{source.repo}@{source.revision[:12]}", source.file)
     return models_dir.place(home, source.repo, source.file)
+
+
+def _is_of_another_commit(path: Path, source: Source) -> bool:
+    """Whether a file that is here under this name may be another one than the commit that is asked for has."""
+    if not models_dir.COMMIT.fullmatch(source.revision) or not path.is_file():
+        return False
+    record = models_dir.read_record(path)
+    if record is None or (source.sha256 and source.sha256 == record.sha256):
+        return False
+    commits = models_dir.COMMIT.findall(record.source)
+    return bool(commits) and source.revision not in commits
 
 
 def _one(home: Home, source: Source, caches: foreign_caches.ForeignCaches) -> Path | None:

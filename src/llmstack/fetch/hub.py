@@ -55,7 +55,7 @@ def describe(repo: str, file: str, revision: str = "main", *, allow_hosts: Seque
             hf_hub_url(repo, file, revision=revision, endpoint=base), token=token, endpoint=base, timeout=20.0
         )
     except Exception as error:
-        raise _explain(error, repo, file) from None
+        raise explain(error, repo, file) from None
     commit = (
         metadata.commit_hash
         if metadata.commit_hash and re.fullmatch(r"[0-9a-f]{40}", metadata.commit_hash)
@@ -81,7 +81,7 @@ def gguf_files(repo: str, revision: str = "main") -> tuple[tuple[str, int], ...]
     try:
         info = HfApi(endpoint=endpoint()).model_info(repo, revision=revision, files_metadata=True, timeout=20.0)
     except Exception as error:
-        raise _explain(error, repo, "") from None
+        raise explain(error, repo, "") from None
     return tuple((item.rfilename, item.size or 0) for item in info.siblings or () if is_file(item.rfilename))
 
 
@@ -161,7 +161,13 @@ def is_projector(name: str) -> bool:
     return re.search(r"(^|[-_.])mmproj", name.rpartition("/")[2].lower()) is not None
 
 
-def _explain(error: Exception, repo: str, file: str) -> StackError:
+def _until(headers: Mapping[str, str]) -> str:
+    """When the hub answers again: `Retry-After`, or `t` of the RateLimit header (seconds)."""
+    seconds = headers.get("retry-after", "") or next(iter(re.findall(r"\bt=(\d+)", headers.get("ratelimit", ""))), "")
+    return f"again in {seconds} s" if seconds.isdigit() else "again within five minutes"
+
+
+def explain(error: Exception, repo: str, file: str) -> StackError:
     from huggingface_hub import errors
 
     where = f"{repo}/{file}" if file else repo
@@ -180,8 +186,30 @@ def _explain(error: Exception, repo: str, file: str) -> StackError:
     if isinstance(error, errors.RevisionNotFoundError | errors.EntryNotFoundError):
         return NotSo(f"{repo} has no {file or 'such revision'}", next=f"see {endpoint()}/{repo}/tree/main")
     response = getattr(error, "response", None)
-    if response is not None and getattr(response, "status_code", None) in (401, 403):
-        return MissingPart(f"{where} needs permission", why=str(error).splitlines()[0], next="check HF_TOKEN")
+    if response is not None and isinstance(getattr(response, "status_code", None), int):
+        return refused(where, response.status_code, response.headers, str(error))
+    return _unreachable(where, error)
+
+
+def refused(where: str, status: int, headers: Mapping[str, str], words: str = "") -> StackError:
+    """What an answer means that is none. words: the hub's own."""
+    reason = words.splitlines()[0][:200] if words else ""
+    if status == 429:
+        return MissingPart(
+            f"{endpoint()} takes no more questions for now",
+            why=f"it counts them by address: {_until(headers)}",
+            next="wait, or set HF_TOKEN: who is logged in may ask twice as often",
+        )
+    if status in (401, 403):
+        return MissingPart(f"{where} needs permission", why=reason, next="check HF_TOKEN")
+    return MissingPart(
+        f"{endpoint()} does not answer for {where}",
+        why=reason or f"it said {status}",
+        next="try again later, or a mirror: HF_ENDPOINT; with the file here already: --offline",
+    )
+
+
+def _unreachable(where: str, error: Exception) -> StackError:
     reason = str(error).splitlines()
     return MissingPart(
         f"{endpoint()} cannot be reached for {where}",

@@ -6,6 +6,8 @@ A record says where a file came from and what its SHA-256 was; a file without on
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,8 @@ import msgspec
 from llmstack.errors import BadInput, NotSo
 from llmstack.fetch.progress import OnTransfer, Stage, TransferProgress, quiet
 from llmstack.paths import Home, write_atomic
+
+COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 
 
 class FileRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -86,6 +90,23 @@ def write_record(path: Path, source: str, sha256: str, name: str = "") -> FileRe
     status = path.stat()
     record = FileRecord(source, status.st_size, sha256, status.st_mtime_ns, _now(), name)
     write_atomic(record_path(path), msgspec.json.encode(record), 0o644)
+    return record
+
+
+def link_same(home: Home, repo: str, file: str, sha256: str, target: Path) -> FileRecord | None:
+    """A file of another commit that is here with the very bytes that are wanted, under a second name; None without one.
+
+    A commit changes with any file of its repository, so most files of two commits are the same.
+    """
+    here = place(home, repo, file)
+    record = read_record(here)
+    if record is None or not sha256 or record.sha256 != sha256 or here == target or target.exists():
+        return None
+    status = here.stat()
+    if (status.st_size, status.st_mtime_ns) != (record.size, record.mtime_ns):
+        return None
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.link(here, target)
     return record
 
 

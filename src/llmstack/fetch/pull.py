@@ -69,10 +69,7 @@ def pull(
     remotes = [remote_of(source, allow_hosts) for source in sources]
     _check_room(home, model.name, sources, remotes)
     for source, remote in zip(sources, remotes, strict=True):
-        target = own_path(home, source)
-        done = fetch(remote, target, on_progress=on_progress, check=check_header)
-        if not done.already:
-            models_dir.write_record(target, remote.url, done.sha256, model.name)
+        _bring(home, source, remote, model.name, on_progress)
     if model.path is not None:
         return replace(model, mmproj=own_path(home, image) if image else model.mmproj)
     paths = tuple(own_path(home, source) for source in model.sources)
@@ -88,8 +85,19 @@ def pull(
 
 def pull_file(home: Home, source: Source, name: str, on_progress: OnTransfer = quiet) -> Path:
     """One file that goes with the model `name`, whole and checked. Raises what `transfer.fetch` raises."""
-    remote, target = remote_of(source, ()), own_path(home, source)
+    remote = remote_of(source, ())
     _check_room(home, name, (source,), (remote,))
+    return _bring(home, source, remote, name, on_progress)
+
+
+def _bring(home: Home, source: Source, remote: Remote, name: str, on_progress: OnTransfer) -> Path:
+    """One file to its place, with its record; the same bytes of another commit are not fetched again."""
+    target = own_path(home, source)
+    if not source.url:
+        same = models_dir.link_same(home, source.repo, source.file, remote.sha256, target)
+        if same is not None:
+            models_dir.write_record(target, remote.url, same.sha256, name)
+            return target
     done = fetch(remote, target, on_progress=on_progress, check=check_header)
     if not done.already:
         models_dir.write_record(target, remote.url, done.sha256, name)

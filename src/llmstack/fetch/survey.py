@@ -6,6 +6,7 @@ depend on, so a second look at the same machine is instant.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -24,6 +25,7 @@ from llmstack.fetch.model_ref import parse as parse_reference
 from llmstack.hardware import Hardware
 from llmstack.paths import Home
 from llmstack.plan import Goal, Infeasible, ModelFacts, make_plan, read_facts
+from llmstack.plan.client_room import too_small
 
 ENOUGH_TPS = 10.0
 """Decode speed (tokens/s) from which a size counts as usable: slower than this, a smaller one is proposed."""
@@ -55,7 +57,7 @@ def survey(
         if not model.arch or model.handoff:
             continue
         if every:
-            steady = _steady(hardware)
+            steady = coarse(hardware)
             yield from (look(name, model, quant, steady, cache) for quant in model.sizes())
         else:
             yield best(name, model, hardware, cache)
@@ -64,7 +66,7 @@ def survey(
 def best(name: str, model: Model, hardware: Hardware, cache: Path | None = None) -> SurveyRow:
     """The recommended size where it is fast enough (ENOUGH_TPS), else the next that is, else the fastest of all
     (the smallest, where none fits)."""
-    steady, rows = _steady(hardware), []
+    steady, rows = coarse(hardware), []
     for quant in model.sizes():
         rows.append(look(name, model, quant, steady, cache))
         if rows[-1].decode_tps >= ENOUGH_TPS:
@@ -82,8 +84,11 @@ def suited(home: Home, what: str, model: ResolvedModel, hardware: Hardware) -> R
 
 
 def recommended(rows: Iterable[SurveyRow], models: Mapping[str, Model]) -> str:
-    """The best-ranked model that answers at reading speed (COMFORTABLE_TPS), else the fastest; empty for none."""
+    """The best-ranked model that answers at reading speed (COMFORTABLE_TPS), else the fastest; empty for none.
+
+    One whose context is too short for a coding agent only where no other fits."""
     fitting = [row for row in rows if row.fits]
+    fitting = [row for row in fitting if not too_small(row.context)] or fitting
     quick = [row for row in fitting if row.decode_tps >= COMFORTABLE_TPS]
     if quick:
         return min(quick, key=lambda row: models[row.name].quality or 999).name
@@ -94,7 +99,7 @@ def look(name: str, model: Model, quant: str, hardware: Hardware, cache: Path | 
     """Plans one size on one machine."""
     key = hashlib.sha256(
         msgspec.json.encode([__version__, name, quant, msgspec.to_builtins(model), msgspec.to_builtins(hardware)])
-        + _planner()
+        + planner_digest()
     ).hexdigest()[:32]
     entry = cache / "survey" / f"{key}.json" if cache else None
     if entry is not None:
@@ -133,20 +138,21 @@ def _plan(name: str, model: Model, quant: str, hardware: Hardware) -> SurveyRow:
 
 
 def drafter_facts(model: Model) -> ModelFacts | None:
-    """The smaller sibling as the catalog describes it."""
-    if model.drafter is None:
+    """The smaller sibling as the catalog describes it; None where it only names one."""
+    if model.drafter is None or not model.drafter.arch:
         return None
     return read_facts(describe_drafter(model.drafter), path=model.drafter.file.rpartition("/")[2])
 
 
-def _steady(hardware: Hardware) -> Hardware:
+def coarse(hardware: Hardware) -> Hardware:
     """Free memory in coarse steps, downwards: it moves a little all the time, and a list need not."""
     devices = tuple(replace(device, free_mib=device.free_mib // 256 * 256) for device in hardware.devices)
     ram = replace(hardware.ram, available_mib=hardware.ram.available_mib // 1024 * 1024)
     return replace(hardware, ram=ram, devices=devices)
 
 
-def _planner() -> bytes:
+@functools.cache
+def planner_digest() -> bytes:
     """Changes whenever the planner's code does."""
     import llmstack.plan
 

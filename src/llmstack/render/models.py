@@ -15,6 +15,7 @@ from llmstack.fetch.models_dir import FileVerdict, Stored
 from llmstack.fetch.progress import Stage, TransferProgress
 from llmstack.fetch.survey import SurveyRow, recommended
 from llmstack.gguf import printable
+from llmstack.plan.client_room import first_request, too_small
 from llmstack.render.fitted import fitted
 from llmstack.render.output import clip, columns, overwrite, show, style
 from llmstack.sizes import bytes_text
@@ -59,6 +60,7 @@ def row_json(row: SurveyRow) -> dict[str, Any]:
         "prefill_tps": row.prefill_tps,
         "ttft_cold_s": row.ttft_cold_s,
         "reason": row.reason,
+        "serves_claude_code": row.fits and not too_small(row.context),
     }
 
 
@@ -77,7 +79,10 @@ def show_list(rows: Sequence[SurveyRow], models: Mapping[str, Model], here: Mapp
         colour = "green" if row.decode_tps >= 20 else "yellow" if row.decode_tps >= 8 else "red"
         mark = style("→", "green") if row.name == choice else " "
         figures = f"{row.quant:<11} {size(row.size_bytes):>9}  {row.context // 1024:>6}k"
-        line = f"{row.name:<{width}}  {figures}  {style(f'{row.decode_tps:>6,.0f}', colour)}  {row.prefill_tps:>7,.0f}"
+        few = "!" if too_small(row.context) else " "
+        line = (
+            f"{row.name:<{width}}  {figures}{few} {style(f'{row.decode_tps:>6,.0f}', colour)}  {row.prefill_tps:>7,.0f}"
+        )
         stored = here.get(row.name, "")
         if wide and len(head) + 2 + len(stored) > wide:
             stored = "yes"
@@ -87,16 +92,31 @@ def show_list(rows: Sequence[SurveyRow], models: Mapping[str, Model], here: Mapp
         show("")
         show("does not fit:")
         for row in missing:
-            start = f"        {row.name:<{width}}  {row.quant:<11} {size(row.size_bytes):>9}  "
-            first, *rest = fitted(row.reason.rpartition("; ")[2], len(start), first=len(start))
-            show(start + first)
-            for line in rest:
-                show(line)
+            show_reason(f"        {row.name:<{width}}  {row.quant:<11} {size(row.size_bytes):>9}  ", row.reason)
     show("")
     if choice:
         show(f"→ the best coder at reading speed here: {command_line('up', choice)}")
     show("decode, prefill: tokens/s, predicted, 30,000 tokens deep")
+    if any(too_small(row.context) for row in fitting):
+        one = first_request()
+        show(f"!: too short for {one.client}, whose first request takes about {one.tokens:,} tokens")
     show(f"how each comes about: {command_line('plan', 'MODEL')}")
+
+
+def show_reason(start: str, reason: str) -> None:
+    """Why something does not fit, behind the start of its line; the last part of a plan's refusal has the figures."""
+    first, *rest = fitted(reason.rpartition("; ")[2], len(start), first=len(start))
+    for line in (start + first, *rest):
+        show(line)
+
+
+def show_older(ages: Mapping[str, int | None], days: int) -> None:
+    """ages: days since an entry's facts were looked up, None where it does not say."""
+    width = max((len(name) for name in ages), default=0)
+    for name, age in ages.items():
+        show(f"{name:<{width}}  {f'{age} days' if age is not None else 'it does not say when'}")
+    if not ages:
+        show(f"every entry was looked up within {days} days")
 
 
 def show_names(models: Mapping[str, Model], here: Mapping[str, str]) -> None:

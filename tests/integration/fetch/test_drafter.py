@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from llmstack.catalog.models import read_models
@@ -17,6 +19,7 @@ from llmstack.plan import Goal
 from support.hub import HubServer
 from support.model_bytes import model_bytes
 from support.paths import CATALOG
+from support.planner import companions
 
 SHAPE = """
 [models.{name}.drafter.shape]
@@ -73,6 +76,21 @@ def test_before_it_is_here_the_catalog_describes_it_and_offline_it_is_left_out(t
     assert with_drafter(two, Goal(), None).draft is None
 
 
+def test_one_without_dimensions_is_planned_by_its_header_on_the_hub(two: Home, hub: HubServer, tmp_path: Path) -> None:
+    whole = companions.eagle3().write(tmp_path).read_bytes()
+    hub.files["eagle3-Q8_0.gguf"] = whole
+    named = ENTRY.format(name="one", file="Tiny-Q8_0.gguf", sha=hub.digest("eagle3-Q8_0.gguf"))
+    named = named.replace('arch = "qwen2"\n', "").replace("mmproj-F16.gguf", "eagle3-Q8_0.gguf")
+    two.catalog.write_text(named)
+    entry = read_catalog(two).models["one"]
+    draft = with_drafter(two, Goal(), entry).draft
+    assert draft is not None and draft.companion is not None and draft.companion.spec_type == "draft-eagle3"
+    assert draft.path == str(two.models / "maker/small/eagle3-Q8_0.gguf")
+    assert with_drafter(two, Goal(), entry, offline=True).draft is None
+    hub.files["eagle3-Q8_0.gguf"] = whole[: 8 << 20]
+    assert with_drafter(two, Goal(), entry).draft is None  # nothing is refused for the lack of it
+
+
 def test_a_pinned_file_that_is_not_there_is_refused(two: Home) -> None:
     with pytest.raises(BadInput, match="there is no such file"):
         with_drafter(two, Goal(pins={"md": "/nowhere/small.gguf"}), None)
@@ -115,9 +133,12 @@ def test_a_wrong_value_is_named_with_file_line_and_key(old: str, new: str, messa
 
 def test_the_shipped_ones_come_to_their_published_size() -> None:
     models = read_models(merge(parse(CATALOG.read_bytes(), CATALOG.name))).models
-    siblings = {name: model.drafter for name, model in models.items() if model.drafter}
-    assert set(siblings) == {"qwen2.5-coder-7b", "qwen2.5-coder-14b"}
-    for name, drafter in siblings.items():
-        assert drafter is not None and drafter.sha256 and models[name].arch == drafter.arch
+    second = {name: model.drafter for name, model in models.items() if model.drafter}
+    companions = {name for name, drafter in second.items() if not drafter.arch}
+    assert companions == {"gemma-4-31b", "gemma-4-26b-a4b", "gpt-oss-120b", "gpt-oss-20b"}
+    assert set(second) - companions == {"qwen2.5-coder-7b", "qwen2.5-coder-14b"}
+    for name in set(second) - companions:
+        drafter = second[name]
+        assert drafter.sha256 and models[name].arch == drafter.arch
         plain = sum(tensor.size for tensor in describe_drafter(drafter).tensors)
         assert plain + OVERHEAD == pytest.approx(drafter.size, rel=0.01)

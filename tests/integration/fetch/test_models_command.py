@@ -43,8 +43,8 @@ def test_list_says_what_fits_a_machine_before_any_download(
 ) -> None:
     assert run(["models", "list", "--json", "--hardware", str(machine)]) == 0
     listed = {item["name"]: item for item in answer(capsys)["models"]}
-    assert listed["qwen3.6-27b"]["fits"] and listed["qwen3.6-27b"]["decode_tps"] > 20
-    assert listed["qwen3.6-27b"]["quality"] == 1
+    assert listed["qwen3.8-27b"]["fits"] and listed["qwen3.8-27b"]["decode_tps"] > 20
+    assert listed["qwen3.8-27b"]["quality"] == 1
     assert "tiny" in listed, "an entry of one's own without dimensions is listed, not planned"
     assert run(["models", "list", "--hardware", str(machine)]) == 0
     printed = capsys.readouterr().out
@@ -162,3 +162,16 @@ def test_a_file_here_is_known_again_as_its_catalog_entry(tiny: Home) -> None:
     known = entry_of_file(tiny, found.path)
     assert known is not None and (known[0], known[2]) == ("tiny", "Q8_0")
     assert entry_of_file(tiny, found.path.with_name("other.gguf")) is None
+
+
+def test_entries_whose_facts_are_old_are_named(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    old = '[models.old]\nrepo = "maker/old"\nfile = "Old-Q4_K_M.gguf"\nchecked = "2020-01-31"\n'
+    home.catalog.write_text(old + old.replace("old", "undated").replace('checked = "2020-01-31"\n', ""))
+    assert run(["models", "list", "--older", "1000", "--json"]) == 0
+    ages = {row["name"]: row["days"] for row in answer(capsys)["models"]}
+    assert set(ages) == {"old", "undated"} and ages["old"] > 2000 and ages["undated"] is None
+    assert run(["models", "list", "--older", "1000"]) == 0
+    assert "it does not say when" in capsys.readouterr().out
+    home.catalog.write_text(old.replace("2020-01-31", "last spring"))
+    assert run(["models", "list", "--older", "1000"]) == 2
+    assert "models.old.checked: 'last spring' is no day" in capsys.readouterr().err
