@@ -7,7 +7,7 @@ python bad_engine.py WAY LLAMA_SERVER ARGUMENTS...; `install` makes an engine's 
 | no-calls    | tools of a request are not looked at: a text comes instead |
 | forgetful   | no prompt is ever taken from the cache                    |
 | interrupted | nor are the first three, as if others came between them   |
-| slow        | the engine stands still for half of the time              |
+| slow        | it stands still for most of the time of a plain completion |
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from aiohttp import ClientSession, ClientTimeout, web
 
 WAYS = ("no-calls", "forgetful", "interrupted", "slow")
 _BEAT_S = 0.01
+_STILL = 4  # beats of five: far below what other programs on a busy machine take from an engine
 
 
 def install(folder: Path, way: str, real: Path) -> Path:
@@ -52,8 +53,9 @@ def spoiled(way: str, body: bytes, before: int) -> bytes:
 
 
 class _Pipe:
-    def __init__(self, way: str, port: int) -> None:
-        self._way, self._port = way, port
+    def __init__(self, way: str, port: int, engine: int) -> None:
+        """engine: its pid."""
+        self._way, self._port, self._engine = way, port, engine
         self._requests = 0
         self._session = ClientSession(timeout=ClientTimeout(total=None), auto_decompress=False)
 
@@ -62,6 +64,17 @@ class _Pipe:
         if request.path in ("/v1/chat/completions", "/completion"):
             body = spoiled(self._way, body, self._requests)
             self._requests += 1
+        stumbling = None
+        if self._way == "slow" and request.path == "/completion":  # what speeds are measured by
+            stumbling = asyncio.create_task(_stumble(self._engine))
+        try:
+            return await self._passed_on(request, body)
+        finally:
+            if stumbling is not None:
+                stumbling.cancel()
+                os.kill(self._engine, signal.SIGCONT)
+
+    async def _passed_on(self, request: web.Request, body: bytes) -> web.StreamResponse:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in ("host", "content-length")}
         url = f"http://127.0.0.1:{self._port}{request.path_qs}"
         try:
@@ -79,7 +92,7 @@ class _Pipe:
 async def _stumble(pid: int) -> None:
     while True:
         os.kill(pid, signal.SIGSTOP)
-        await asyncio.sleep(_BEAT_S)
+        await asyncio.sleep(_STILL * _BEAT_S)
         os.kill(pid, signal.SIGCONT)
         await asyncio.sleep(_BEAT_S)
 
@@ -92,15 +105,12 @@ async def _run(way: str, real: str, arguments: list[str]) -> int:
         inner = probe.getsockname()[1]
     engine = await asyncio.create_subprocess_exec(real, *arguments[:at], str(inner), *arguments[at + 1 :])
     app = web.Application(client_max_size=1 << 30)
-    app.router.add_route("*", "/{tail:.*}", _Pipe(way, inner).pass_on)
+    app.router.add_route("*", "/{tail:.*}", _Pipe(way, inner, engine.pid).pass_on)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", outer).start()
-    stumbling = asyncio.create_task(_stumble(engine.pid)) if way == "slow" else None
 
     def end() -> None:
-        if stumbling is not None:
-            stumbling.cancel()
         os.kill(engine.pid, signal.SIGCONT)
         engine.terminate()
 

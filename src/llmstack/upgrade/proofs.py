@@ -10,7 +10,7 @@
 | large tools              | refused, and the engine of now takes them                                                 |
 | second turn              | less than REUSED of the first prompt comes from the cache                                 |
 | snapshot                 | less than REUSED of the conversation comes back in another process                        |
-| prefill, decode          | slower by more than TOLERANCE in each of the looks, of which each measures both engines   |
+| prefill, decode          | slower by more than TOLERANCE in LOOKS looks, of which each measures both engines         |
 | same text                | never: differences are shown                                                              |
 
 Reuse counts as held, too, where it is no less than that of the engine of now: a model may allow no more.
@@ -27,6 +27,7 @@ from llmstack.judge import TOLERANCE, Metric
 from llmstack.upgrade.examine import PROMPTS, Examination, QuestionResult, Reuse
 
 REUSED = 0.9
+LOOKS = 3  # that find it slower: then it is
 TOO_SMALL = "not judged: so small a model is ruled by fixed costs"
 Look = tuple[Mapping[str, Metric], Mapping[str, Metric]]  # speeds of the engine of now and of the new one, in one go
 
@@ -46,7 +47,7 @@ def judge(
 ) -> tuple[Proof, ...]:
     """old: of the engine of now; None where it could not be examined: only what must always be so is judged then.
 
-    more: further looks at the speeds: other programs slow one down, seldom the same engine in each of them. speeds:
+    more: further looks at the speeds (in_doubt): other programs slow one engine down, seldom the same in each. speeds:
     False where the model is so small that fixed costs rule them, which say nothing of another model: they are shown.
     """
     proofs = [
@@ -75,10 +76,11 @@ def failed(proofs: Sequence[Proof]) -> tuple[Proof, ...]:
     return tuple(proof for proof in proofs if proof.ok is False)
 
 
-def slower(proofs: Sequence[Proof]) -> bool:
-    """Whether all that failed are speeds: worth more looks, for a machine has busy minutes."""
-    names = {proof.name for proof in failed(proofs)}
-    return bool(names) and names <= {"prefill", "decode"}
+def in_doubt(looks: Sequence[Look]) -> bool:
+    """Whether one more look is worth its time, for a machine has busy minutes: some speed is neither held (_held) nor
+    slower in LOOKS looks."""
+    shares = [_shares(name, looks) for name in looks[0][1] if name in looks[0][0]]
+    return any(not _held(of) and sum(share < 1 - TOLERANCE for share in of) < LOOKS for of in shares)
 
 
 def _all(name: str, new: Sequence[QuestionResult], old: Sequence[QuestionResult] | None) -> Proof:
@@ -124,11 +126,22 @@ def _speeds(first: Look, more: Sequence[Look], *, judged: bool) -> list[Proof]:
         if before is None:
             proofs.append(Proof(name.split(" at ")[0], True, figure))
             continue
-        shares = [_share(old[name], new[name]) for old, new in (first, *more) if name in old and name in new]
+        shares = _shares(name, (first, *more))
         why = _compared(before, metric, shares)
-        ok = max(shares) >= 1 - TOLERANCE if judged else None
+        ok = _held(shares) if judged else None
         proofs.append(Proof(name.split(" at ")[0], ok, figure, why if judged else f"{why}; {TOO_SMALL}"))
     return proofs
+
+
+def _shares(name: str, looks: Sequence[Look]) -> list[float]:
+    return [_share(old[name], new[name]) for old, new in looks if name in old and name in new]
+
+
+def _held(shares: Sequence[float]) -> bool:
+    """Whether one look holds the engines equal, or two find the new one faster: one may be a bad minute of the other,
+    as on a machine where the engine of now once got a 36th of its speed."""
+    equal = any(1 - TOLERANCE <= share <= 1 / (1 - TOLERANCE) for share in shares)
+    return equal or sum(share > 1 for share in shares) > 1
 
 
 def _share(old: Metric, new: Metric) -> float:

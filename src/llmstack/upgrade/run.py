@@ -29,11 +29,9 @@ from llmstack.paths import Home, write_private
 from llmstack.plan import Plan
 from llmstack.stackfile import StackRecord
 from llmstack.upgrade.examine import Examination, OnStep, examine, speeds
-from llmstack.upgrade.proofs import Look, Proof, failed, judge, slower
+from llmstack.upgrade.proofs import Look, Proof, failed, in_doubt, judge
 from llmstack.upgrade.toolset import Toolset, own, remembered
 from llmstack.upgrade.trial import trial
-
-LOOKS = 2  # more, at speeds that look worse
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ def upgrade(home: Home, candidate: Engine, step: OnStep, *, insist: bool = False
         judges = target.model.size_bytes >= SMALLEST
         proofs = judge(old, new, speeds=judges)
         if judges and old is not None and now is not None:
-            proofs = _more_looks(home, _same(home, stack, now), target, old, new, step)
+            proofs = judge(old, new, _more_looks(home, _same(home, stack, now), target, old, new, step))
         notices: tuple[str, ...] = ()
         switches = insist or not failed(proofs)
         if switches:
@@ -190,11 +188,10 @@ def _examined(
 
 def _more_looks(
     home: Home, now: Deployment, target: Deployment, old: Examination, new: Examination, step: OnStep
-) -> tuple[Proof, ...]:
-    """The speeds of both, one after the other, until one look holds them equal or LOOKS are taken."""
+) -> list[Look]:
+    """The speeds of both, one after the other, until the looks agree on a verdict."""
     looks: list[Look] = []
-    proofs = judge(old, new)
-    while slower(proofs) and len(looks) < LOOKS:
+    while in_doubt([(old.speeds, new.speeds), *looks]):
         seen = []
         for deployment, chunk in ((now, old.chunk), (target, new.chunk)):
             step(f"{deployment.engine.name}: measuring its speed once more")
@@ -203,8 +200,7 @@ def _more_looks(
                 speeds(running, again, pace_of(expected_speed(running.record)), lambda _: None, chunk)
             seen.append(again.speeds)
         looks.append((seen[0], seen[1]))
-        proofs = judge(old, new, looks)
-    return proofs
+    return looks
 
 
 @dataclass(slots=True)

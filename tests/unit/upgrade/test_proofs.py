@@ -9,7 +9,7 @@ from msgspec import structs
 
 from llmstack.judge import Better, Metric
 from llmstack.upgrade.examine import Examination, QuestionResult, Reuse
-from llmstack.upgrade.proofs import Proof, failed, judge, slower
+from llmstack.upgrade.proofs import Proof, failed, in_doubt, judge
 
 
 def speed(name: str, tps: float, pace: float = 100.0) -> Metric:
@@ -123,10 +123,32 @@ def test_of_a_model_that_fixed_costs_rule_speeds_are_shown_and_not_judged() -> N
     assert "not judged: so small a model" in named(proofs, "prefill").why
 
 
-def test_only_speeds_are_worth_more_looks() -> None:
-    both = replace(GOOD, speeds=speeds(250, 20), second_turn=Reuse(1000, 1100, 0))
-    assert not slower(judge(GOOD, both))
-    assert slower(judge(GOOD, replace(GOOD, speeds=speeds(250, 20))))
+@pytest.mark.parametrize(
+    ("looks", "doubted"),
+    [
+        ([1.0], False),
+        ([0.5], True),
+        ([0.5, 0.5], True),
+        ([0.5, 0.5, 0.5], False),
+        ([0.5, 1.0], False),
+        ([36.0], True),  # the engine of now in a bad minute, or a better engine
+        ([1.5, 1.4], False),
+        ([36.0, 0.5, 0.5, 0.5], False),
+    ],
+)
+def test_speeds_are_looked_at_until_the_looks_agree(looks: list[float], doubted: bool) -> None:
+    assert in_doubt([(speeds(500, 40), speeds(500 * share, 40)) for share in looks]) is doubted
+
+
+def test_an_engine_of_now_that_was_starved_in_one_look_hides_no_slow_one() -> None:
+    starved, slow = speeds(14, 1), replace(GOOD, speeds=speeds(250, 20))
+    looks = [(speeds(500, 40), slow.speeds)] * 3
+    assert {p.name for p in failed(judge(replace(GOOD, speeds=starved), slow, looks))} == {"prefill", "decode"}
+
+
+def test_an_engine_that_is_faster_in_two_looks_is_faster() -> None:
+    fast = replace(GOOD, speeds=speeds(800, 60))
+    assert failed(judge(GOOD, fast, [(GOOD.speeds, fast.speeds)])) == ()
 
 
 def test_other_words_at_temperature_zero_are_shown_from_where_they_part() -> None:
