@@ -134,7 +134,10 @@ def search_hub(repos: dict[str, HubRepo]) -> Iterator[SearchHub]:
             if repo is None:
                 self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
                 return
-            if revision not in ("main", repo.commit) or file not in repo.files:
+            if revision not in ("main", repo.commit):
+                self.answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
+                return
+            if file not in repo.files:
                 self.answer(404, b"", {"X-Error-Code": "EntryNotFound"})
                 return
             if repo.gated:

@@ -1,4 +1,4 @@
-"""`llmstack models`: list, find, show, pull, verify, remove, disk, cards."""
+"""`llmstack models`: list, find, show, pull, update, verify, remove, disk, cards."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from llmstack.cli.model_files import disk_command, pull_command, remove_command, verify_command
 from llmstack.cli.model_find import find_command
+from llmstack.cli.model_update import update_command
 from llmstack.cli.options import json_option, machine_option
 from llmstack.commands import command_line
 
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
     from llmstack.paths import Home
 
 
-@click.group(help="List, find, pull, verify and remove models.")
+@click.group(help="List, find, pull, update, verify and remove models.")
 def command() -> None:
     pass
 
 
-for _command in (find_command, pull_command, verify_command, remove_command, disk_command):
+for _command in (find_command, pull_command, update_command, verify_command, remove_command, disk_command):
     command.add_command(_command)
 
 

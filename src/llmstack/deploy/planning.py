@@ -18,7 +18,7 @@ from llmstack.deploy.model_goal import with_drafter, with_entry, with_template
 from llmstack.deploy.projector import is_here, with_projector
 from llmstack.engine.environment import device_environment
 from llmstack.errors import BadInput
-from llmstack.fetch.find_local import entry_of_file, locate, own_path
+from llmstack.fetch.find_local import entry_of_file, is_listed, locate, own_path
 from llmstack.fetch.model import ResolvedModel
 from llmstack.hardware import Hardware
 from llmstack.paths import Home
@@ -46,7 +46,10 @@ SAID = (
 
 @dataclass(frozen=True, slots=True)
 class UpRequest:
-    """What the command line says. model None: the one that is deployed. Ports None: as deployed, else the defaults."""
+    """What the command line says. model None: the one that is deployed. Ports None: as deployed, else the defaults.
+
+    name: what clients call the model; empty: as the model itself is called.
+    """
 
     model: str | None = None
     demo: bool = False
@@ -55,6 +58,7 @@ class UpRequest:
     proxy_port: int | None = None
     server_port: int | None = None
     offline: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,7 @@ def subject_of(
 
             files = suited(home, request.model, files, hardware)
         is_demo = files.path is not None and is_demo_model(home, files.path)
-        return Subject(DEMO_NAME if is_demo else served_name(files.name), files)
+        return Subject(DEMO_NAME if is_demo else request.name or served_name(files.name), files)
     from llmstack import stackfile
 
     deployed = stackfile.read(home)
@@ -222,7 +226,7 @@ def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject,
     The header is None for one of the catalog: its description has no template to look at.
     """
     files, real = subject.files, None
-    if files.entry is not None and files.entry.arch:
+    if files.entry is not None and files.entry.arch and (offline or is_listed(files)):
         from llmstack.catalog.shape import describe
 
         header = describe(files.name, files.entry, files.quant)

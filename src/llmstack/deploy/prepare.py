@@ -124,7 +124,7 @@ def _pulled(home: Home, request: UpRequest, subject: Subject, on_download: OnTra
     if files.path is None:
         raise NotSo(f"{files.name} runs on an engine elsewhere, so there is nothing to start here",
                     next=command_line("models", "show", files.name))  # fmt: skip
-    return subject if files is subject.files else Subject(served_name(files.name), files)
+    return subject if files is subject.files else Subject(request.name or served_name(files.name), files)
 
 
 def _checked(files: ResolvedModel, *, offline: bool) -> ResolvedModel:

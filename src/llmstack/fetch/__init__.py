@@ -18,6 +18,8 @@
 | remote         | the header of a model that is still on its server          |
 | survey         | which models of the catalog run on a machine, and how fast |
 | upstream_state | whether a pulled file is still what its repository has     |
+| moved          | where a file is now that is gone under its name            |
+| newer          | what its repository has now, pulled beside a file          |
 | cards          | what they do on common cards                               |
 """
 

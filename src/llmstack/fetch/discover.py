@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from llmstack.catalog.models import family_of, is_file, is_repo, quant_of, shards
-from llmstack.errors import BadInput
+from llmstack.catalog.models import family_of, is_repo, quant_of, shards
+from llmstack.errors import BadInput, StackError
 from llmstack.fetch import hub
 from llmstack.gguf import printable
 
@@ -135,21 +135,10 @@ def _count(value: object) -> int:
 
 def _with_files(repo: FoundRepo) -> FoundRepo:
     """With its sizes, smallest first; one whose files cannot be listed says why."""
-    from huggingface_hub import HfApi
-
-    from llmstack.errors import StackError
-
     try:
-        api = HfApi(endpoint=hub.endpoint())
-        info = api.model_info(repo.repo, revision=repo.revision, files_metadata=True, timeout=TIMEOUT_S)
-    except Exception as error:
-        explained: StackError = hub.explain(error, repo.repo, "")
-        return msgspec.structs.replace(repo, problem=explained.what)
-    sizes: dict[str, tuple[int, str]] = {
-        item.rfilename: (item.size or 0, item.lfs.sha256 if item.lfs is not None else "")
-        for item in info.siblings or ()
-        if is_file(item.rfilename)
-    }
+        _, sizes = hub.listing(repo.repo, repo.revision)
+    except StackError as error:
+        return msgspec.structs.replace(repo, problem=error.what)
     files, seen = [], set()
     for name in sorted(sizes):
         first = shards(name)[0]
@@ -159,9 +148,9 @@ def _with_files(repo: FoundRepo) -> FoundRepo:
         names = shards(first)
         if not all(shard in sizes for shard in names):
             continue  # a part of a split model that is not whole
-        digests = tuple(sizes[shard][1] for shard in names)
-        files.append(FoundFile(names, quant_of(name), sum(sizes[shard][0] for shard in names),
-                               digests if all(digests) else ()))  # fmt: skip
+        digests = tuple(sizes[shard].sha256 for shard in names)
+        whole = sum(sizes[shard].size for shard in names)
+        files.append(FoundFile(names, quant_of(name), whole, digests if all(digests) else ()))
     files.sort(key=lambda file: (family_of(file.files[0]), file.bytes))
     names = tuple(sizes)
     drafters = tuple(sorted(name for name in names if hub.companion(name) == "a draft"))

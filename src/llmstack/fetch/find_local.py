@@ -72,7 +72,30 @@ def entry_of_file(
         for quant in model.sizes():
             if _entry(home, name, model, quant, caches).path == path:
                 return name, model, quant
+    return _entry_of_commit(home, catalog, path)
+
+
+def _entry_of_commit(home: Home, catalog: Catalog, path: Path) -> tuple[str, Model, str] | None:
+    """A file of the store that lies under another commit than the catalog's: the entry's sampling holds for it, too."""
+    parts = path.relative_to(home.models).parts if path.is_relative_to(home.models) else ()
+    repo, at, _ = "/".join(parts[:2]).partition("@")
+    for name, model in catalog.models.items() if at else ():
+        for quant, size in model.sizes().items():
+            if (size.repo or model.repo, size.names[:1]) == (repo, ("/".join(parts[2:]),)):
+                return name, model, quant
     return None
+
+
+def is_listed(model: ResolvedModel) -> bool:
+    """Whether the catalog's dimensions are those of these files: the same commit's, or no name of a file at all."""
+    if model.entry is None:
+        return False
+    if model.entry.url:
+        return True
+    places = {(source.repo.lower(), source.file, source.revision) for source in model.sources}
+    sizes = [sources_of(model.entry, size) for size in model.entry.sizes().values()]
+    listed = {(source.repo.lower(), source.file, source.revision) for size in sizes for source in size}
+    return places <= listed
 
 
 def _path(reference: Reference) -> ResolvedModel:

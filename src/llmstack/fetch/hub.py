@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llmstack.catalog.models import family_of, is_file, quant_of, shards, stem_of
 from llmstack.commands import command_line
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 PREFERRED = ("UD-Q4_K_XL", "Q4_K_M", "MXFP4", "Q4_K_XL", "IQ4_XS", "Q4_K_S", "Q5_K_M", "Q4_0", "Q8_0")
 """Which size is meant when a repository is named without one: the common ones of about 4.5 bits first."""
+
+
+class GoneFile(NotSo):
+    """The repository is there, and has no such file or commit."""
 
 
 def endpoint() -> str:
@@ -55,7 +59,7 @@ def describe(repo: str, file: str, revision: str = "main", *, allow_hosts: Seque
             hf_hub_url(repo, file, revision=revision, endpoint=base), token=token, endpoint=base, timeout=20.0
         )
     except Exception as error:
-        raise explain(error, repo, file) from None
+        raise explain(error, repo, file, revision) from None
     commit = (
         metadata.commit_hash
         if metadata.commit_hash and re.fullmatch(r"[0-9a-f]{40}", metadata.commit_hash)
@@ -74,15 +78,34 @@ def describe(repo: str, file: str, revision: str = "main", *, allow_hosts: Seque
     )
 
 
-def gguf_files(repo: str, revision: str = "main") -> tuple[tuple[str, int], ...]:
-    """All .gguf files of a repository with their sizes in bytes. Names that could leave a folder are dropped."""
+class HubFile(NamedTuple):
+    """size: bytes. sha256: empty where the hub gives none."""
+
+    size: int
+    sha256: str
+
+
+def listing(repo: str, revision: str = "main") -> tuple[str, dict[str, HubFile]]:
+    """The commit that a revision is now, and all .gguf files of the repository then, by name.
+
+    Names that could leave a folder are dropped. Raises NotSo and MissingPart as `describe`.
+    """
     from huggingface_hub import HfApi
 
     try:
         info = HfApi(endpoint=endpoint()).model_info(repo, revision=revision, files_metadata=True, timeout=20.0)
     except Exception as error:
-        raise explain(error, repo, "") from None
-    return tuple((item.rfilename, item.size or 0) for item in info.siblings or () if is_file(item.rfilename))
+        raise explain(error, repo, "", revision) from None
+    return info.sha or revision, {
+        item.rfilename: HubFile(item.size or 0, item.lfs.sha256 if item.lfs is not None else "")
+        for item in info.siblings or ()
+        if is_file(item.rfilename)
+    }
+
+
+def gguf_files(repo: str, revision: str = "main") -> dict[str, int]:
+    """All .gguf files of a repository with their sizes in bytes. Raises as `listing`."""
+    return {name: file.size for name, file in listing(repo, revision)[1].items()}
 
 
 def choose(repo: str, files: Mapping[str, int], quant: str) -> tuple[str, ...]:
@@ -167,7 +190,8 @@ def _until(headers: Mapping[str, str]) -> str:
     return f"again in {seconds} s" if seconds.isdigit() else "again within five minutes"
 
 
-def explain(error: Exception, repo: str, file: str) -> StackError:
+def explain(error: Exception, repo: str, file: str, revision: str = "main") -> StackError:
+    """What a failed question to the hub means, in words."""
     from huggingface_hub import errors
 
     where = f"{repo}/{file}" if file else repo
@@ -183,8 +207,14 @@ def explain(error: Exception, repo: str, file: str) -> StackError:
             f"there is no repository {repo} on {endpoint()}, or it is private",
             next=f"{command_line('models', 'list')}   shows known names; a private one needs HF_TOKEN",
         )
-    if isinstance(error, errors.RevisionNotFoundError | errors.EntryNotFoundError):
-        return NotSo(f"{repo} has no {file or 'such revision'}", next=f"see {endpoint()}/{repo}/tree/main")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return GoneFile(
+            f"{repo} has no commit or branch {printable(revision, 80)}",
+            why="a repository that is made anew loses its commits",
+            next=f"see {endpoint()}/{repo}/commits/main",
+        )
+    if isinstance(error, errors.EntryNotFoundError):
+        return GoneFile(f"{repo} has no {file or 'such file'}", next=f"see {endpoint()}/{repo}/tree/main")
     response = getattr(error, "response", None)
     if response is not None and isinstance(getattr(response, "status_code", None), int):
         return refused(where, response.status_code, response.headers, str(error))

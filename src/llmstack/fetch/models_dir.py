@@ -98,16 +98,27 @@ def link_same(home: Home, repo: str, file: str, sha256: str, target: Path) -> Fi
 
     A commit changes with any file of its repository, so most files of two commits are the same.
     """
-    here = place(home, repo, file)
-    record = read_record(here)
-    if record is None or not sha256 or record.sha256 != sha256 or here == target or target.exists():
+    if not sha256 or target.exists():
         return None
-    status = here.stat()
-    if (status.st_size, status.st_mtime_ns) != (record.size, record.mtime_ns):
-        return None
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.link(here, target)
-    return record
+    plain = place(home, repo, file)
+    folder = home.models / repo
+    others = (commit / file for commit in sorted(folder.parent.glob(f"{folder.name}@*")))
+    for here in (plain, *others):
+        record = read_record(here)
+        if record is None or record.sha256 != sha256 or here == target or not _is_as_recorded(here, record):
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.link(here, target)
+        return record
+    return None
+
+
+def _is_as_recorded(path: Path, record: FileRecord) -> bool:
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (record.size, record.mtime_ns)
 
 
 def contents(home: Home) -> tuple[Stored, ...]:

@@ -12,6 +12,7 @@ class Stage(enum.StrEnum):
     WAITING = "waiting"  # another pull of this file runs
     CHECKING = "checking"  # bytes that are already here are hashed
     DOWNLOADING = "downloading"
+    RENAMED = "renamed"  # where it comes from it has another name
     RETRYING = "retrying"  # the connection broke
     READY = "ready"
 

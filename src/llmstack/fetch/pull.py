@@ -10,7 +10,7 @@ from pathlib import Path
 from llmstack.catalog.models import stem_of
 from llmstack.commands import command_line
 from llmstack.errors import MissingPart, StackError
-from llmstack.fetch import hub, models_dir
+from llmstack.fetch import hub, models_dir, moved
 from llmstack.fetch.find_local import locate, not_here, own_path
 from llmstack.fetch.model import ResolvedModel, Source
 from llmstack.fetch.progress import OnTransfer, Stage, TransferProgress, quiet
@@ -67,6 +67,10 @@ def pull(
     on_progress(TransferProgress(Stage.ASKING, model.name))
     sources = [*missing, *((image,) if image else ())]
     remotes = [remote_of(source, allow_hosts) for source in sources]
+    for source, remote in zip(sources, remotes, strict=True):
+        if not source.url and remote.name != source.name:
+            note = f"its repository calls it {remote.name} now; the bytes are the same"
+            on_progress(TransferProgress(Stage.RENAMED, source.name, note=note))
     _check_room(home, model.name, sources, remotes)
     for source, remote in zip(sources, remotes, strict=True):
         _bring(home, source, remote, model.name, on_progress)
@@ -129,7 +133,7 @@ class _Stream:
 def listing(model: ResolvedModel) -> ResolvedModel:
     """Which files a repository has for the size that was asked for."""
     source = model.missing[0]
-    listed = dict(hub.gguf_files(source.repo, source.revision))
+    listed = hub.gguf_files(source.repo, source.revision)
     files = hub.choose(source.repo, listed, model.quant)
     sources = tuple(Source(file.rpartition("/")[2], source.repo, file, source.revision) for file in files)
     image = _projector(source, listed)
@@ -144,7 +148,7 @@ def with_listing(model: ResolvedModel) -> ResolvedModel:
     if source is None or not source.repo or model.entry is not None or model.projector is not None:
         return model
     try:
-        listed = dict(hub.gguf_files(source.repo, source.revision))
+        listed = hub.gguf_files(source.repo, source.revision)
     except StackError:
         return model  # the file itself was named: whether it can be had shows when it is asked for
     return replace(model, projector=_projector(source, listed))
@@ -158,9 +162,18 @@ def _projector(source: Source, listed: dict[str, int]) -> Source | None:
 
 
 def remote_of(source: Source, allow_hosts: Sequence[str]) -> Remote:
+    """Where the bytes of a source are now. One whose name or commit is gone is taken under another name where the
+    digest says that it is the same; else nothing is taken. Raises NotSo, MissingPart."""
     if source.url:
         return Remote(source.url, source.name, source.size, source.sha256, allow_hosts=tuple(allow_hosts))
-    remote = hub.describe(source.repo, source.file, source.revision, allow_hosts=allow_hosts)
+    try:
+        remote = hub.describe(source.repo, source.file, source.revision, allow_hosts=allow_hosts)
+    except hub.GoneFile as error:
+        there = moved.same_bytes(source.repo, source.sha256)
+        if there is None:
+            error.next = moved.next_step(source.repo, source.file)
+            raise
+        remote = hub.describe(source.repo, *there, allow_hosts=allow_hosts)
     if source.sha256 and remote.sha256 and remote.sha256 != source.sha256:
         raise MissingPart(
             f"{source.name} was replaced at its source: the hub says SHA-256 {remote.sha256}, "

@@ -11,10 +11,10 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from llmstack.catalog.models import is_file, is_repo, quant_of
+from llmstack.catalog.models import is_file, is_repo
 from llmstack.commands import command_line
 from llmstack.errors import MissingPart, StackError
-from llmstack.fetch import hub, models_dir
+from llmstack.fetch import hub, models_dir, moved
 from llmstack.paths import Home
 
 
@@ -23,13 +23,15 @@ class UpstreamState(enum.StrEnum):
 
     SAME = "same"
     REPLACED = "replaced"  # other bytes under the same name
+    RENAMED = "renamed"  # the same bytes have another name there
     GONE = "gone"
     UNASKED = "not asked"  # it is from no hub, or has no digest
 
 
 class UpstreamFile(msgspec.Struct, frozen=True):
     """One pulled file. name: OWNER/REPO/FILE. revision: the commit that it is of. now: the commit that has other bytes
-    under that name. why: of GONE and UNASKED. next: the command that helps, empty where nothing is to be done."""
+    under that name, or the same bytes under another. why: of RENAMED, GONE and UNASKED. next: the command that helps,
+    empty where nothing is to be done."""
 
     name: str
     path: str
@@ -46,12 +48,13 @@ def check(home: Home) -> Iterator[UpstreamFile]:
         raise MissingPart("whether a file changed is asked of the hub, and this is offline mode")
     for stored in models_dir.contents(home):
         if not stored.partial:
-            yield _state(stored)
+            yield state_of(stored)
 
 
-def _state(stored: models_dir.Stored) -> UpstreamFile:
+def state_of(stored: models_dir.Stored) -> UpstreamFile:
+    """One file. Raises MissingPart where the hub cannot be asked."""
     record = stored.record
-    origin = _origin(record.source) if record is not None else None
+    origin = origin_of(record.source) if record is not None else None
     if record is None or origin is None or not record.sha256:
         why = "it has no record" if record is None else "it did not come from the hub"
         return UpstreamFile(stored.path.name, str(stored.path), UpstreamState.UNASKED, why=why)
@@ -62,29 +65,22 @@ def _state(stored: models_dir.Stored) -> UpstreamFile:
     except MissingPart:
         raise
     except StackError as error:
-        return UpstreamFile(name, path, UpstreamState.GONE, revision, why=error.what, next=_elsewhere(repo, file))
-    now = (_origin(remote.url) or ("", "", ""))[1]
+        there = moved.same_bytes(repo, record.sha256)
+        if there is not None:
+            why = f"its repository calls it {there[0]} now"
+            return UpstreamFile(name, path, UpstreamState.RENAMED, revision, there[1], why)
+        return UpstreamFile(name, path, UpstreamState.GONE, revision, why=error.what, next=moved.next_step(repo, file))
+    now = (origin_of(remote.url) or ("", "", ""))[1]
     if not remote.sha256 or remote.sha256 == record.sha256:
         return UpstreamFile(name, path, UpstreamState.SAME, revision, now)
-    beside = command_line("plan", f"hf:{repo}/{file}@{now}")
-    return UpstreamFile(name, path, UpstreamState.REPLACED, revision, now, next=f"{beside}   plans the new one")
+    update = command_line("models", "update", f"{repo}/{file}")
+    return UpstreamFile(name, path, UpstreamState.REPLACED, revision, now, next=f"{update}   brings the new one")
 
 
-def _origin(url: str) -> tuple[str, str, str] | None:
+def origin_of(url: str) -> tuple[str, str, str] | None:
     """Repository, revision and file of an address on the hub: /OWNER/REPO/resolve/REVISION/FILE."""
     parts = [unquote(part) for part in urlsplit(url).path.split("/") if part]
     if len(parts) < 5 or parts[2] != "resolve":
         return None
     repo, file = "/".join(parts[:2]), "/".join(parts[4:])
     return (repo, parts[3], file) if is_repo(repo) and is_file(file) else None
-
-
-def _elsewhere(repo: str, file: str) -> str:
-    """Where a file that is gone under its name may be: the same size in its repository, else a search."""
-    try:
-        same = [name for name, _ in hub.gguf_files(repo) if quant_of(name) and quant_of(name) == quant_of(file)]
-    except StackError:
-        same = []
-    if same:
-        return command_line("plan", f"hf:{repo}/{same[0]}")
-    return command_line("models", "find", repo.rpartition("/")[2].removesuffix("-GGUF"))

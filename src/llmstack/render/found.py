@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from llmstack.commands import command_line
 from llmstack.fetch.discover import FoundRepo
 from llmstack.fetch.found import FoundRow
+from llmstack.fetch.newer import Newer
 from llmstack.fetch.upstream_state import UpstreamFile, UpstreamState
 from llmstack.plan.client_room import too_small
 from llmstack.render.models import show_reason, size
@@ -54,6 +55,22 @@ def show_found(rows: Sequence[FoundRow], repos: Sequence[FoundRepo], machine: st
         show("*: read the licence: it asks for more than a notice, must be accepted first, or is not named")
 
 
+def show_newer(model: Newer, *, is_moved: bool) -> None:
+    """What became of one model that was brought up to date."""
+    if model.after is None:
+        show(f"{style(model.name, 'cyan')} is what its repository has")
+        return
+    assert model.after.path is not None
+    show(f"{style(model.name, 'cyan')} pulled anew: {model.revision[:12]} before, {model.now[:12]} now")
+    show(f"  {model.after.path}")
+    if is_moved:
+        show("the stack runs on it, under the same name")
+    else:
+        show(f"→ {command_line('up', model.reference)}")
+    old = command_line("models", "remove", model.before[0])
+    show(f"the old one stays: {old}   deletes it")
+
+
 def show_changes(files: Sequence[UpstreamFile]) -> None:
     """What became of each pulled file where it came from, and the command that helps."""
     if not files:
@@ -63,10 +80,12 @@ def show_changes(files: Sequence[UpstreamFile]) -> None:
         words = {
             UpstreamState.SAME: "is what its repository has",
             UpstreamState.REPLACED: f"was replaced under its name: {file.revision[:12]} here, {file.now[:12]} there",
+            UpstreamState.RENAMED: f"is the same: {file.why}",
             UpstreamState.GONE: file.why,
             UpstreamState.UNASKED: f"was not asked for: {file.why}",
         }[file.state]
-        colour = {UpstreamState.SAME: "green", UpstreamState.UNASKED: "white"}.get(file.state, "yellow")
+        plain = {UpstreamState.SAME: "green", UpstreamState.RENAMED: "green", UpstreamState.UNASKED: "white"}
+        colour = plain.get(file.state, "yellow")
         show(f"{file.name:<{width}}  {style(words, colour)}")
         if file.next:
             show(f"  → {file.next}")

@@ -257,7 +257,7 @@ class PullProgress:
         self._last = now
         if self._terminal:
             overwrite(self._line(progress, now))
-            if progress.stage is Stage.READY:
+            if progress.stage in (Stage.READY, Stage.RENAMED):
                 sys.stderr.write("\n")
         elif progress.stage is not Stage.CHECKING or progress.done == progress.total:
             sys.stderr.write(self._line(progress, now) + "\n")

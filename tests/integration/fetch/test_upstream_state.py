@@ -62,7 +62,7 @@ def test_other_bytes_under_the_same_name_are_told_and_the_old_file_stays(
     replace_upstream(hub)
     [one] = check(home)
     assert (one.state, one.revision, one.now) == (UpstreamState.REPLACED, OLD, NEW)
-    assert f"@{NEW}" in one.next
+    assert "models update maker/tiny-GGUF/Tiny-Q4_K_M.gguf" in one.next
     assert run(["models", "list", "--check"]) == 1
     shown = capsys.readouterr().out
     assert f"was replaced under its name: {OLD[:12]} here, {NEW[:12]} there" in shown and "yours stays" in shown
@@ -97,7 +97,7 @@ def test_a_name_that_is_gone_is_looked_for_in_its_repository(
     repo = hub.repos["maker/tiny-GGUF"]
     repo.files = {"Tiny-v2-Q4_K_M.gguf": whole(3)}
     [one] = check(home)
-    assert one.state is UpstreamState.GONE and one.next.endswith("plan hf:maker/tiny-GGUF/Tiny-v2-Q4_K_M.gguf")
+    assert one.state is UpstreamState.GONE and "plan hf:maker/tiny-GGUF/Tiny-v2-Q4_K_M.gguf " in one.next
     repo.files = {}
     [one] = check(home)
     assert one.next.endswith("models find tiny")
@@ -105,6 +105,17 @@ def test_a_name_that_is_gone_is_looked_for_in_its_repository(
     assert run(["models", "list", "--check", "--json"]) == 1
     [told] = json.loads(capsys.readouterr().out)["files"]
     assert told["state"] == "gone" and "there is no repository" in told["why"]
+
+
+def test_the_same_bytes_under_another_name_are_known_again(
+    home: Home, hub: SearchHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resolve(home, NAME)
+    hub.repos["maker/tiny-GGUF"].files = {"Tiny-UD-Q4_K_M.gguf": whole(1)}
+    [one] = check(home)
+    assert one.state is UpstreamState.RENAMED and "Tiny-UD-Q4_K_M.gguf" in one.why
+    assert run(["models", "list", "--check"]) == 0
+    assert "is the same: its repository calls it Tiny-UD-Q4_K_M.gguf now" in capsys.readouterr().out
 
 
 def test_a_stranger_s_file_is_not_asked_for(home: Home, hub: SearchHub) -> None:
