@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "warm": ("warm", "Read a client's long prompt now, so that its first message is answered at once."),
     "cache": ("cache", "List or remove saved prompts."),
     "models": ("models", "List, pull, verify and remove models."),
+    "catalog": ("catalog", "Fetch a newer list of known models, and go back."),
     "engine": ("engine", "List, install and choose llama.cpp engines."),
     "uninstall": ("uninstall", "Stop the stack and remove all of it."),
     "serve-proxy": ("serve_proxy", ""),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from llmstack.errors import BadInput
 Path = tuple[str | int, ...]
 T = TypeVar("T")
 
-TOP_LEVEL = ("models", "upstreams", "routes", "profiles", "offline")
+TOP_LEVEL = ("models", "upstreams", "routes", "profiles", "offline", "catalog")
 _LISTS = ("routes",)
 # The page that lists the keys of a table.
 _PAGES = {"upstreams": "docs/proxy.md", "routes": "docs/proxy.md", "profiles": "docs/other-clients.md"}
@@ -150,10 +150,24 @@ class CatalogTexts:
     user_name: str = "your models.toml"
 
 
-def load(texts: CatalogTexts) -> Overlay:
-    """The user's file over the shipped one. Raises BadInput that names file and line."""
+def load(texts: CatalogTexts, *, fetched: bytes | None = None) -> Overlay:
+    """The user's file over the shipped one, with the models of a fetched one (catalog.fetched) between them.
+
+    Raises BadInput that names file and line.
+    """
     shipped = parse(texts.shipped, "models.toml")
+    if fetched is not None:
+        shipped = newest(shipped, parse(fetched, "the fetched catalog"))
     return merge(shipped, None if texts.user is None else parse(texts.user, texts.user_name))
+
+
+def newest(shipped: Document, fetched: Document) -> Document:
+    """Each model as it was looked up last, whole: keys of two versions of an entry are never mixed."""
+    models = dict(shipped.data.get("models", {}))
+    for name, entry in fetched.data.get("models", {}).items():
+        if str(entry.get("checked", "")) >= str(models.get(name, {}).get("checked", "")):
+            models[name] = entry
+    return replace(shipped, data={**shipped.data, "models": models})
 
 
 def merge(shipped: Document, user: Document | None = None) -> Overlay:

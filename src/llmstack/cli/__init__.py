@@ -6,6 +6,7 @@
 | options                                         | options that several commands share |
 | goal                                            | the options that say what a plan should achieve |
 | plan, models, model_files, model_find           | before anything runs: what fits, and the models themselves |
+| catalog                                         | a newer list of known models |
 | model_update                                    | a newer file of a model, and the stack on it |
 | up, down, restart, uninstall                    | the stack's life |
 | status, logs, doctor                            | looking at it |

@@ -178,6 +178,7 @@ class DoctorFacts:
     supervisor: SupervisorFacts
     secrets: tuple[SecretFacts, ...]
     catalog_problem: str
+    fetched_catalog_problem: str
     clock: ClockFacts
     client: ClientFacts
     ports: tuple[PortFacts, ...] = ()

@@ -30,6 +30,7 @@ def gather(home: Home, *, deep: bool = False) -> DoctorFacts:
         supervisor=gather_stack.supervisor(home, status.stack),
         secrets=gather_stack.secrets(home),
         catalog_problem=gather_stack.catalog_problem(home),
+        fetched_catalog_problem=gather_stack.fetched_catalog_problem(home),
         clock=gather_machine.clock(),
         client=gather_client.client(os.environ, Path.home(), token, url),
         ports=gather_stack.ports(status),

@@ -95,6 +95,24 @@ def catalog_problem(home: Home) -> str:
     return ""
 
 
+def fetched_catalog_problem(home: Home) -> str:
+    """Why the fetched catalog counts for nothing; empty where it counts, and without one."""
+    from llmstack.catalog import models, overlay
+    from llmstack.fetch import catalog_source
+
+    text = catalog_source.text_in_use(home)
+    if text is None:
+        lost = catalog_source.state(home).current is not None
+        return "its file is gone, or is not what was fetched" if lost else ""
+    try:
+        models.read_models(overlay.load(catalog_texts(home), fetched=text))
+    except StackError as error:
+        return error.what
+    except OSError as error:
+        return str(error)
+    return ""
+
+
 def supervisor(home: Home, record: StackRecord | None) -> SupervisorFacts:
     from llmstack.systemd import SystemdSupervisor, manager
     from llmstack.units import ChangeKind

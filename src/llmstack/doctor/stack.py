@@ -106,6 +106,12 @@ def catalog(facts: DoctorFacts) -> Iterator[Finding]:
         )
     else:
         yield Finding("catalog", Level.OK, "models.toml is valid")
+    if facts.fetched_catalog_problem:
+        yield Finding(
+            "catalog", Level.WARN, f"the fetched catalog counts for nothing: {facts.fetched_catalog_problem}",
+            "the shipped one is used, under your own models.toml",
+            f"{command_line('catalog', 'refresh')}, or {command_line('catalog', 'back')}",
+        )  # fmt: skip
 
 
 def units(facts: DoctorFacts) -> Iterator[Finding]:

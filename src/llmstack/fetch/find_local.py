@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from llmstack.catalog.models import Catalog, Model, Quant, quant_of, read_models, shards, stem_of
@@ -20,8 +21,17 @@ MOST_LISTED = 40  # files of a folder
 
 
 def read_catalog(home: Home) -> Catalog:
-    """The shipped models under the user's own. Raises BadInput that names file and line."""
-    return read_models(load(catalog_texts(home)))
+    """The shipped models, those of a fetched catalog, the user's own over them. Raises BadInput: file and line.
+
+    A fetched catalog that this version does not understand counts for nothing: `doctor` says so.
+    """
+    from llmstack.fetch.catalog_source import text_in_use
+
+    texts, newer = catalog_texts(home), text_in_use(home)
+    if newer is not None:
+        with suppress(BadInput):
+            return read_models(load(texts, fetched=newer))
+    return read_models(load(texts))
 
 
 def locate(

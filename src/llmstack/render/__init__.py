@@ -4,7 +4,8 @@
 | -------------------------------- | -------------------------------------------- |
 | output                           | where output goes; colour only on a terminal |
 | fitted                           | lines that fit the terminal                  |
-| plan, models, found, engine      | before anything runs                         |
+| plan, models, found, catalog     | before anything runs                         |
+| engine                           | builds of llama.cpp                          |
 | upgrade                          | what a new engine proved                     |
 | stack, status, logs, folding     | the running stack; logs made readable        |
 | bench, report, tune, quality     | figures on the terminal, and the page        |

@@ -37,7 +37,7 @@ class Published:
         self.hub.repos[REPO].files[FILE], self.hub.repos[REPO].commit = file_of(path), commit
 
     def talk(self) -> int:
-        return Talker(self.stack.url, self.stack.token).ask("What grows in May?").total
+        return Talker(self.stack.url, self.stack.token, lines=20).ask("What grows in May?").total
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ SOUND = DoctorFacts(
     supervisor=SupervisorFacts("systemd", None, True, "loginctl enable-linger me", True, True, "full", {}),
     secrets=(SecretFacts("/s/token", True, 0o600), SecretFacts("/s/server.key", True, 0o600)),
     catalog_problem="",
+    fetched_catalog_problem="",
     clock=ClockFacts(),
     client=ClientFacts("/usr/bin/claude", "2.1.197 (Claude Code)"),
     ports=(PortFacts("proxy", "127.0.0.1", 5000, True, 7, "python", True),),
@@ -333,6 +334,14 @@ FAULTS: list[tuple[str, DoctorFacts, str, Level, str, str]] = [
         Level.FAIL,
         "missing",
         "llmstack up",
+    ),
+    (
+        "a fetched catalog of another version",
+        replace(SOUND, fetched_catalog_problem="unknown key models.new.colour"),
+        "catalog",
+        Level.WARN,
+        "models.new.colour",
+        "catalog back",
     ),
     (
         "a broken catalog",
