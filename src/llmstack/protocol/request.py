@@ -61,7 +61,10 @@ class Dialect:
 
 @dataclass(slots=True)
 class ChatRequest:
-    """body: the upstream's request, except model and max_tokens, which the shell decides last."""
+    """body: the upstream's request, except model and max_tokens, which the shell decides last.
+
+    forced: the tool whose arguments the answer's text is; empty where calls come as calls.
+    """
 
     body: dict[str, Any]
     toolbox: Toolbox
@@ -71,6 +74,7 @@ class ChatRequest:
     stop_sequences: tuple[str, ...]
     notes: list[str] = field(default_factory=list)
     images: int = 0
+    forced: str = ""
 
 
 def decode(body: bytes) -> MessagesRequest:
@@ -130,7 +134,7 @@ class Translator:
                 unsupported(f"{toolbox.server[0]} is a tool of Anthropic's servers; this stack cannot run it")
             )
         body: dict[str, Any] = {"messages": messages}
-        _tools(body, request, toolbox, dialect)
+        forced = _tools(body, request, toolbox, dialect)
         thinking = _thinking(body, request, dialect)
         notes = [f"dropped the server tool {name}" for name in toolbox.server]
         _sampling(body, request, dialect, notes)
@@ -145,6 +149,7 @@ class Translator:
             stop_sequences=tuple(request.stop_sequences or ()),
             notes=notes,
             images=conversation.images,
+            forced=forced,
         )
 
 
@@ -152,26 +157,36 @@ def _least(first: int | None, second: int | None) -> int | None:
     return min(first, second) if first is not None and second is not None else first or second
 
 
-def _tools(body: dict[str, Any], request: MessagesRequest, toolbox: Toolbox, dialect: Dialect) -> None:
+def _tools(body: dict[str, Any], request: MessagesRequest, toolbox: Toolbox, dialect: Dialect) -> str:
+    """Returns the tool whose arguments the answer's text will be; empty where calls come as calls."""
     if not toolbox.functions:
-        return
+        return ""
+    body["tools"] = msgspec.Raw(toolbox.functions)
     choice = request.tool_choice
-    functions = toolbox.functions
-    if choice is not None:
-        if choice.type == "tool":
-            if choice.name not in toolbox.schemas:
-                raise Refused(invalid(f"tool_choice.name: {choice.name!r} is none of the tools"))
-            if dialect.llama_server:
-                # common_chat_tool_choice_parse_oaicompat knows words only; one tool left is the same thing.
-                functions = toolbox.one(str(choice.name))
-                body["tool_choice"] = "required"
-            else:
-                body["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
-        else:
-            body["tool_choice"] = {"auto": "auto", "any": "required", "none": "none"}[choice.type]
-        if choice.disable_parallel_tool_use and choice.type != "none":
-            body["parallel_tool_calls"] = False
-    body["tools"] = msgspec.Raw(functions)
+    if choice is None:
+        return ""
+    if choice.type == "tool" and choice.name not in toolbox.schemas:
+        raise Refused(invalid(f"tool_choice.name: {choice.name!r} is none of the tools"))
+    forced = str(choice.name) if choice.type == "tool" else ""
+    if choice.type == "any" and len(toolbox.schemas) == 1:
+        forced = next(iter(toolbox.schemas))
+    if forced and dialect.llama_server:
+        # llama-server's own `required` knows no name, lets prose of any length come before the call, and is not heard
+        # where a template shows no tools. A schema is kept from the first token on, and beside tools it is taken with
+        # `none` alone (oaicompat_chat_params_parse). All tools stay in the prompt, so the cache holds.
+        body["tool_choice"] = "none"
+        body["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": "arguments", "schema": toolbox.arguments_schema(forced)},
+        }
+        return forced
+    if choice.type == "tool":
+        body["tool_choice"] = {"type": "function", "function": {"name": forced}}
+    else:
+        body["tool_choice"] = {"auto": "auto", "any": "required", "none": "none"}[choice.type]
+    if choice.disable_parallel_tool_use and choice.type != "none":
+        body["parallel_tool_calls"] = False
+    return ""
 
 
 def _thinking(body: dict[str, Any], request: MessagesRequest, dialect: Dialect) -> bool:

@@ -88,7 +88,7 @@ class StreamSettings:
 
     max_arguments: bytes all arguments of one call may have before the stream is given up (fault 47).
     new_tool_id(upstream_id): an id that is unique in this conversation. remember(tool_use_id, generated): keeps
-    what the model really wrote, for the next turn.
+    what the model really wrote, for the next turn. forced: the tool whose arguments the text of this answer is.
     """
 
     model: str
@@ -105,6 +105,7 @@ class StreamSettings:
     inline_thinking: bool = True
     signature: str = "llmstack"
     max_arguments: int = 4 * 1024 * 1024
+    forced: str = ""
 
 
 class MessageStream:
@@ -267,7 +268,10 @@ class MessageStream:
             self._thinking(reasoning, out)
         content = delta.content
         if content:
-            if type(content) is not str:
+            if self.settings.forced and type(content) is str:
+                name = self.settings.forced if self._call is None and not self._pieces else None
+                self._tool_piece(chat.ToolCallDelta(index=0, function=chat.FunctionDelta(name, content)), out)
+            elif type(content) is not str:
                 self._parts(content, out)
             elif self._parser.idle(content):  # nearly every delta: no mark can begin in it
                 self._text(content, out)

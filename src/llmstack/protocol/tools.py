@@ -95,10 +95,10 @@ class Toolbox:
     schemas: Mapping[str, Any]
     server: tuple[str, ...]
 
-    def one(self, name: str) -> bytes:
-        """Only the function of this name, for upstreams that cannot be told to call one tool."""
-        functions = [f for f in msgspec.json.decode(self.functions or b"[]") if f["function"]["name"] == name]
-        return msgspec.json.encode(functions)
+    def arguments_schema(self, name: str) -> dict[str, Any]:
+        """What the arguments of one tool must be, for an upstream that makes a grammar of it."""
+        schema = bounded(self.schemas[name])
+        return schema if {"type", "anyOf", "oneOf", "allOf", "$ref"} & schema.keys() else {"type": "object", **schema}
 
 
 def is_server_tool(tool: Tool) -> bool:

@@ -224,6 +224,7 @@ class Attempt:
             recover_leaks=target.recover_tool_calls,
             repair=target.repair_arguments,
             thinking=request.thinking if target.thinking_blocks == "asked" else target.thinking_blocks == "always",
+            forced=request.forced,
         )
 
     # ---- the exchange with the upstream -------------------------------------------------------------------

@@ -65,6 +65,19 @@ def test_another_template_shows_it_the_tools(stack: Stack) -> None:
     assert sum_of(told) > sum_of(plain) + 80
 
 
+@pytest.mark.parametrize("others", [0, 12])
+def test_a_forced_call_comes_whatever_the_model_would_rather_write(stack: Stack, others: int) -> None:
+    """Asked freely it writes a program in Python; another dozen tools are no reason to read the prompt anew."""
+    more = [{**TOOL, "name": f"other_{number}"} for number in range(others)]
+    asked = {"messages": user("Which city is the capital of France in 2026?"), "tools": [*more, TOOL]}
+    message(stack, **asked)
+    said = message(stack, **asked, tool_choice={"type": "tool", "name": "capital_of"})
+    [call] = said["content"]
+    assert said["stop_reason"] == "tool_use" and call["name"] == "capital_of"
+    assert call["input"]["country"] in ("France", "Peru") and isinstance(call["input"]["year"], int)
+    assert said["usage"]["input_tokens"] < 8  # all before it came from the cache
+
+
 def sum_of(usage: dict[str, int]) -> int:
     return usage["input_tokens"] + usage["cache_read_input_tokens"] + usage["cache_creation_input_tokens"]
 

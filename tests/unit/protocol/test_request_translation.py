@@ -244,14 +244,31 @@ def test_tools_become_functions_with_their_whole_schema() -> None:
         ({"type": "auto"}, "auto", "auto"),
         ({"type": "any"}, "required", "required"),
         ({"type": "none"}, "none", "none"),
-        ({"type": "tool", "name": "B"}, "required", {"type": "function", "function": {"name": "B"}}),
+        ({"type": "tool", "name": "B"}, "none", {"type": "function", "function": {"name": "B"}}),
     ],
 )
 def test_tool_choice(choice: Any, local: Any, openai: Any) -> None:
     tools = [TOOL, {**TOOL, "name": "B"}]
     here, there = sent(LOCAL, tools=tools, tool_choice=choice), sent(OPENAI, tools=tools, tool_choice=choice)
     assert here["tool_choice"] == local and there["tool_choice"] == openai
-    assert len(here["tools"]) == (1 if choice["type"] == "tool" else 2) and len(there["tools"]) == 2
+    assert len(here["tools"]) == len(there["tools"]) == 2
+
+
+@pytest.mark.parametrize("choice", [{"type": "tool", "name": "Read"}, {"type": "any"}])
+def test_a_call_that_can_only_be_one_is_forced_by_its_schema_where_a_grammar_is_made_of_it(choice: Any) -> None:
+    """Nothing can come before it then, and the tools in the prompt stay those of every other turn."""
+    here = sent(LOCAL, tools=[TOOL], tool_choice=choice)
+    assert here["response_format"]["json_schema"]["schema"] == TOOL["input_schema"]
+    assert here["tools"] == sent(LOCAL, tools=[TOOL])["tools"]
+    assert "response_format" not in sent(OPENAI, tools=[TOOL], tool_choice=choice)
+    assert "response_format" not in sent(LOCAL, tools=[TOOL, {**TOOL, "name": "B"}], tool_choice={"type": "any"})
+
+
+def test_a_forced_schema_is_an_object_that_a_grammar_can_take() -> None:
+    tool = {"name": "T", "input_schema": {"properties": {"a": {"type": "string", "pattern": "(a+)+$"}}}}
+    here = sent(LOCAL, tools=[tool], tool_choice={"type": "tool", "name": "T"})
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    assert here["response_format"]["json_schema"]["schema"] == schema
 
 
 def test_one_call_at_a_time_can_be_asked_for() -> None:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import pytest
 
 from llmstack.protocol import chat
-from llmstack.protocol.anthropic import BlockStart, BlockStop, MessageDelta, MessageStop
+from llmstack.protocol.anthropic import (
+    BlockDelta,
+    BlockStart,
+    BlockStop,
+    InputJsonDelta,
+    MessageDelta,
+    MessageStop,
+    ToolUseBlock,
+)
 from llmstack.protocol.calls import Pieces
 from llmstack.protocol.errors import ProtocolFault
 from llmstack.protocol.stream import TABLE, MessageStream, StreamSettings, StreamSignal, StreamState
 
 
-def stream() -> MessageStream:
-    return MessageStream(StreamSettings(model="m", message_id="msg_1", new_tool_id=lambda upstream_id: upstream_id))
+def stream(**more: Any) -> MessageStream:
+    settings = StreamSettings(model="m", message_id="msg_1", new_tool_id=lambda upstream_id: upstream_id, **more)
+    return MessageStream(settings)
 
 
 @pytest.mark.parametrize("state", StreamState)
@@ -60,3 +72,22 @@ def test_the_tail_of_a_closed_call_begins_no_other() -> None:
     assert call is not None and pieces.drain() == [call]
     pieces.close(call)
     assert pieces.begin(piece('{"index":0,"function":{"arguments":"}"}}'), None) is None
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [['{"p": "a"}'], ["{", '"p"', ': "', "a", '"', "}"], ['{\n  "p": "a"\n}', "\n", " "]],
+    ids=["one", "many", "tail"],
+)
+def test_the_text_of_a_forced_answer_is_one_call(texts: list[str]) -> None:
+    machine = stream(forced="Read", tools={"Read": {"type": "object", "properties": {"p": {"type": "string"}}}})
+    events = []
+    for text in texts:
+        events += machine.receive(chat.decode(msgspec.json.encode({"choices": [{"delta": {"content": text}}]})))
+    events += machine.receive(chat.decode(b'{"choices":[{"delta":{},"finish_reason":"stop"}]}')) + machine.end()
+    [block] = [event.content_block for event in events if isinstance(event, BlockStart)]
+    assert isinstance(block, ToolUseBlock) and block.name == "Read"
+    deltas = [event.delta for event in events if isinstance(event, BlockDelta)]
+    written = "".join(delta.partial_json for delta in deltas if isinstance(delta, InputJsonDelta))
+    assert msgspec.json.decode(written) == {"p": "a"}
+    assert machine.stop_reason == "tool_use"
