@@ -46,7 +46,9 @@ def spoiled(way: str, body: bytes, before: int) -> bytes:
     except ValueError:
         return body
     if way == "no-calls":
-        request = {name: value for name, value in request.items() if name not in ("tools", "tool_choice")}
+        request = {
+            name: value for name, value in request.items() if name not in ("tools", "tool_choice", "response_format")
+        }
     if way == "forgetful" or (way == "interrupted" and before < 3):
         request["cache_prompt"] = False
     return json.dumps(request).encode()

@@ -168,12 +168,11 @@ def _tools(body: dict[str, Any], request: MessagesRequest, toolbox: Toolbox, dia
     if choice.type == "tool" and choice.name not in toolbox.schemas:
         raise Refused(invalid(f"tool_choice.name: {choice.name!r} is none of the tools"))
     forced = str(choice.name) if choice.type == "tool" else ""
-    if choice.type == "any" and len(toolbox.schemas) == 1:
-        forced = next(iter(toolbox.schemas))
     if forced and dialect.llama_server:
         # llama-server's own `required` knows no name, lets prose of any length come before the call, and is not heard
         # where a template shows no tools. A schema is kept from the first token on, and beside tools it is taken with
-        # `none` alone (oaicompat_chat_params_parse). All tools stay in the prompt, so the cache holds.
+        # `none` alone (oaicompat_chat_params_parse). All tools stay in the prompt, so the cache holds. `any` is left to
+        # the engine: the model then writes the call in its own format, which the next turn finds in the cache.
         body["tool_choice"] = "none"
         body["response_format"] = {
             "type": "json_schema",
