@@ -69,8 +69,9 @@ def main() -> int:
                 archive = options.archive or next(iter((out / "pack").glob("*.tar.gz")), out / "pack")
                 backend = options.backend or ("cuda" if drivers.read().cards else "cpu")
                 done = Results(out / "build.json", about)
-                make = partial(build, out, archive, backend, _say)
-                done.take_all([Cell(backend, make, 0)], minutes=left, again=True, say=_say)
+                make = partial(build, out, archive, backend, _say, left)
+                if not done.take_all([Cell(backend, make, 0)], minutes=left, again=True, say=_say):
+                    return 75
                 if "error" in done.rows[backend]:
                     raise StackError(done.rows[backend]["error"], why=done.rows[backend]["why"])
             else:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from benchmarks.gpu.results import Row
+from benchmarks.gpu.results import Row, TimeOver
 from llmstack.detect import drivers
 from llmstack.engine.source_package import BuildSpec
 from llmstack.errors import MissingPart, NotSo
@@ -18,10 +21,12 @@ from llmstack.errors import MissingPart, NotSo
 PROGRAMS = ("llama-server", "llama-fit-params", "llama-bench", "ggml-rpc-server")
 
 
-def build(out: Path, archive: Path, backend: str, say: Callable[[str], None]) -> Row:
-    """Leaves DIR/engine/bin. One that was cut off goes on where Ninja stood.
+def build(out: Path, archive: Path, backend: str, say: Callable[[str], None], minutes: float) -> Row:
+    """Leaves DIR/engine/bin. One that was cut off goes on where Ninja stood; its minutes are those of all calls that
+    ended by themselves.
 
-    Raises MissingPart for a tool or an archive that is not there, NotSo when it does not compile.
+    Raises TimeOver after so many minutes, MissingPart for a tool or an archive that is not there, NotSo when it does
+    not compile.
     """
     for tool in ("cmake", "ninja", *(("nvcc",) if backend == "cuda" else ())):
         if shutil.which(tool) is None:
@@ -40,18 +45,29 @@ def build(out: Path, archive: Path, backend: str, say: Callable[[str], None]) ->
                     tar.extract(member.replace(name=inside), work, filter="data")
         (work / "unpacked").touch()
     began = time.monotonic()
+    spent = work / f"spent-{backend}"  # s, of the calls before
+    before = float(spent.read_text()) if spent.exists() else 0.0
     spec = BuildSpec(backend, rpc=True)
     folder = work / f"build-{backend}"
+    is_resumed = (folder / "build.ninja").exists()
     say("configuring")
     options = ["-DBUILD_SHARED_LIBS=ON", "-DCMAKE_BUILD_RPATH_USE_ORIGIN=ON"]
-    _run(["cmake", "-S", str(source), "-B", str(folder), "-G", "Ninja", *spec.cmake_args(_here(backend)), *options])
+    left = partial(_left, began + minutes * 60)
+    _run(
+        ["cmake", "-S", str(source), "-B", str(folder), "-G", "Ninja", *spec.cmake_args(_here(backend)), *options],
+        left(),
+    )
     say("compiling")
-    _run(["ninja", "-C", str(folder), *PROGRAMS])
+    try:
+        _run(["ninja", "-C", str(folder), *PROGRAMS], left())
+    finally:
+        spent.write_text(f"{before + time.monotonic() - began:.1f}\n")
     target = out / "engine" / "bin"
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(folder / "bin", target, symlinks=True)
     return {
-        "minutes": round((time.monotonic() - began) / 60, 2), "build": spec.package.build, "backend": backend,
+        "minutes": round(float(spent.read_text()) / 60, 2), "resumed": is_resumed, "build": spec.package.build,
+        "backend": backend,
         "cores": os.cpu_count(), "mib": sum(f.stat().st_size for f in target.rglob("*") if f.is_file()) >> 20,
     }  # fmt: skip
 
@@ -63,7 +79,23 @@ def _here(backend: str) -> tuple[str, ...]:
     return (f"{round(capability * 10)}-real",) if backend == "cuda" and capability else ()
 
 
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if done.returncode:
-        raise NotSo(f"{command[0]} ended with status {done.returncode}", why=done.stdout[-1500:])
+def _left(deadline: float) -> float:
+    """s, at least one."""
+    return max(deadline - time.monotonic(), 1.0)
+
+
+def _run(command: list[str], seconds: float) -> None:
+    """With all that it starts, in a group of its own: compilers outlive a Ninja that is killed."""
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            status = process.wait(seconds)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGTERM)  # Ninja then removes what is half written
+            process.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise TimeOver from None
+            raise
+        if status:
+            log.seek(0)
+            raise NotSo(f"{command[0]} ended with status {status}", why=log.read()[-1500:])

@@ -63,7 +63,11 @@ def _text(value: object) -> str:
 def _build(rows: list[Row]) -> Iterator[str]:
     measured = [row for row in rows if "minutes" in row]
     head = ("backend", "build", "cores", "minutes", "MiB")
-    return _table(head, ([row["backend"], row["build"], row["cores"], row["minutes"], row["mib"]] for row in measured))
+
+    def minutes(row: Row) -> str:
+        return f"{_text(row['minutes'])}{' (went on after a cut)' if row.get('resumed') else ''}"
+
+    return _table(head, ([row["backend"], row["build"], row["cores"], minutes(row), row["mib"]] for row in measured))
 
 
 def _memory(rows: list[Row]) -> Iterator[str]:

@@ -14,6 +14,10 @@ from llmstack.errors import StackError
 Row = dict[str, Any]
 
 
+class TimeOver(Exception):
+    """What a cell measures is not whole: taken again, it goes on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One thing to measure. key: unlike any other of its phase. seconds: that it may take, about."""
@@ -55,6 +59,9 @@ class Results:
             began = time.monotonic()
             try:
                 taken = cell.take()
+            except TimeOver:
+                say(f"no time left for {cell.key}: the same command goes on there")
+                return False
             except Exception as error:  # a card is at hand for minutes: one cell must not cost the others
                 name = "" if isinstance(error, StackError) else f"{type(error).__name__}: "
                 taken = {"error": f"{name}{error}", "why": getattr(error, "why", "")}
