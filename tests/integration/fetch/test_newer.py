@@ -163,6 +163,16 @@ def test_a_commit_that_is_gone_gives_its_bytes_where_they_are_still_there_and_no
     assert names(catalog) == []
 
 
+def test_bytes_behind_the_xet_bridge_are_planned_from_and_pulled_by_plain_http(home: Home, hub: SearchHub) -> None:
+    hub.repos[REPO].xet = True
+    assert header_of(locate(home, NAME).missing[0]).tensors
+    path = resolve(home, NAME).path
+    assert path is not None
+    record = models_dir.read_record(path)
+    assert record is not None and record.sha256 == hub.repos[REPO].files["Tiny-Q4_K_M.gguf"].sha256
+    assert OLD in record.source and "Signature" not in record.source  # the commit, not an address that expires
+
+
 def test_models_are_updated_as_json_for_programs(
     home: Home, hub: SearchHub, capsys: pytest.CaptureFixture[str]
 ) -> None:
