@@ -9,6 +9,7 @@ HTTP:
 | app            | the FastAPI shell: paths to handlers                                                |
 | gate           | Host, Origin, token, body limits, before anything else looks at a request           |
 | respond        | the one way in which an answer leaves                                               |
+| loop_watch     | how long the event loop stood, where and why                                        |
 | report         | one log line per request, the counters of /metrics, --debug captures                |
 
 The answer:
@@ -16,7 +17,8 @@ The answer:
 | module         | what it does                                                                        |
 | -------------- | ----------------------------------------------------------------------------------- |
 | messages       | one /v1/messages request from body to answer                                        |
-| documents      | PDFs, read beside the event loop                                                    |
+| documents      | PDFs, read by a child process within limits of time and memory                      |
+| read_documents | that child                                                                          |
 | shared_answer  | one answer of the upstreams, and every client that waits for it: its states         |
 | client_writer  | the sending side of one request: streamed or whole, keepalives, slow readers        |
 | answer_service | answers a question along its route                                                  |

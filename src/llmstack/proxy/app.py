@@ -20,6 +20,7 @@ from llmstack.proxy.documents import Documents
 from llmstack.proxy.engine_deaths import EngineDeaths
 from llmstack.proxy.gate import Gate, Policy, read_body
 from llmstack.proxy.live_config import LiveConfig
+from llmstack.proxy.loop_watch import LoopWatch
 from llmstack.proxy.messages import Messages
 from llmstack.proxy.preflight import Preflight
 from llmstack.proxy.relay import Relay
@@ -34,6 +35,7 @@ from llmstack.warmstart.audit import Auditor
 from llmstack.warmstart.toolcalls import ToolCallStore
 
 REFRESH_S = 0.5
+CROWDED_S = 60.0
 SAVE_S = 5.0  # with the drain it stays below the 35 s after which systemd kills
 
 
@@ -52,6 +54,7 @@ class Proxy:
         log_event = reporter.event
         self.live = live
         self.reporter = reporter
+        self.loop_watch = LoopWatch(reporter.registry, log_event)
         self.upstreams = Upstreams(live, EngineDeaths(supervisor, log_event, live.secrets))
         self.in_flight = InFlight()
         self.warm_starts = WarmStarts(self.upstreams, log_event)
@@ -71,6 +74,8 @@ class Proxy:
         self.relay = Relay(live, self.upstreams, policy, log_event)
         self.messages = Messages(AnswerService(context), self.in_flight, policy, self.relay, Documents(), capture)
         self.started = time.time()
+        self.crowded = 0
+        self._crowded_at = float("-inf")
         live.changed = self.upstreams.forget_refusals
         live.deployed = self.upstreams.deaths.forget
         app = FastAPI(
@@ -90,13 +95,13 @@ class Proxy:
                 Route("/{path:path}", _Handler(log_event, _unknown)),
             ],
         )
-        self.gate = Gate(app, live, policy, reporter)
+        self.gate = Gate(app, live, policy, reporter, self.loop_watch.working_on)
         self.asgi: App = self.gate
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
-        beside = (self._refresh(), self.warm_starts.watch(), self.tool_calls.watch())
+        beside = (self._refresh(), self.warm_starts.watch(), self.tool_calls.watch(), self.loop_watch.watch())
         tasks = [loop.create_task(work) for work in beside]
         try:
             yield
@@ -123,6 +128,14 @@ class Proxy:
             self.reporter.queued.set(self.in_flight.waiting)
         except Exception as error:
             self.reporter.event("fault", {"error": type(error).__name__, "at": error_location(error)})
+
+    def full(self, result: str) -> None:
+        """There was no room for another connection: said once a minute at most."""
+        self.crowded += 1
+        now = time.monotonic()
+        if now - self._crowded_at >= CROWDED_S:
+            self._crowded_at = now
+            self.reporter.event("connections", {"result": result, "since_the_start": self.crowded})
 
     def drain(self) -> None:
         """No new work from now on; what runs may finish."""

@@ -132,7 +132,7 @@ class Reporter:
         self._out.flush()
 
     def finish(self, record: RequestRecord) -> None:
-        path = record.path if record.path in _PATHS else "other"
+        path = self.kind(record.path)
         upstream = record.upstream or "none"
         self.requests.labels(path, upstream, self._model(record.model), str(record.status)).inc()
         if record.cause:
@@ -155,6 +155,11 @@ class Reporter:
             self.repairs.labels("argument").inc(record.repaired)
         if not record.quiet:
             self.event("request", record.line())
+
+    @staticmethod
+    def kind(path: str) -> str:
+        """A path that is ours, or `other`: what may be a label."""
+        return path if path in _PATHS else "other"
 
     def _model(self, name: str) -> str:
         """Names come from clients: past the first few, and without an odd character, they are all `other`."""

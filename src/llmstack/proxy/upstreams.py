@@ -6,22 +6,57 @@ import asyncio
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
+from aiohttp.client_proto import ResponseHandler
 
 from llmstack.catalog.routes import Target
 from llmstack.commands import command_line
 from llmstack.errors import StackError
 from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, from_upstream, unavailable, with_retry_after
+from llmstack.protocol.json_text import value_of
+from llmstack.protocol.limits import most
 from llmstack.proxy.engine_deaths import EngineDeaths
 from llmstack.proxy.live_config import LiveConfig
 
 # Below cpp-httplib's five seconds: a connection the server is about to close is not used again.
 POOL_IDLE_S = 3.0
 _ERROR_BODY = 64 * 1024
+
+
+class TooMuch(aiohttp.ClientError):
+    """More than an answer may have (protocol/limits.py)."""
+
+
+class _FewInterim(ResponseHandler):
+    """Of interim answers (100 Continue and its like) a server needs one or two; aiohttp itself reads any number."""
+
+    _interim = 0
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        self._interim = self._interim + 1 if 100 <= data[0].code < 200 else 0
+        if self._interim <= most("interim"):
+            super().feed_data(data, size)
+        elif self.transport is not None and not self.transport.is_closing():
+            self.set_exception(TooMuch(f"more than {most('interim')} interim answers"))
+            self.transport.close()
+
+
+async def bounded(response: aiohttp.ClientResponse, size: int) -> bytes:
+    """The whole body. Raises TooMuch for a longer one."""
+    pieces: list[bytes] = []
+    async for piece in response.content.iter_any():
+        pieces.append(piece)
+        size -= len(piece)
+        if size < 0:
+            raise TooMuch("an answer that is too long")
+    return b"".join(pieces)
+
+
 _CLOSED = (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
 
 
@@ -63,8 +98,11 @@ class Upstreams:
 
     def session(self) -> aiohttp.ClientSession:
         if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_IDLE_S, ttl_dns_cache=60)
+            connector._factory = partial(_FewInterim, loop=asyncio.get_running_loop())  # type: ignore[assignment]
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_IDLE_S, ttl_dns_cache=60),
+                connector=connector,
+                max_headers=most("answer_headers"),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
@@ -145,7 +183,7 @@ class Upstreams:
             async with response:
                 if response.status != 200:
                     raise Refused(await self.failure(target, response))
-                return msgspec.json.decode(await response.read())
+                return value_of(await bounded(response, most("small_answer")))
         except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
             raise Refused(self.failure_of(target, error)) from None
 
@@ -159,7 +197,7 @@ class Upstreams:
         except (aiohttp.ClientError, OSError, TimeoutError):
             data = b""
         try:
-            error: Any = msgspec.json.decode(data)
+            error: Any = value_of(data)
         except msgspec.DecodeError:
             error = data.decode("utf-8", "replace").strip()[:500]
         failure = from_upstream(response.status, error, name=target.name, estimate=estimate, limit=limit)
@@ -182,6 +220,8 @@ class Upstreams:
         if isinstance(error, aiohttp.ClientConnectorError):
             hint = f"; `{command_line('status')}` says why" if target.is_local else ""
             return unavailable(f"{target.name} cannot be reached{hint}", Cause.UNREACHABLE, 2)
+        if isinstance(error, TooMuch):
+            return Failure(FailureKind.API, f"{target.name} sent {error}", Cause.MALFORMED)
         if isinstance(error, _CLOSED):
             return unavailable(f"{target.name} closed the connection", Cause.UNREACHABLE, 2)
         return Failure(
