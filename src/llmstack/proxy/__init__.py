@@ -10,6 +10,7 @@ HTTP:
 | gate           | Host, Origin, token, body limits, before anything else looks at a request           |
 | respond        | the one way in which an answer leaves                                               |
 | loop_watch     | how long the event loop stood, where and why                                        |
+| line_pipe      | its lines on their way to stderr                                                    |
 | report         | one log line per request, the counters of /metrics, --debug captures                |
 
 The answer:
@@ -35,6 +36,7 @@ The upstreams:
 | -------------- | ----------------------------------------------------------------------------------- |
 | live_config    | files that may change while it runs: routes, what is deployed, keys                 |
 | upstreams      | the HTTP client towards the upstreams                                               |
+| engine_care    | whether the local server still answers: ended when it hangs, started again          |
 | engine_deaths  | requests that end the local server: noticed, and refused                            |
 | death_table    | which work the server died on, and what is held against whom                        |
 | preflight      | does the prompt fit, before a header is sent                                        |

@@ -17,6 +17,7 @@ from llmstack.protocol.request import Translator
 from llmstack.proxy.answer_service import AnswerService
 from llmstack.proxy.attempt import ProxyContext
 from llmstack.proxy.documents import Documents
+from llmstack.proxy.engine_care import EngineCare
 from llmstack.proxy.engine_deaths import EngineDeaths
 from llmstack.proxy.gate import Gate, Policy, read_body
 from llmstack.proxy.live_config import LiveConfig
@@ -56,6 +57,7 @@ class Proxy:
         self.reporter = reporter
         self.loop_watch = LoopWatch(reporter.registry, log_event)
         self.upstreams = Upstreams(live, EngineDeaths(supervisor, log_event, live.secrets))
+        self.engine_care = EngineCare(self.upstreams, supervisor, log_event)
         self.in_flight = InFlight()
         self.warm_starts = WarmStarts(self.upstreams, log_event)
         translator = Translator()
@@ -101,13 +103,22 @@ class Proxy:
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
-        beside = (self._refresh(), self.warm_starts.watch(), self.tool_calls.watch(), self.loop_watch.watch())
+        beside = (
+            self._refresh(),
+            self.warm_starts.watch(),
+            self.tool_calls.watch(),
+            self.loop_watch.watch(),
+            self.engine_care.watch(),
+        )
         tasks = [loop.create_task(work) for work in beside]
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
+            for end in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(end, Exception):  # a watch that ended before its time: nobody has heard of it yet
+                    self.reporter.event("fault", {"error": type(end).__name__, "at": error_location(end)})
             await self.tool_calls.write()
             with suppress(Exception):  # the server may be gone before us; what it held is lost then, no more
                 async with asyncio.timeout(SAVE_S):
@@ -155,6 +166,7 @@ class Proxy:
         if target is not None:
             status = await self.upstreams.get(target, "/health", 1.0)
             state = {200: "ok", 503: "starting", 0: "down"}.get(status, "ok" if status < 500 else "down")
+            state = "hung" if state == "down" and self.engine_care.is_silent else state
             upstreams[target.name] = state
             self.upstreams.note_health(target, healthy=state == "ok")
         for name, healthy in self.upstreams.health.items():
@@ -165,6 +177,8 @@ class Proxy:
         answer: dict[str, Any] = {"status": status_word, "upstreams": upstreams, "warm": warm}
         if deadly := self.upstreams.deaths.to_json():
             answer["deadly"] = deadly
+        if self.engine_care.hung:
+            answer["hung"] = self.engine_care.hung
         if self.live.problem is not None:
             answer["problem"] = self.live.problem
             answer["status"] = "degraded" if status_word == "ok" else status_word
