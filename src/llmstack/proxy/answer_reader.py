@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -44,13 +45,16 @@ class AnswerReader:
         upstream: str,
         limit: int,
         on_progress: Callable[[chat.PrefillProgress], None],
+        hidden: Callable[[Any], Any] = lambda error: error,
     ) -> None:
-        """limit: tokens of the context, to name in an overflow; on_progress is called every five seconds at most."""
+        """limit: tokens of the context, to name in an overflow; on_progress is called every five seconds at most;
+        hidden(error): without what must not be shown."""
         self._answer = answer
         self._stream = stream
         self._upstream = upstream
         self._limit = limit
         self._on_progress = on_progress
+        self._hidden = hidden
         self._last_progress = time.monotonic()
 
     async def read(self, response: aiohttp.ClientResponse) -> None:
@@ -166,6 +170,8 @@ class AnswerReader:
 
     def _failed(self, chunk: chat.ChatChunk, events: list[Event]) -> bool:
         """Adds the events of a chunk. Raises Refused for an error while nothing was sent."""
+        if chunk.error is not None:
+            chunk.error = self._hidden(chunk.error)
         if chunk.error is not None and not self._stream.emitted:
             raise Refused(from_upstream(0, chunk.error, name=self._upstream, limit=self._limit))
         try:
@@ -192,6 +198,7 @@ class AnswerReader:
         except msgspec.DecodeError:
             raise Refused(self._malformed("an answer that is no completion")) from None
         if chunk.error is not None:
+            chunk.error = self._hidden(chunk.error)
             raise Refused(from_upstream(0, chunk.error, name=self._upstream, limit=self._limit))
         for part in chat.slices(chunk, _STEP) if len(data) > _STEP else (chunk,):
             if self._receive(part):

@@ -245,7 +245,7 @@ class Attempt:
         upstreams = context.upstreams
         sent = time.monotonic()
         response = await upstreams.post(target, "/v1/chat/completions", prepared.body, upstreams.headers(target))
-        reader = AnswerReader(self._answer, prepared.stream, target.name, limit, self._log_prefill)
+        reader = AnswerReader(self._answer, prepared.stream, target.name, limit, self._log_prefill, upstreams.hidden)
         try:
             if response.status != 200:
                 tokens = prepared.counted.tokens if prepared.counted is not None else 0

@@ -188,7 +188,9 @@ class HttpSlotServer:
         timeout = aiohttp.ClientTimeout(total=QUICK_S)
         try:
             url = upstreams.address(target) + path
-            async with upstreams.session().get(url, headers=upstreams.headers(target), timeout=timeout) as response:
+            async with upstreams.session().get(
+                url, headers=upstreams.headers(target), timeout=timeout, allow_redirects=False
+            ) as response:
                 if response.status != 200:
                     raise SlotError(f"{path} answered {response.status}")
                 return value_of(await bounded(response, most("small_answer")))
