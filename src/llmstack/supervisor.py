@@ -8,7 +8,7 @@ Nothing above this floor knows which one it talks to.
 | starting | a process exists or is about to; readiness is the caller's HTTP check |
 | running  | a process exists                                               |
 | backoff  | it died and is started again after a pause                     |
-| failed   | it died too often in a row, or could not be started: it stays down |
+| failed   | it died too often in a row, or could not be started: it is tried again after long pauses |
 | stopped  | nobody wants it to run                                         |
 """
 
@@ -36,6 +36,7 @@ class Service:
     working_directory: Path | None = None
     memory_max_mib: int | None = None
     notify: bool = False  # it speaks sd_notify (READY=1, WATCHDOG=1)
+    watchdog_s: float = 60.0  # between two of its signs, before it is ended
 
 
 class ServiceState(enum.StrEnum):
@@ -48,7 +49,10 @@ class ServiceState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """restarts counts deaths since the service was last started on request; last_exit says how it last died."""
+    """restarts counts deaths since the service was last started on request; last_exit says how it last died.
+
+    next_start_s: seconds until it is started again. trouble: what the supervisor itself cannot do for it, in words.
+    """
 
     name: str
     state: ServiceState
@@ -56,6 +60,8 @@ class ServiceStatus:
     uptime_s: float | None = None
     restarts: int = 0
     last_exit: str | None = None
+    next_start_s: float | None = None
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)

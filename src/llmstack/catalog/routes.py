@@ -23,6 +23,17 @@ FALLBACK_ON = ("unreachable", "loading", "overloaded", "overflow", "timeout", "e
 _CAUSES = frozenset({*FALLBACK_ON, "upstream", "malformed", "unsupported"})
 
 
+def without_password(url: str | None) -> str | None:
+    """A URL as it may be shown."""
+    if url is None or "@" not in url:
+        return url
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(a URL that cannot be read)"
+    return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl() if "@" in parts.netloc else url
+
+
 class UpstreamSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What can be said of an upstream, and again of a route. None: not said."""
 

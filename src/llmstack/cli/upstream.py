@@ -23,7 +23,7 @@ def command() -> None:
 @command.command("list", help="The upstreams, whether each has its key, and which routes lead to it.")
 @json_option
 def list_command(as_json: bool) -> int:
-    from llmstack.catalog.routes import resolve
+    from llmstack.catalog.routes import resolve, without_password
     from llmstack.client.profile import routing
     from llmstack.client.upstream_keys import key_state
     from llmstack.paths import home
@@ -36,7 +36,8 @@ def list_command(as_json: bool) -> int:
     for name, settings in routes.upstreams.items():
         target = resolve(name, settings, None)
         leads = [route.match for route in routes.routes if name in (route.upstream, *(route.fallback or ()))]
-        row = {"name": name, "kind": target.kind, "base_url": target.base_url, "key": key_state(folders, target)}
+        address = without_password(target.base_url)
+        row = {"name": name, "kind": target.kind, "base_url": address, "key": key_state(folders, target)}
         rows.append(row | {"routes": leads, "stays_here": target.stays_here})
     emit({"upstreams": rows, "offline": routes.offline}, as_json, show_list)
     return 0

@@ -27,6 +27,10 @@ _PASSED_ON = (
 )
 
 
+# What protocol/limits.py lets in at once fits well below: bodies, answers, two readers of documents.
+PROXY_MEMORY_MIB = 2048
+
+
 @dataclass(frozen=True, slots=True)
 class Addresses:
     """Where proxy and server listen."""
@@ -76,7 +80,8 @@ def ram_limit(plan: Plan) -> int | None:
 
 def proxy_service(host: str, port: int) -> Service:
     argv = (sys.executable, "-m", "llmstack", "serve-proxy", "--host", host, "--port", str(port))
-    return Service("proxy", "Anthropic to OpenAI proxy (llmstack)", argv, environment(), notify=True)
+    words = "Anthropic to OpenAI proxy (llmstack)"
+    return Service("proxy", words, argv, environment(), memory_max_mib=PROXY_MEMORY_MIB, notify=True)
 
 
 def environment() -> dict[str, str]:

@@ -59,7 +59,7 @@ class StackStatus:
 
     served: what the engine did at its last start; findings: where that is not what was planned. interrupted: an `up`
     was cut off and none runs now. bench: the last run, as `bench --json` gave it. refused: how many requests, prefixes
-    and states the proxy keeps from the engine, because it died on them.
+    and states the proxy keeps from the engine, because it died on them. hung: how often it was ended because it hung.
     """
 
     state: StackState
@@ -76,6 +76,7 @@ class StackStatus:
     interrupted: bool = False
     bench: Mapping[str, Any] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
+    hung: int = 0
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -98,6 +99,8 @@ class StackStatus:
                     "uptime_s": round(service.uptime_s, 1) if service.uptime_s is not None else None,
                     "restarts": service.restarts,
                     "last_exit": service.last_exit,
+                    "next_start_s": round(service.next_start_s, 1) if service.next_start_s is not None else None,
+                    "trouble": service.trouble or None,
                 }
                 for name, service in self.services.items()
             },
@@ -110,6 +113,7 @@ class StackStatus:
             "used": {"ram_mib": self.used.ram_mib, "vram_mib": self.used.vram_mib},
             "interrupted": self.interrupted,
             "refused": dict(self.refused),
+            "hung": self.hung,
             "served": self.served.to_json(),
             "findings": [finding.to_json() for finding in self.findings],
             "n_ctx_slot": self.stack.n_ctx_slot if self.stack else None,
@@ -128,9 +132,11 @@ def gather(home: Home) -> StackStatus:
     server, warm = _ask_server(home, stack) if _lives(services, "server") else (Readiness.UNREACHABLE, _COLD)
     proxy = _ask_proxy(stack) if _lives(services, "proxy") else Readiness.UNREACHABLE
     refused: dict[str, int] = {}
+    hung, is_hung = 0, False
     if proxy is Readiness.READY:
         report = deploy_warm.health(stack)
         warm, refused = _kept(report.get("warm") or {}, warm), report.get("deadly") or {}
+        hung, is_hung = report.get("hung", 0), (report.get("upstreams") or {}).get("local") == "hung"
     state = health_of(services, server, proxy)
     served, trouble = Served(), _refusing(supervisor, refused)
     findings: tuple[Finding, ...] = ()
@@ -143,6 +149,8 @@ def gather(home: Home) -> StackStatus:
         state, trouble = StackState.DEGRADED, _Trouble("", f"{worst.finding}: {worst.cause}", worst.remedy)
     elif state in (StackState.FAILED, StackState.DEGRADED):
         trouble = _tell(supervisor, stack, services)
+    if is_hung and state in (StackState.STARTING, StackState.DEGRADED):
+        state, trouble = StackState.DEGRADED, _hung()
     return StackStatus(
         state, stack, services, supervisor.kind, warm, trouble.line, trouble.cause, trouble.next,
         used=usage.used([status.pid for status in services.values() if status.pid]),
@@ -151,6 +159,7 @@ def gather(home: Home) -> StackStatus:
         interrupted=interrupted,
         bench=usage.last_bench(home),
         refused=refused,
+        hung=hung,
     )  # fmt: skip
 
 
@@ -159,6 +168,11 @@ class _Trouble:
     line: str = ""
     cause: str = ""
     next: str = ""
+
+
+def _hung() -> _Trouble:
+    cause = "the server hangs: its process is there and does not answer; it is ended within half a minute"
+    return _Trouble("", cause, command_line("status", "--watch"))
 
 
 def _tell(supervisor: Supervisor, stack: StackRecord, services: Mapping[str, ServiceStatus]) -> _Trouble:

@@ -104,6 +104,7 @@ class ServiceFacts:
     state: str
     last_exit: str | None = None
     restarts: int = 0
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)

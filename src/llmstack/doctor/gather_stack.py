@@ -37,7 +37,9 @@ def stack(status: StackStatus) -> StackFacts | None:
         model_exists=exists,
         model_mib=path.stat().st_size >> 20 if exists else 0,
         n_parallel=record.n_parallel,
-        services=tuple(ServiceFacts(s.name, s.state.value, s.last_exit, s.restarts) for s in status.services.values()),
+        services=tuple(
+            ServiceFacts(s.name, s.state.value, s.last_exit, s.restarts, s.trouble) for s in status.services.values()
+        ),
         planned_host_mib=round(record.plan.memory.host.total) if record.plan is not None else None,
         n_ctx_slot=record.n_ctx_slot or record.n_ctx,
         warnings=status.warnings,

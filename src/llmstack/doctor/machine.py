@@ -10,6 +10,7 @@ from llmstack.doctor.facts import DoctorFacts, EngineFacts
 from llmstack.findings import Finding, Level
 
 LOW_DISK_MIB = 5 * 1024
+FULL_DISK_MIB = 16
 _LOST = re.compile(r"GPU is lost|fallen off the bus")  # nvmlErrorString(NVML_ERROR_GPU_IS_LOST); the kernel's words
 _REBOOT = "sudo reboot   (or: sudo modprobe -r nvidia_uvm nvidia && sudo modprobe nvidia)"
 
@@ -138,7 +139,10 @@ def memory(facts: DoctorFacts) -> Iterator[Finding]:
 def disk(facts: DoctorFacts) -> Iterator[Finding]:
     for place in facts.disks:
         text = f"{place.free_mib:,} MiB free at {place.path}"
-        if place.free_mib < LOW_DISK_MIB:
+        if place.free_mib < FULL_DISK_MIB:
+            why = "nothing can be written there: no log line, no record, no saved state"
+            yield Finding("disk", Level.FAIL, text, why, f"df -h {place.path}")
+        elif place.free_mib < LOW_DISK_MIB:
             yield Finding(
                 "disk",
                 Level.WARN,

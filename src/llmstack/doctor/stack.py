@@ -29,6 +29,8 @@ def services(facts: DoctorFacts) -> Iterator[Finding]:
     )
     yield Finding("stack", level, f"{stack.state}: {stack.model} at {stack.url}", stack.cause, stack.next or remedy)
     for service in stack.services:
+        if service.trouble:
+            yield Finding("stack", Level.WARN, f"{service.name}: {service.trouble}", "", "df -h")
         if service.last_exit is None or service.state in ("stopped",):
             continue
         dead = service.state == "failed"

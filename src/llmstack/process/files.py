@@ -28,6 +28,8 @@ class OrderedService(msgspec.Struct, frozen=True):
     env: dict[str, str] = {}
     working_directory: str | None = None
     run: int = 0
+    notify: bool = False
+    watchdog_s: float = 60.0
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -38,13 +40,20 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Actual(msgspec.Struct, frozen=True):
-    """One service as it is; started_at is seconds since the epoch."""
+    """One service as it is. started, next_start: seconds of CLOCK_MONOTONIC, which all processes of a machine share.
+
+    faults: of the supervisor itself, over this service; lost_lines, log_problem: of its log.
+    """
 
     state: ServiceState
     pid: int | None = None
-    started_at: float | None = None
+    started: float | None = None
     restarts: int = 0
     last_exit: str | None = None
+    next_start: float | None = None
+    faults: int = 0
+    lost_lines: int = 0
+    log_problem: str = ""
 
 
 class SupervisorReport(msgspec.Struct, frozen=True):
@@ -121,6 +130,8 @@ def next_order(services: Sequence[Service], before: Order) -> Order:
                 dict(service.env),
                 str(service.working_directory) if service.working_directory else None,
                 runs.get(service.name, 0),
+                service.notify,
+                service.watchdog_s,
             )
             for service in services
         ),

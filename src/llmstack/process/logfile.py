@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
@@ -15,6 +20,8 @@ from llmstack.supervisor import LogLine
 
 MAX_BYTES = 8 << 20
 KEPT = 3  # rotated files: server.log.1 is the youngest
+RETRY_S = 1.0
+QUEUED = 10_000  # lines that may wait for the disk
 _STAMP = len("2026-11-20T17:05:01.123Z")
 
 
@@ -23,36 +30,120 @@ def stamp(time_s: float) -> str:
 
 
 class LogWriter:
-    """Appends stamped lines; renames the file when it has grown to max_bytes."""
+    """Appends stamped lines; renames the file when it has grown to max_bytes.
 
-    def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
+    It never raises: a disk that is full, read-only or gone costs lines, which are counted. Each write tries anew, after
+    RETRY_S at the earliest, and the first that succeeds says what was lost. problem: why lines are lost now, or "".
+    """
+
+    def __init__(self, path: Path, max_bytes: int = MAX_BYTES, clock: Callable[[], float] = time.monotonic) -> None:
+        self.lost = 0
+        self.problem = ""
         self._path = path
         self._max_bytes = max_bytes
-        self._open()
+        self._clock = clock
+        self._file: int | None = None
+        self._size = 0
+        self._torn = False  # the last line has no end
+        self._lost_before = 0  # lines, at the last good write
+        self._try_at = float("-inf")
+        self._attempt(self._open)
+
+    def write(self, time_s: float, text: str) -> None:
+        if self.problem and self._clock() < self._try_at:
+            self.lost += 1
+            return
+        lines = [(time_s, text)]
+        if missing := self.lost - self._lost_before:
+            lines.insert(0, (time_s, f"llmstack: {missing} lines of this log were lost: {self.problem}"))
+        data = "".join(f"{stamp(when)} {line}\n" for when, line in lines).encode(errors="backslashreplace")
+        if self._attempt(lambda: self._put(data)):
+            self._lost_before = self.lost
+        else:
+            self.lost += 1
+
+    def _attempt(self, act: Callable[[], None]) -> bool:
+        try:
+            act()
+        except OSError as error:
+            self.problem = error.strerror or str(error)
+            self._try_at = self._clock() + RETRY_S
+            self.close()
+            return False
+        self.problem = ""
+        return True
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        self._file = os.open(self._path, flags, 0o600)  # no link is followed, no FIFO waited for
         self._size = os.fstat(self._file).st_size
 
-    def write(self, time_s: float, text: str) -> None:
-        if self._size >= self._max_bytes:
+    def _put(self, data: bytes) -> None:
+        if self._file is None:
+            self._open()
+        elif self._size >= self._max_bytes:
             self._rotate()
-        line = f"{stamp(time_s)} {text}\n".encode(errors="backslashreplace")
-        os.write(self._file, line)
-        self._size += len(line)
+        assert self._file is not None
+        whole = b"\n" + data if self._torn else data
+        done = os.write(self._file, whole)
+        self._size += done
+        self._torn = done < len(whole) or (self._torn and not done)
+        if done < len(whole):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _rotate(self) -> None:
-        os.close(self._file)
+        self.close()
         for number in range(KEPT - 1, 0, -1):
             older = rotated(self._path, number)
             if older.exists():
                 older.replace(rotated(self._path, number + 1))
         self._path.replace(rotated(self._path, 1))
+        self._torn = False
         self._open()
 
     def close(self) -> None:
-        os.close(self._file)
+        if self._file is not None:
+            with suppress(OSError):
+                os.close(self._file)
+            self._file = None
+
+
+class LogThread:
+    """Writes the lines of one log in a thread of its own: a disk that hangs stops no loop. What comes while QUEUED
+    lines wait is lost, and counted."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+        self._lost = 0
+        self._lines: queue.Queue[tuple[float, str] | None] = queue.Queue(QUEUED)
+        self._thread = threading.Thread(target=self._run, daemon=True, name="log")
+        self._thread.start()
+
+    @property
+    def lost(self) -> int:
+        return self._lost + self._writer.lost
+
+    @property
+    def problem(self) -> str:
+        return self._writer.problem or ("the disk takes no lines" if self._lines.full() else "")
+
+    def write(self, time_s: float, text: str) -> None:
+        try:
+            self._lines.put_nowait((time_s, text))
+        except queue.Full:
+            self._lost += 1
+
+    def close(self, within_s: float = 5.0) -> None:
+        """Returns when all is written, or it has taken too long."""
+        with suppress(queue.Full):
+            self._lines.put(None, timeout=within_s)
+        self._thread.join(within_s)
+
+    def _run(self) -> None:
+        while (line := self._lines.get()) is not None:
+            self._writer.write(*line)
+        self._writer.close()
 
 
 def rotated(path: Path, number: int) -> Path:

@@ -14,7 +14,15 @@ from pathlib import Path
 from llmstack.commands import command_line
 from llmstack.errors import MissingPart, NotSo
 from llmstack.paths import Home
-from llmstack.process.files import Order, OrderedService, SupervisorFolder, SupervisorReport, next_order, restarted
+from llmstack.process.files import (
+    Actual,
+    Order,
+    OrderedService,
+    SupervisorFolder,
+    SupervisorReport,
+    next_order,
+    restarted,
+)
 from llmstack.process.logfile import Follower, read
 from llmstack.supervisor import LogLine, Service, ServiceState, ServiceStatus
 
@@ -74,15 +82,7 @@ class ProcessSupervisor:
             if entry is None:
                 result[service.name] = ServiceStatus(service.name, ServiceState.STOPPED)
                 continue
-            uptime = max(0.0, time.time() - entry.started_at) if entry.started_at else None
-            result[service.name] = ServiceStatus(
-                service.name,
-                entry.state,
-                entry.pid,
-                uptime,
-                entry.restarts,
-                entry.last_exit,
-            )
+            result[service.name] = status_of(service.name, entry, time.monotonic())
         return result
 
     def logs(self, names: Sequence[str], *, last: int | None, since_s: float | None) -> list[LogLine]:
@@ -131,7 +131,9 @@ class ProcessSupervisor:
 
     def _spawn(self) -> None:
         self._folder.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with Path(os.devnull).open() as nothing, self._folder.log("supervisor").open("ab") as log:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        own_log = os.open(self._folder.log("supervisor"), flags, 0o600)
+        with Path(os.devnull).open() as nothing, os.fdopen(own_log, "ab") as log:
             subprocess.Popen(
                 [sys.executable, "-m", "llmstack.process.daemon", str(self._folder.state), str(self._folder.logs)],
                 stdin=nothing,
@@ -149,6 +151,33 @@ class ProcessSupervisor:
                 return True
             time.sleep(_POLL_S)
         return condition()
+
+
+def status_of(name: str, entry: Actual, now: float) -> ServiceStatus:
+    """A service as its supervisor wrote it down, and as it is: a full disk may keep that a process ended from it."""
+    uptime = max(0.0, now - entry.started) if entry.started is not None else None
+    wait = max(0.0, entry.next_start - now) if entry.next_start is not None else None
+    troubles = []
+    if entry.faults:
+        troubles.append(f"the supervisor failed {entry.faults} times over it")
+    if entry.log_problem:
+        troubles.append(f"its log cannot be written ({entry.log_problem}); {entry.lost_lines} lines are lost")
+    state, pid, last_exit = entry.state, entry.pid, entry.last_exit
+    if pid is not None and not _exists(pid):
+        state, pid, uptime = ServiceState.BACKOFF, None, None
+        last_exit = last_exit or "it ended"
+        troubles.append("its supervisor could not write down yet that it ended")
+    return ServiceStatus(name, state, pid, uptime, entry.restarts, last_exit, wait, "; ".join(troubles))
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _kill(pid: int, number: signal.Signals) -> None:

@@ -5,6 +5,8 @@
 | anthropic         | the request as the client sends it, the events and the message it gets back    |
 | chat              | the chunks an upstream sends                                                   |
 | request           | MessagesRequest -> the upstream's body                                         |
+| conversation      | its messages, one after the other                                              |
+| dialect           | what one upstream understands                                                  |
 | content           | content blocks as the parts of a chat message                                  |
 | images            | what is wrong with an image before a server reads it                           |
 | tools             | tools and tool_choice; schemas that llama.cpp's grammar can take               |
@@ -15,12 +17,16 @@
 | stream            | ChatChunk -> events: START -> IDLE <-> OPEN -> FINISHING -> DONE               |
 | calls             | which piece of an upstream's tool calls belongs to which                       |
 | inline_tool_calls | tool calls that a model wrote into its text                                    |
+| leaked_call       | such a call, read whole                                                        |
+| json_text         | JSON in pieces: where it ends, and whether it is whole                         |
 | repair            | tool arguments against their schema, while they stream                         |
 | schema            | what a tool's JSON schema says about a value                                   |
 | usage             | usage and stop reasons                                                         |
 | sse               | server-sent events, both ways                                                  |
 | message           | the events of a stream as one whole message                                    |
+| limits            | how much of anything may come from outside                                     |
 | errors            | what went wrong, in Anthropic's and in OpenAI's words                          |
 | server_tools      | side calls for tools of Anthropic's servers, answered without a model          |
+| passed_stream     | a stream that is passed on: event by event, with one end                       |
 | to_openai         | chat completions clients in front of an Anthropic upstream                     |
 """

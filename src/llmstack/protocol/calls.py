@@ -1,4 +1,7 @@
-"""Tool calls of an upstream while their pieces arrive: which piece belongs to which call."""
+"""Tool calls of an upstream while their pieces arrive: which piece belongs to which call.
+
+Each piece is looked at once for its own call, and for the few that wait to be shown (limits.py).
+"""
 
 from __future__ import annotations
 
@@ -9,30 +12,26 @@ from typing import Any
 import msgspec
 
 from llmstack.protocol.chat import ToolCallDelta
+from llmstack.protocol.json_text import JsonPieces
+from llmstack.protocol.limits import most
 
 
 @dataclass(slots=True)
 class PendingCall:
-    """One call. key: the upstream's index. raw: its arguments in pieces, of which `sent` have gone out; size: bytes."""
+    """One call. key: the upstream's index. raw: its arguments, of whose pieces `sent` have gone out."""
 
     key: int
     upstream_id: str = ""
     name: str = ""
-    raw: list[str] = field(default_factory=list)
-    size: int = 0
+    raw: JsonPieces = field(default_factory=JsonPieces)
     sent: int = 0
 
     def complete(self) -> bool:
         """Whether its arguments are whole JSON: then another call's pieces may begin."""
-        try:
-            msgspec.json.decode("".join(self.raw))
-        except msgspec.DecodeError:
-            return False
-        return True
+        return self.raw.whole()
 
     def add(self, text: str) -> None:
-        self.raw.append(text)
-        self.size += len(text)
+        self.raw.add(text)
 
 
 class Pieces:
@@ -46,9 +45,9 @@ class Pieces:
         self._waiting: list[PendingCall] = []  # begun, and not yet shown to the client
         self._closed: set[int] = set()
 
-    def __bool__(self) -> bool:
-        """Whether a call waits to be shown."""
-        return bool(self._waiting)
+    def __len__(self) -> int:
+        """How many calls wait to be shown."""
+        return len(self._waiting)
 
     def known(self, piece: ToolCallDelta, current: PendingCall | None) -> PendingCall | None:
         """The call this piece continues; None when it begins one, or belongs to none."""
@@ -59,7 +58,7 @@ class Pieces:
                 continue
             if piece.id and call.upstream_id and piece.id != call.upstream_id:
                 continue
-            if not piece.id and name and call.raw and arguments_of(piece) and call.complete():
+            if not piece.id and name and call.raw.size and arguments_of(piece) and call.complete():
                 continue
             if piece.id and not call.upstream_id:
                 call.upstream_id = piece.id
@@ -80,7 +79,7 @@ class Pieces:
     def next_ready(self, tools: Mapping[str, Any]) -> PendingCall | None:
         """The first call in line leaves it once its name is whole: its arguments have begun, or a tool is called so."""
         head = self._waiting[0]
-        if not head.name or not (head.raw or head.name in tools):
+        if not head.name or not (head.raw.size or head.name in tools):
             return None
         return self._waiting.pop(0)
 
@@ -92,6 +91,19 @@ class Pieces:
         """All calls in line leave it, in the order in which they began."""
         waiting, self._waiting = self._waiting, []
         return waiting
+
+
+def excess(call: PendingCall, *, waiting: int, made: int, max_arguments: int) -> str | None:
+    """What is too much of a call or of all that are `waiting` or were `made`, in words."""
+    if call.raw.size > max_arguments:
+        return f"more than {max_arguments} bytes of arguments for one call of {call.name or 'a tool'}"
+    if len(call.name) > (longest := most("call_name")):
+        return f"a tool's name of more than {longest} characters"
+    if waiting > (at_once := most("open_calls")):
+        return f"more than {at_once} tool calls at once"
+    if made + waiting > (calls := most("calls")):
+        return f"more than {calls} tool calls in one answer"
+    return None
 
 
 def arguments_of(piece: ToolCallDelta) -> str:

@@ -99,6 +99,39 @@ def parts_of(content: Any) -> Iterator[tuple[bool, str]]:
             yield False, text
 
 
+def slices(chunk: ChatChunk, size: int) -> Iterator[ChatChunk]:
+    """The same in steps of at most `size` characters of text, as if the upstream had sent it so."""
+    choice = chunk.choices[0] if chunk.choices else None
+    delta = (choice.delta or choice.message) if choice is not None else None
+    if choice is None or delta is None:
+        yield chunk
+        return
+    texts = (("reasoning_content", delta.reasoning_content), ("reasoning", delta.reasoning), ("content", delta.content))
+    for name, text in texts:
+        if not isinstance(text, str) or (name == "reasoning" and delta.reasoning_content is not None):
+            continue
+        for start in range(0, len(text), size):
+            part = msgspec.structs.replace(Delta(), **{name: text[start : start + size]})
+            yield ChatChunk(choices=[ChunkChoice(delta=part, index=choice.index)])
+        delta = msgspec.structs.replace(delta, **{name: None})
+    for call in delta.tool_calls or ():
+        for piece in _call_slices(call, size):
+            yield ChatChunk(choices=[ChunkChoice(delta=Delta(tool_calls=[piece]), index=choice.index)])
+    rest = msgspec.structs.replace(delta, tool_calls=None)
+    yield msgspec.structs.replace(chunk, choices=[msgspec.structs.replace(choice, delta=rest, message=None)])
+
+
+def _call_slices(call: ToolCallDelta, size: int) -> Iterator[ToolCallDelta]:
+    function = call.function
+    if function is None or not isinstance(function.arguments, str) or len(function.arguments) <= size:
+        yield call
+        return
+    text = function.arguments
+    yield msgspec.structs.replace(call, function=FunctionDelta(function.name, text[:size]))
+    for start in range(size, len(text), size):
+        yield ToolCallDelta(call.index, call.id, FunctionDelta(arguments=text[start : start + size]))
+
+
 _decoder = msgspec.json.Decoder(ChatChunk)
 
 

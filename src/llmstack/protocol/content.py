@@ -16,7 +16,7 @@ import msgspec
 from llmstack.protocol.anthropic import ContentBlock, MessagesRequest
 from llmstack.protocol.errors import Refused, invalid, unsupported
 from llmstack.protocol.images import problem_of, problem_of_url
-from llmstack.protocol.pdf import text_of_pdf
+from llmstack.protocol.pdf import NOT_READ, text_of_pdf
 
 Images = Literal["pass", "checked", "undecoded", "placeholder", "refuse"]
 UNDECODED = "[image left out: the server could not decode it or another one]"
@@ -107,15 +107,16 @@ def _problem(block: ContentBlock) -> str:
     return problem_of(str(source.get("media_type")), str(source.get("data")))
 
 
-def document_text(block: ContentBlock, documents: Mapping[str, str], where: str) -> str:
-    """A document as text: its title, and what can be read of it. documents: texts that are read already, by base64."""
+def document_text(block: ContentBlock, documents: Mapping[str, str] | None, where: str) -> str:
+    """A document as text: its title, and what can be read of it. documents: the texts that were read, by base64; None:
+    it is read here, however long that takes."""
     source = block.source or {}
     kind = source.get("type")
     data = source.get("data")
     if kind == "text" and isinstance(data, str):
         body = data
     elif kind == "base64" and isinstance(data, str):
-        body = documents[data] if data in documents else text_of_pdf(data)
+        body = text_of_pdf(data) if documents is None else documents.get(data, NOT_READ)
     elif kind == "content":
         inner = source.get("content")
         body = inner if isinstance(inner, str) else "\n\n".join(b.text for b in blocks_of(inner, where) if b.text)
@@ -141,7 +142,7 @@ def blocks_of(value: Any, where: str) -> list[ContentBlock]:
 
 
 def tool_result(
-    block: ContentBlock, images: Images, documents: Mapping[str, str], last_turn: bool, where: str
+    block: ContentBlock, images: Images, documents: Mapping[str, str] | None, last_turn: bool, where: str
 ) -> tuple[str, Parts]:
     """The text of a tool's result, and its images, which no tool message can carry to every upstream."""
     texts: list[str] = []

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from llmstack.protocol.anthropic import ErrorBody, ErrorEvent
+from llmstack.protocol.limits import most
 
 
 class FailureKind(enum.StrEnum):
@@ -139,23 +140,26 @@ def unavailable(message: str, cause: Cause, retry_after_s: int = 2) -> Failure:
     return Failure(FailureKind.OVERLOADED, message, cause, retry_after_s=retry_after_s)
 
 
+_NESTED = 16  # how deep an upstream may wrap its sentence
 _OVERFLOW = (
     # llama-server: "request (18700 tokens) exceeds the available context size (4096 tokens), try increasing it"
-    re.compile(r"request \((?P<tokens>\d+) tokens\) exceeds the available context size \((?P<limit>\d+)"),
+    re.compile(r"request \((?P<tokens>\d{1,15}) tokens\) exceeds the available context size \((?P<limit>\d{1,15})"),
     # OpenAI: "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens"
     re.compile(
-        r"maximum context length is (?P<limit>\d+) tokens.*?"
-        r"(?:resulted in|requested|contains?(?: at least)?|has)\s+(?:about )?(?P<tokens>\d+)",
+        r"maximum context length is (?P<limit>\d{1,15}) tokens.*?"
+        r"(?:resulted in|requested|contains?(?: at least)?|has)\s+(?:about )?(?P<tokens>\d{1,15})",
         re.DOTALL,
     ),
     # vLLM: "The decoder prompt (length 9001) is longer than the maximum model length of 8192"
-    re.compile(r"prompt \(length (?P<tokens>\d+)\) is longer than the maximum model length of (?P<limit>\d+)"),
+    re.compile(
+        r"prompt \(length (?P<tokens>\d{1,15})\) is longer than the maximum model length of (?P<limit>\d{1,15})"
+    ),
     # LM Studio (lmstudio-bug-tracker#2256, #546): "... (n_keep: 13055>= n_ctx: 4096)", "Trying to keep the first 9001
     # tokens when context the overflows. However, the model is loaded with context length of only 8192 tokens"
-    re.compile(r"n_keep: ?(?P<tokens>\d+) ?>= ?n_ctx: ?(?P<limit>\d+)"),
-    re.compile(r"keep the first (?P<tokens>\d+) tokens .*?context length of only (?P<limit>\d+)", re.DOTALL),
+    re.compile(r"n_keep: ?(?P<tokens>\d{1,15}) ?>= ?n_ctx: ?(?P<limit>\d{1,15})"),
+    re.compile(r"keep the first (?P<tokens>\d{1,15}) tokens .*?context length of only (?P<limit>\d{1,15})", re.DOTALL),
     # already Anthropic's words
-    re.compile(r"prompt is too long: (?P<tokens>\d+) tokens > (?P<limit>\d+)"),
+    re.compile(r"prompt is too long: (?P<tokens>\d{1,15}) tokens > (?P<limit>\d{1,15})"),
 )
 _OVERFLOW_WORDS = (
     "context_length_exceeded",
@@ -171,38 +175,50 @@ _LOADING = re.compile(r"loading model|model is (?:still )?loading", re.IGNORECAS
 
 
 def text_of(error: Any) -> str:
-    """The sentence inside any upstream's error value."""
-    if isinstance(error, str):
-        return error
-    if isinstance(error, dict):
-        for key in ("message", "error", "detail", "msg"):
-            if error.get(key):
-                return text_of(error[key])
-        return msgspec.json.encode(error).decode()
-    if isinstance(error, list) and error:
-        return text_of(error[0])
+    """The sentence inside any upstream's error value; a long one is cut, for it is shown to people and searched."""
+    longest = most("error_text")
+    for _ in range(_NESTED):
+        if isinstance(error, str):
+            return error[:longest]
+        if isinstance(error, dict):
+            inner = next((error[key] for key in ("message", "error", "detail", "msg") if error.get(key)), None)
+            if inner is None:
+                break
+            error = inner
+        elif isinstance(error, list) and error:
+            error = error[0]
+        else:
+            break
+    try:
+        return msgspec.json.encode(error).decode()[:longest] if isinstance(error, dict) else _plain(error)[:longest]
+    except RecursionError:
+        return "an error that nests too deeply"
+
+
+def _plain(error: Any) -> str:
     return str(error) if error is not None else ""
 
 
+def _innermost(error: Any) -> dict[str, Any]:
+    for _ in range(_NESTED):
+        inner = error.get("error") if isinstance(error, dict) else None
+        if not isinstance(inner, dict):
+            break
+        error = inner
+    return error if isinstance(error, dict) else {}
+
+
 def _code_of(error: Any) -> str:
-    if isinstance(error, dict):
-        inner = error.get("error")
-        if isinstance(inner, dict):
-            return _code_of(inner)
-        return f"{error.get('type') or ''} {error.get('code') or ''}"
-    return ""
+    inner = _innermost(error)
+    words = (value for key in ("type", "code") if isinstance(value := inner.get(key), str | int))
+    return " ".join(str(word)[:100] for word in words)
 
 
 def _numbers(error: Any) -> tuple[int | None, int | None]:
     """llama-server's own fields for an overflow: n_prompt_tokens and n_ctx (server-task.cpp)."""
-    if isinstance(error, dict):
-        inner = error.get("error")
-        if isinstance(inner, dict):
-            return _numbers(inner)
-        tokens, limit = error.get("n_prompt_tokens"), error.get("n_ctx")
-        if isinstance(tokens, int) and isinstance(limit, int):
-            return tokens, limit
-    return None, None
+    inner = _innermost(error)
+    tokens, limit = inner.get("n_prompt_tokens"), inner.get("n_ctx")
+    return (tokens, limit) if isinstance(tokens, int) and isinstance(limit, int) else (None, None)
 
 
 def from_upstream(status: int, error: Any, *, name: str, estimate: int = 0, limit: int = 0) -> Failure:
@@ -250,6 +266,6 @@ def from_upstream(status: int, error: Any, *, name: str, estimate: int = 0, limi
 
 def with_retry_after(failure: Failure, value: str | None) -> Failure:
     """Keeps the upstream's own retry-after when it is a number of seconds."""
-    if value and value.isdigit():
+    if value and value.isascii() and value.isdigit() and len(value) < 10:
         return replace(failure, retry_after_s=min(int(value), 3600))
     return failure

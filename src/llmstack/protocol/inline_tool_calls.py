@@ -1,8 +1,11 @@
 """Tool calls that a model wrote into its text, and thinking it left inline.
 
-Three forms are known: JSON in <tool_call> (Qwen3, Hermes), <function=NAME><parameter=KEY> with or without its
-<tool_call> (Qwen3-Coder), and a bare {"name": ..., "arguments": ...}. One becomes a call only if it names a tool of
-the request and stands outside a code fence; everything else stays the text it was, to the byte.
+Three forms are known (leaked_call.py): JSON in <tool_call> (Qwen3, Hermes), <function=NAME><parameter=KEY> with or
+without its <tool_call> (Qwen3-Coder), and a bare {"name": ..., "arguments": ...}. One becomes a call only if it names a
+tool of the request and stands outside a code fence; everything else stays the text it was, to the byte.
+
+A model may write the same mark a million times, so every pass is linear: what is held grows in place, `_looked` says
+how far it holds no end, and what turned out to be no call is read again only as far as `_spare` goes.
 """
 
 from __future__ import annotations
@@ -13,30 +16,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
+from llmstack.protocol.json_text import JsonExtent
+from llmstack.protocol.leaked_call import InlineCall, read_bare, read_call
 
-from llmstack.protocol import schema as schemas
-
-_OPEN, _CLOSE, _FUNCTION = "<tool_call>", "</tool_call>", "<function="
-_THINK, _THOUGHT = "<think>", "</think>"
-_MARK = re.compile(r"```|<tool_call>|<function=")
-_MARKS = ("```", _OPEN, _FUNCTION)
-_BARE_KEYS = ('"name"', '"arguments"', '"parameters"', '"type"', '"function"')
-_FUNCTION_END = re.compile(r"</function>\s*")
-_XML_END = re.compile(r"</function>\s*</tool_call>")
-_NAME = re.compile(r"<function=([^>\n]{1,200})>")
-_PARAMETER = re.compile(
-    r"<parameter=([^>\n]{1,200})>(.*?)(?:</parameter>\s*)+(?=<parameter=|</function>|\Z)", re.DOTALL
-)
+_OPEN, _CLOSE, _FUNCTION, _FUNCTION_CLOSE = b"<tool_call>", b"</tool_call>", b"<function=", b"</function>"
+_THINK, _THOUGHT = b"<think>", b"</think>"
+_MARK = re.compile(rb"```|<tool_call>|<function=")
+_MARKS = (b"```", _OPEN, _FUNCTION)
+_BARE_KEYS = (b'"name"', b'"arguments"', b'"parameters"', b'"type"', b'"function"')
+_LONGEST_KEY = max(map(len, _BARE_KEYS))
+_BLANK = re.compile(rb"[ \t\r\n\f\v]*+")
+_NAME = re.compile(rb"[^>\n]{1,200}+>")
+_LONGEST_NAME = 200
 _HELD_AT_MOST = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class InlineCall:
-    """arguments: JSON text of an object."""
-
-    name: str
-    arguments: str
+_GAP = 4096  # blanks in front of a mark or between two that belong together
+_SPARE = 256 * 1024
+_SPARE_PER_BYTE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +47,20 @@ class _In(enum.Enum):
     AFTER = "after"  # behind a call that may still have its closing tag
 
 
+_Piece = str | InlineCall | Thought
+
+
 class InlineToolCallParser:
     def __init__(self, tools: Mapping[str, Any], *, thinking: bool = True) -> None:
         self._tools = tools
         self._thinking = thinking
         self._in = _In.TEXT
-        self._held = ""
+        self._held = bytearray()
+        self._looked = 0  # how far what is held was looked at in this state
         self._begun = False  # text that is not blank has been seen
         self._fenced = False
-        self._tried = 0
+        self._extent = JsonExtent()
+        self._spare = _SPARE  # bytes that may still be read again after they were no call
 
     def idle(self, text: str) -> bool:
         """True when this text certainly passes: nearly every delta takes this way out."""
@@ -70,39 +70,36 @@ class InlineToolCallParser:
             return False
         return not self._tools or ("<" not in text and "`" not in text)
 
-    def receive(self, text: str) -> list[str | InlineCall | Thought]:
-        out: list[str | InlineCall | Thought] = []
-        self._held += text
+    def receive(self, text: str) -> list[_Piece]:
+        out: list[_Piece] = []
+        data = text.encode("utf-8", "surrogatepass")
+        self._held += data
+        self._spare += _SPARE_PER_BYTE * len(data)
         while self._held and self._step(out):
             pass
-        return out
+        return _joined(out)
 
-    def end(self) -> list[str | InlineCall | Thought]:
+    def end(self) -> list[_Piece]:
         """No more text: what is held is a call without its end, or text after all."""
-        out: list[str | InlineCall | Thought] = []
-        held, self._held = self._held, ""
-        state, self._in = self._in, _In.TEXT
-        if not held:
-            return out
+        text, state = self._take(len(self._held)), self._in
+        self._enter(_In.TEXT)
+        if not text:
+            return []
         if state is _In.THINK:
-            out.append(Thought(held))
-        elif state is _In.CALL:
-            call = self._parse(held)
-            out.append(call if call is not None else held)
+            return [Thought(text)]
+        if state is _In.AFTER:
+            rest = text.strip()
+            return [] if not rest or _CLOSE.startswith(rest.encode("utf-8", "surrogatepass")) else [text]
+        call: InlineCall | None = None
+        if state is _In.CALL:
+            call = read_call(text, self._tools)
         elif state is _In.BARE:
-            call = self._bare(held)
-            out.append(call if call is not None else held)
-        elif state is _In.AFTER:
-            rest = held.strip()
-            if rest and not _CLOSE.startswith(rest):
-                out.append(held)
-        else:
-            out.append(held)
-        return out
+            call = read_bare(text, self._tools)
+        return [call if call is not None else text]
 
     # ---- one step: False when more text is needed -----------------------------------------------------------
 
-    def _step(self, out: list[str | InlineCall | Thought]) -> bool:
+    def _step(self, out: list[_Piece]) -> bool:
         if self._in is _In.TEXT:
             return self._text(out)
         if self._in is _In.THINK:
@@ -113,211 +110,227 @@ class InlineToolCallParser:
             return self._after()
         return self._call(out)
 
-    def _text(self, out: list[str | InlineCall | Thought]) -> bool:
+    def _text(self, out: list[_Piece]) -> bool:
         held = self._held
-        if not self._begun:
-            start = held.lstrip()
-            if not start:
-                return False
-            if self._thinking and start.startswith(_THINK):
-                self._held = start[len(_THINK) :]
-                self._in = _In.THINK
-                return True
-            if self._thinking and _THINK.startswith(start):
-                return False
-            if self._tools and start[0] == "{":
-                self._in = _In.BARE
-                return True
-            self._begun = True
+        if not self._begun and not self._begin():
+            return self._in is not _In.TEXT
         if not self._tools:
-            out.append(held)
-            self._held = ""
+            out.append(self._take(len(held)))
             return False
         position = 0
-        for mark in _MARK.finditer(held):
-            if mark.group() == "```":
+        while (mark := _MARK.search(held, position)) is not None:
+            start = mark.start()
+            if mark.group() == b"```":
                 self._fenced = not self._fenced
                 position = mark.end()
-                continue
-            quoted = mark.start() > 0 and held[mark.start() - 1] == "`"
-            if self._fenced or quoted:
+            elif self._fenced or held[start - 1 : start] == b"`":
                 position = mark.end()
-                continue
-            if mark.start():
-                out.append(held[: mark.start()])
-            self._held = held[mark.start() :]
-            self._in = _In.CALL
-            return True
-        keep = _partial_mark(held, position)
-        if keep < len(held):
-            # A backtick directly before what is kept decides whether it is quoted, so it is kept as well.
-            if keep > position and held[keep - 1 : keep] == "`" and held[keep : keep + 1] == "<":
-                keep -= 1
-            if keep:
-                out.append(held[:keep])
-            self._held = held[keep:]
-            return False
-        out.append(held)
-        self._held = ""
-        return False
-
-    def _think(self, out: list[str | InlineCall | Thought]) -> bool:
-        before, mark, after = self._held.partition(_THOUGHT)
-        if mark:
-            if before:
-                out.append(Thought(before))
-            self._held = after.lstrip("\n")
-            self._in = _In.TEXT
-            self._thinking = False
-            return True
-        keep = _partial(self._held, _THOUGHT)
-        if keep:
-            out.append(Thought(self._held[:keep]))
-        self._held = self._held[keep:]
-        return False
-
-    def _call(self, out: list[str | InlineCall | Thought]) -> bool:
-        held = self._held
-        if held.startswith(_OPEN):
-            inner = held[len(_OPEN) :].lstrip()
-            if inner and inner[0] != "{" and not inner.startswith(_FUNCTION) and not _FUNCTION.startswith(inner):
-                return self._no_call(out, len(_OPEN))
-            if inner.startswith(_FUNCTION):
-                # A parameter may itself speak of </tool_call>: only behind </function> is it the end.
-                match = _XML_END.search(held)
-                end = match.end() if match else -1
             else:
-                end = held.find(_CLOSE)
-                end = end + len(_CLOSE) if end >= 0 else -1
-        else:
-            match = _FUNCTION_END.search(held)
-            end = match.end() if match else -1
-            name = _NAME.match(held)
-            if name and name[1].strip() not in self._tools:
-                return self._no_call(out, len(_FUNCTION))
-        if end < 0:
-            return self._no_call(out, len(_OPEN)) if len(held) > _HELD_AT_MOST else False
-        call = self._parse(held[:end])
-        if call is None:
-            return self._no_call(out, len(_FUNCTION))
-        out.append(call)
-        self._held = held[end:]
-        self._in = _In.AFTER
-        return True
-
-    def _after(self) -> bool:
-        """Swallows the closing tag that belongs to the call, and the blank lines around it."""
-        rest = self._held.lstrip()
-        if rest.startswith(_CLOSE):
-            self._held = rest[len(_CLOSE) :]
-            return True
-        if not rest or _CLOSE.startswith(rest):
-            return False
-        self._held = rest
-        self._in = _In.TEXT
-        self._begun = False  # the next call may follow in the bare form
-        return True
-
-    def _no_call(self, out: list[str | InlineCall | Thought], size: int) -> bool:
-        out.append(self._held[:size])
-        self._held = self._held[size:]
-        self._in = _In.TEXT
-        return bool(self._held)
-
-    def _bare_step(self, out: list[str | InlineCall | Thought]) -> bool:
-        start = self._held.lstrip()
-        key = start[1:].lstrip()
-        if key and not any(key.startswith(k) or k.startswith(key) for k in _BARE_KEYS):
-            return self._not_bare()
-        if len(start) > _HELD_AT_MOST:
-            return self._not_bare()
-        body = start.rstrip()
-        if body.endswith("}") and body.count("{") <= body.count("}") and len(body) > self._tried:
-            call = self._bare(body)
-            if call is not None:
-                out.append(call)
-                self._held = ""
-                self._in = _In.AFTER
-                return False
-            try:
-                msgspec.json.decode(body)
-            except msgspec.DecodeError:
-                # Perhaps a brace in a string; try again only when the text has grown by a half.
-                self._tried = len(body) * 3 // 2
-                return False
-            return self._not_bare()
+                if start:
+                    out.append(self._take(start))
+                self._enter(_In.CALL)
+                return True
+        keep = _partial_mark(held, position)
+        # A backtick directly before what is kept decides whether it is quoted, so it is kept as well.
+        if position < keep < len(held) and held[keep - 1 : keep] == b"`" and held[keep : keep + 1] == b"<":
+            keep -= 1
+        if keep:
+            out.append(self._take(keep))
         return False
 
-    def _not_bare(self) -> bool:
-        self._in = _In.TEXT
+    def _begin(self) -> bool:
+        """True once the text has begun as text; otherwise more is needed, or another state was entered."""
+        held = self._held
+        start = self._behind_blanks(self._looked)
+        self._looked = start
+        if start > _GAP:
+            self._begun = True
+            return True
+        if start == len(held):
+            return False
+        if self._thinking and held.startswith(_THINK, start):
+            del held[: start + len(_THINK)]
+            self._enter(_In.THINK)
+            return False
+        if self._thinking and _THINK.startswith(held[start : start + len(_THINK)]):
+            return False
+        if self._tools and held.startswith(b"{", start):
+            self._enter(_In.BARE)
+            return False
         self._begun = True
         return True
 
-    # ---- the three forms ------------------------------------------------------------------------------------
+    def _think(self, out: list[_Piece]) -> bool:
+        held = self._held
+        end = held.find(_THOUGHT)
+        if end >= 0:
+            if end:
+                out.append(Thought(self._take(end)))
+            del held[: len(_THOUGHT)]
+            del held[: len(held) - len(held.lstrip(b"\n"))]
+            self._enter(_In.TEXT)
+            self._thinking = False
+            return True
+        keep = _partial(held, _THOUGHT)
+        if keep:
+            out.append(Thought(self._take(keep)))
+        return False
 
-    def _parse(self, text: str) -> InlineCall | None:
-        inner = text.removeprefix(_OPEN).removesuffix(_CLOSE).strip()
-        if inner.startswith("{"):
-            return self._bare(inner)
-        name = _NAME.match(inner)
-        if name is None or name[1].strip() not in self._tools:
-            return None
-        tool = name[1].strip()
-        properties = schemas.properties_of(self._tools[tool])
-        arguments: dict[str, Any] = {}
-        body = inner[name.end() :].removesuffix(_CLOSE).rstrip()
-        end = body.rfind("</function>")
-        body = body[:end] if end >= 0 else body
-        covered = 0
-        for parameter in _PARAMETER.finditer(body):
-            key, value = parameter[1].strip(), parameter[2]
-            value = value.removeprefix("\n").removesuffix("\n")
-            arguments[key] = _typed(value, properties.get(key))
-            covered = parameter.end()
-        if "<parameter=" in body[covered:]:
-            return None  # the last one was cut off: half a command is no command
-        return InlineCall(tool, msgspec.json.encode(arguments).decode())
+    def _call(self, out: list[_Piece]) -> bool:
+        held = self._held
+        if held.startswith(_OPEN):
+            inner = self._behind_blanks(len(_OPEN))
+            if inner - len(_OPEN) > _GAP:
+                return self._no_call(out, len(_OPEN))
+            begun = held[inner : inner + len(_FUNCTION)]
+            if not begun.startswith(b"{"):
+                if begun != _FUNCTION:
+                    return False if _FUNCTION.startswith(begun) else self._no_call(out, len(_OPEN))
+                if not self._named(inner):
+                    return self._no_call(out, len(_OPEN))
+                # A parameter may itself speak of </tool_call>: only behind </function> is it the end.
+                end = self._end_of_function(closed=True)
+            else:
+                end = self._end_of(_CLOSE)
+        else:
+            if not self._named(0):
+                return self._no_call(out, len(_FUNCTION))
+            end = self._end_of_function(closed=False)
+        if end < 0:
+            return self._no_call(out, len(_OPEN), len(held)) if len(held) > _HELD_AT_MOST else False
+        call = read_call(_decode(held[:end]), self._tools)
+        if call is None:
+            return self._no_call(out, len(_FUNCTION), end)
+        out.append(call)
+        del held[:end]
+        self._enter(_In.AFTER)
+        return True
 
-    def _bare(self, text: str) -> InlineCall | None:
-        try:
-            value = msgspec.json.decode(text.strip())
-        except msgspec.DecodeError:
-            return None
-        if not isinstance(value, dict):
-            return None
-        inner = value.get("function")
-        if isinstance(inner, dict):
-            value = inner
-        name = value.get("name", inner if isinstance(inner, str) else None)
-        arguments: Any = None
-        for key in ("arguments", "parameters", "input"):
-            if key in value:
-                arguments = value[key]
-                break
-        if not isinstance(name, str) or name not in self._tools:
-            return None
-        if isinstance(arguments, str):
-            try:
-                arguments = msgspec.json.decode(arguments)
-            except msgspec.DecodeError:
-                return None
-        if not isinstance(arguments, dict):
-            return None
-        return InlineCall(name, msgspec.json.encode(arguments).decode())
+    def _named(self, start: int) -> bool:
+        """False when the function that is called here is certainly none of the tools."""
+        start += len(_FUNCTION)
+        name = _NAME.match(self._held, start)
+        if name is not None:
+            return _decode(name.group()[:-1]).strip() in self._tools
+        so_far = self._held[start : start + _LONGEST_NAME + 1]
+        return len(so_far) <= _LONGEST_NAME and b"\n" not in so_far and b">" not in so_far
+
+    def _end_of(self, mark: bytes) -> int:
+        """Where the held text ends behind this mark; -1 when it is not there yet."""
+        start = self._held.find(mark, self._looked)
+        if start >= 0:
+            return start + len(mark)
+        self._looked = max(0, len(self._held) - len(mark) + 1)
+        return -1
+
+    def _end_of_function(self, *, closed: bool) -> int:
+        """Behind </function>, and the </tool_call> that must follow where it is `closed` by one."""
+        while (end := self._end_of(_FUNCTION_CLOSE)) >= 0:
+            if not closed:
+                return end
+            close = self._behind_blanks(end)
+            if self._held.startswith(_CLOSE, close):
+                return close + len(_CLOSE)
+            if close - end <= _GAP and _CLOSE.startswith(self._held[close : close + len(_CLOSE)]):
+                self._looked = end - len(_FUNCTION_CLOSE)  # it may still come
+                return -1
+            self._looked = end
+        return -1
+
+    def _after(self) -> bool:
+        """Swallows the closing tag that belongs to the call, and the blank lines around it."""
+        held = self._held
+        start = self._behind_blanks(0)
+        del held[:start]
+        if held.startswith(_CLOSE):
+            del held[: len(_CLOSE)]
+            return True
+        if not held or _CLOSE.startswith(held[: len(_CLOSE)]):
+            return False
+        self._enter(_In.TEXT)
+        self._begun = False  # the next call may follow in the bare form
+        return True
+
+    def _no_call(self, out: list[_Piece], size: int, cost: int = 0) -> bool:
+        """What was taken for a call is text: its mark, or all that was read, when that was read too often."""
+        self._spare -= cost
+        out.append(self._take(size if self._spare > 0 else max(size, cost)))
+        self._enter(_In.TEXT)
+        return bool(self._held)
+
+    def _bare_step(self, out: list[_Piece]) -> bool:
+        held = self._held
+        if self._looked == 0:
+            start = self._behind_blanks(0)
+            key = self._behind_blanks(start + 1)
+            begun = held[key : key + _LONGEST_KEY]
+            if key - start > _GAP or (
+                begun and not any(begun.startswith(k) or k.startswith(begun) for k in _BARE_KEYS)
+            ):
+                return self._not_bare()
+            if len(begun) < _LONGEST_KEY and not begun.startswith(_BARE_KEYS):
+                return False
+        piece = _decode(held[self._looked :])
+        behind = self._extent.receive(piece)
+        if self._extent.broken or (not self._extent.closed and len(held) > _HELD_AT_MOST):
+            return self._not_bare()
+        if not self._extent.closed:
+            self._looked = len(held)
+            return False
+        end = self._looked + len(piece[:behind].encode("utf-8", "surrogatepass"))
+        call = read_bare(_decode(held[:end]), self._tools)
+        if call is None:
+            return self._not_bare()
+        out.append(call)
+        del held[:end]
+        self._enter(_In.AFTER)
+        return True
+
+    def _not_bare(self) -> bool:
+        self._enter(_In.TEXT)
+        self._begun = True
+        return True
+
+    # ---- what is held -----------------------------------------------------------------------------------------
+
+    def _enter(self, state: _In) -> None:
+        self._in = state
+        self._looked = 0
+        self._extent = JsonExtent()
+
+    def _take(self, size: int) -> str:
+        """The first bytes, which are held no longer (a bytearray loses its head without moving the rest)."""
+        text = _decode(self._held[:size])
+        del self._held[:size]
+        return text
+
+    def _behind_blanks(self, position: int) -> int:
+        match = _BLANK.match(self._held, position)
+        return match.end() if match is not None else len(self._held)
 
 
-def _typed(value: str, schema: Any) -> Any:
-    """A parameter's text as the type its schema wants; a string where it does not say."""
-    types = schemas.types_of(schema)
-    if types is None or "string" in types:
-        return value
-    try:
-        return schemas.unquote(value, schema)
-    except ValueError:
-        return value
+def _decode(data: bytes | bytearray) -> str:
+    return data.decode("utf-8", "surrogatepass")
 
 
-def _partial(text: str, mark: str) -> int:
+def _joined(pieces: list[_Piece]) -> list[_Piece]:
+    """Texts beside each other as one: a mark that was none must not make a delta of its own."""
+    if len(pieces) < 2:
+        return pieces
+    out: list[_Piece] = []
+    texts: list[str] = []
+    for piece in pieces:
+        if isinstance(piece, str):
+            texts.append(piece)
+            continue
+        if texts:
+            out.append("".join(texts))
+            texts = []
+        out.append(piece)
+    return [*out, "".join(texts)] if texts else out
+
+
+def _partial(text: bytearray, mark: bytes) -> int:
     """Where a mark that is not complete yet may begin at the end of the text; its length when nowhere."""
     for size in range(min(len(mark) - 1, len(text)), 0, -1):
         if text.endswith(mark[:size]):
@@ -325,5 +338,5 @@ def _partial(text: str, mark: str) -> int:
     return len(text)
 
 
-def _partial_mark(text: str, position: int) -> int:
+def _partial_mark(text: bytearray, position: int) -> int:
     return max(min(_partial(text, mark) for mark in _MARKS), position)

@@ -20,6 +20,7 @@ from llmstack.protocol.anthropic import (
     TextDelta,
     ThinkingDelta,
 )
+from llmstack.protocol.json_text import value_of
 
 
 class Assembler:
@@ -80,7 +81,7 @@ def _input(text: str) -> Any:
     if not text.strip():
         return {}
     try:
-        value = msgspec.json.decode(text)
+        value = value_of(text)
     except msgspec.DecodeError:
         value = None
     if isinstance(value, dict):

@@ -1,6 +1,7 @@
 """The text of a PDF, for models that read text only: pypdf reads it, here it is bounded.
 
-pypdf itself bounds what its filters unpack (75 MB a stream). The same bytes always become the same words.
+pypdf itself bounds what its filters unpack (75 MB a stream). The same bytes always become the same words. Time and
+memory are bounded by the process that this runs in (proxy/read_documents.py): never on an event loop.
 """
 
 from __future__ import annotations
@@ -10,10 +11,16 @@ import binascii
 import io
 import logging
 
+from llmstack.protocol.limits import most
+
 MOST_PAGES = 1000
-MOST_TEXT = 2 * 1024 * 1024  # characters of one document
+MOST_TEXT = most("document_text")
 ENCRYPTED = "[an encrypted PDF: its text cannot be read]"
 TOO_LONG = "[a PDF that takes too long to read]"
+TOO_LARGE = "[a PDF that takes too much memory to read]"
+TOO_MANY = "[a document that was left out: the request has too many of them]"
+ENDED_ITS_READER = "[a PDF that cannot be read: it ended the program that read it]"
+NOT_READ = "[a document that was not read]"
 
 
 def text_of_pdf(data: str) -> str:
@@ -22,12 +29,16 @@ def text_of_pdf(data: str) -> str:
         raw = base64.b64decode(data, validate=False)
     except (binascii.Error, ValueError):
         return "[a document that could not be decoded]"
-    if b"%PDF-" not in raw[:1024]:
+    if not is_pdf(raw):
         try:
             return raw.decode("utf-8")[:MOST_TEXT]
         except UnicodeDecodeError:
             return "[a document that is neither PDF nor text]"
     return _pages(raw)
+
+
+def is_pdf(raw: bytes) -> bool:
+    return b"%PDF-" in raw[:1024]
 
 
 def _pages(raw: bytes) -> str:
@@ -52,6 +63,8 @@ def _pages(raw: bytes) -> str:
         DependencyError,
     ):  # the last: AES needs a package that we do not ask for
         return ENCRYPTED
+    except MemoryError:
+        return TOO_LARGE
     except Exception as error:  # whatever a damaged file makes of its reader: what was read before still counts
         if not texts:
             return f"[a damaged PDF: its text cannot be read ({type(error).__name__})]"

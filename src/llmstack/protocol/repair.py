@@ -20,16 +20,20 @@ from __future__ import annotations
 
 import enum
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from llmstack.protocol import schema as schemas
+from llmstack.protocol.json_text import value_of
 
 _QUOTE_OR_ESCAPE = re.compile(r'["\\]')
 _STRUCTURE = re.compile(r'["\[\]{}]')
 _SCALAR_END = re.compile(r"[,}\s]")
-_SPACE = " \t\r\n"
+_NOT_BLANK = re.compile(r"[^ \t\r\n]")
+_NOT_BETWEEN = re.compile(r"[^ \t\r\n,]")
+_NOT_COLON = re.compile(r"[^ \t\r\n:]")
 
 
 class _At(enum.Enum):
@@ -45,27 +49,42 @@ class _At(enum.Enum):
     THROUGH = "through"  # nothing more to look at
 
 
+@dataclass(frozen=True, slots=True)
+class Members:
+    """What is known of the top object's members: read from a tool's schema once, however often it is called."""
+
+    schema: Any
+    properties: dict[str, Any]
+    droppable: frozenset[str]
+    watched: frozenset[str]
+
+    @classmethod
+    def of(cls, schema: Any) -> Members:
+        properties, droppable = schemas.properties_of(schema), schemas.exclusive_arrays(schema)
+        watched = frozenset(
+            name
+            for name, part in properties.items()
+            if name in droppable or schemas.never_a_string(part) or schemas.may_need_repair(part)
+        )
+        return cls(schema, properties, droppable, watched)
+
+
 class ArgumentStream:
-    """receive() gives what can be passed on now, end() what is left."""
+    """receive() gives what can be passed on now, end() what is left. What is held is a list of pieces, joined once."""
 
     def __init__(self, schema: Any = None) -> None:
+        """schema: of the tool, or what was read from it already."""
         self.repairs = 0
-        self._properties = schemas.properties_of(schema)
-        self._droppable = schemas.exclusive_arrays(schema)
-        self._watched = {
-            name
-            for name, part in self._properties.items()
-            if name in self._droppable or schemas.never_a_string(part) or schemas.may_need_repair(part)
-        }
-        self._schema = schema
+        self._members = schema if isinstance(schema, Members) else Members.of(schema)
         self._at = _At.START
-        self._prefix = ""  # comma, key and colon of the member that is being read
-        self._key = ""
-        self._value = ""  # the value so far, when it is held
+        self._prefix: list[str] = []  # comma, key and colon of the member that is being read
+        self._key: list[str] = []
+        self._name = ""
+        self._value: list[str] = []  # the value so far, when it is held
         self._hold = False
         self._depth = 0
         self._escaped = False
-        self._members = 0  # sent so far: the first one has no comma before it, whatever was dropped
+        self._sent = 0  # members: the first one has no comma before it, whatever was dropped
         self._anything = False
 
     def receive(self, piece: str) -> str:
@@ -87,9 +106,12 @@ class ArgumentStream:
             return "{}"
         if self._at is _At.QUOTED:
             return self._unquoted()
-        rest, self._prefix, self._value = self._prefix + self._value, "", ""
         self._at = _At.THROUGH
-        return rest
+        return "".join(self._held())
+
+    def _held(self) -> list[str]:
+        held, self._prefix, self._value = self._prefix + self._value, [], []
+        return held
 
     # ---- one step of the scanner: returns the new position --------------------------------------------------
 
@@ -103,80 +125,91 @@ class ArgumentStream:
         if at in (_At.NEST, _At.NEST_STRING):
             return self._nest(piece, position, out)
         if at is _At.QUOTED:
-            self._value += piece[position:]
+            self._value.append(piece[position:])
             return len(piece)
         if at is _At.KEY:
             return self._in_key(piece, position)
-        char = piece[position]
         if at is _At.START:
-            return self._start(char, position, out)
+            return self._start(piece, position, out)
         if at is _At.MEMBER:
-            return self._member(char, position, out)
+            return self._member(piece, position, out)
         if at is _At.VALUE:
-            return self._begin_value(char, position, out)
+            return self._begin_value(piece, position, out)
         return self._scalar(piece, position, out)
 
-    def _start(self, char: str, position: int, out: list[str]) -> int:
-        if char in _SPACE:
-            out.append(char)
-        elif char == "{":
+    def _start(self, piece: str, position: int, out: list[str]) -> int:
+        start = _first(_NOT_BLANK, piece, position)
+        out.append(piece[position:start])
+        if start == len(piece):
+            return start
+        char = piece[start]
+        if char == "{":
             out.append(char)
             # Most schemas have nothing that can be wrong in one way: their arguments are not looked at at all.
-            self._at = _At.MEMBER if self._watched else _At.THROUGH
-        elif char == '"' and self._schema is not None:
+            self._at = _At.MEMBER if self._members.watched else _At.THROUGH
+        elif char == '"' and self._members.schema is not None:
             # The arguments as a JSON string of JSON: models do it, and every schema here is of an object.
             self._at = _At.QUOTED
-            self._value = char
+            self._value = [char]
         else:
             self._at = _At.THROUGH
-            return position
-        return position + 1
+            return start
+        return start + 1
 
-    def _member(self, char: str, position: int, out: list[str]) -> int:
+    def _member(self, piece: str, position: int, out: list[str]) -> int:
+        start = _first(_NOT_BETWEEN, piece, position)
+        if start > position:
+            self._prefix.append(piece[position:start])
+        if start == len(piece):
+            return start
+        char = piece[start]
         if char == "}":
             # Behind a dropped last member its comma is left over.
-            out.append(self._prefix.replace(",", "", 1) if self._prefix.strip() == "," else self._prefix)
+            prefix = "".join(self._prefix)
+            out.append(prefix.replace(",", "", 1) if prefix.strip() == "," else prefix)
             out.append(char)
-            self._prefix = ""
+            self._prefix = []
             self._at = _At.THROUGH
         elif char == '"':
-            self._prefix += char
-            self._key = char
+            self._prefix.append(char)
+            self._key = [char]
             self._at = _At.KEY
             self._escaped = False
-        elif char in _SPACE or char == ",":
-            self._prefix += char
         else:
             self._give_up(out)
-            return position
-        return position + 1
+            return start
+        return start + 1
 
     def _in_key(self, piece: str, position: int) -> int:
         end, closed = self._string_end(piece, position)
-        self._key += piece[position:end]
-        self._prefix += piece[position:end]
+        self._key.append(piece[position:end])
+        self._prefix.append(piece[position:end])
         if closed:
             self._at = _At.VALUE
         return end
 
-    def _begin_value(self, char: str, position: int, out: list[str]) -> int:
-        if char in _SPACE or char == ":":
-            self._prefix += char
-            return position + 1
+    def _begin_value(self, piece: str, position: int, out: list[str]) -> int:
+        start = _first(_NOT_COLON, piece, position)
+        if start > position:
+            self._prefix.append(piece[position:start])
+        if start == len(piece):
+            return start
+        char = piece[start]
         try:
-            name = msgspec.json.decode(self._key)
+            name = value_of("".join(self._key))
         except msgspec.DecodeError:
             self._give_up(out)
-            return position
-        self._key = str(name)
-        self._hold = self._key in self._watched
+            return start
+        self._name = str(name)
+        members = self._members
+        self._hold = self._name in members.watched
         # A value that is rightly a string begins with a quote as well: it must not wait for its end.
-        if self._hold and char == '"' and not schemas.never_a_string(self._properties[self._key]):
+        if self._hold and char == '"' and not schemas.never_a_string(members.properties[self._name]):
             self._hold = False
         if not self._hold:
             self._send_prefix(out)
             out.append(char)
-        self._value = char if self._hold else ""
+        self._value = [char] if self._hold else []
         if char == '"':
             self._at = _At.STRING
             self._escaped = False
@@ -185,7 +218,7 @@ class ArgumentStream:
             self._depth = 1
         else:
             self._at = _At.SCALAR
-        return position + 1
+        return start + 1
 
     def _string(self, piece: str, position: int, out: list[str]) -> int:
         end, closed = self._string_end(piece, position)
@@ -246,36 +279,36 @@ class ArgumentStream:
 
     def _take(self, text: str, out: list[str]) -> None:
         if self._hold:
-            self._value += text
+            self._value.append(text)
         else:
             out.append(text)
 
     def _send_prefix(self, out: list[str]) -> None:
-        prefix = self._prefix
-        if self._members == 0:
+        prefix = "".join(self._prefix)
+        if self._sent == 0:
             prefix = prefix.replace(",", "", 1) if prefix.lstrip().startswith(",") else prefix
         out.append(prefix)
-        self._prefix = ""
-        self._members += 1
+        self._prefix = []
+        self._sent += 1
 
     def _finish_value(self, out: list[str]) -> None:
         self._at = _At.MEMBER
         if not self._hold:
             return
-        text, self._value = self._value, ""
+        text, self._value = "".join(self._value), []
         self._hold = False
-        part = self._properties[self._key]
+        members = self._members
         try:
-            value = msgspec.json.decode(text)
+            value = value_of(text)
         except msgspec.DecodeError:
             self._send_prefix(out)
             out.append(text)
             return
-        fixed, repairs = schemas.repair_value(value, part)
+        fixed, repairs = schemas.repair_value(value, members.properties[self._name])
         # An empty list says nothing, and beside its opposite many tools refuse it (schema.exclusive_arrays).
-        if self._key in self._droppable and fixed == []:
+        if self._name in members.droppable and fixed == []:
             self.repairs += 1
-            self._prefix = ""
+            self._prefix = []
             return
         self._send_prefix(out)
         self.repairs += repairs
@@ -284,21 +317,25 @@ class ArgumentStream:
 
     def _unquoted(self) -> str:
         self._at = _At.THROUGH
-        text, self._value = self._value, ""
+        text, self._value = "".join(self._value), []
         try:
-            inner = msgspec.json.decode(text)
-            value = msgspec.json.decode(inner) if isinstance(inner, str) else None
+            inner = value_of(text)
+            value = value_of(inner) if isinstance(inner, str) else None
         except msgspec.DecodeError:
             return text
         if not isinstance(value, dict):
             return text
         self.repairs += 1
-        fixed, repairs = schemas.repair_value(value, self._schema)
+        fixed, repairs = schemas.repair_value(value, self._members.schema)
         self.repairs += repairs
         return msgspec.json.encode(fixed).decode() if repairs else str(inner)
 
     def _give_up(self, out: list[str]) -> None:
         """Not the JSON this scanner knows: everything passes from here on."""
-        out.append(self._prefix + self._value)
-        self._prefix = self._value = ""
+        out += self._held()
         self._at = _At.THROUGH
+
+
+def _first(pattern: re.Pattern[str], piece: str, position: int) -> int:
+    match = pattern.search(piece, position)
+    return match.start() if match is not None else len(piece)

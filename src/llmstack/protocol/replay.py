@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from llmstack.protocol.json_text import value_of
 from llmstack.recent import Recent
 
 MOST = 8192  # calls
@@ -39,7 +40,7 @@ class Replay:
     def remember(self, tool_use_id: str, generated: Generated) -> None:
         """Only arguments that are a JSON object: a template that parses them must not fail on a replay."""
         try:
-            if not isinstance(msgspec.json.decode(generated.arguments), dict):
+            if not isinstance(value_of(generated.arguments), dict):
                 return
         except msgspec.DecodeError:
             return

@@ -13,50 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from llmstack.protocol import volatile_lines
-from llmstack.protocol.anthropic import ContentBlock, Message, MessagesRequest
-from llmstack.protocol.content import (
-    Images,
-    Parts,
-    add_image,
-    blocks_of,
-    document_text,
-    server_block_text,
-    system_text,
-    tool_result,
-)
+from llmstack.protocol.anthropic import MessagesRequest
+from llmstack.protocol.conversation import Conversation
+from llmstack.protocol.dialect import Dialect
 from llmstack.protocol.errors import Refused, invalid, unsupported
+from llmstack.protocol.limits import most
 from llmstack.protocol.replay import Replay
-from llmstack.protocol.tools import ServerTools, Toolbox, Toolboxes
+from llmstack.protocol.tools import Toolbox, Toolboxes
 
-ThinkingStyle = Literal["template", "effort", "effort-or-none", "none"]
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """What one upstream understands. llama_server: it takes llama.cpp's own fields besides OpenAI's.
-
-    thinking: by the chat template's enable_thinking, by reasoning_effort, by reasoning_effort with the word `none`
-    for off (an upstream that thinks unless it is told not to), or not at all.
-    stable_prefix: lines that differ between directories and days go behind what never does (volatile_lines.py).
-    fields: further request fields passed on as they are (top_k where the upstream knows it).
-    """
-
-    llama_server: bool = True
-    images: Images = "pass"
-    server_tools: ServerTools = "explain"
-    thinking: ThinkingStyle = "template"
-    replay_reasoning: bool = True
-    fields: frozenset[str] = frozenset()
-    max_tokens_field: str = "max_tokens"
-    max_output: int | None = None
-    unsupported: frozenset[str] = frozenset()
-    stable_prefix: bool = False
 
 
 @dataclass(slots=True)
@@ -83,6 +52,8 @@ def decode(body: bytes) -> MessagesRequest:
     Decoded whole first, so that an invalid byte, a lone surrogate, NaN or an endless number is refused wherever it
     stands, then given its types.
     """
+    if body.count(b",") + body.count(b"{") + body.count(b"[") > (values := most("values")):
+        raise Refused(invalid(f"the request has more than {values} values"))
     try:
         value = msgspec.json.decode(body)
     except RecursionError:
@@ -99,7 +70,26 @@ def decode(body: bytes) -> MessagesRequest:
         raise Refused(invalid("messages: at least one message is required"))
     if request.max_tokens is not None and request.max_tokens < 1:
         raise Refused(invalid("max_tokens: must be at least 1"))
+    _bounded(request)
     return request
+
+
+def _bounded(request: MessagesRequest) -> None:
+    """Raises Refused for more than a translation can take without holding up the others (limits.py)."""
+    blocks = 0
+    for message in request.messages:
+        if isinstance(message.content, str):
+            blocks += 1
+            continue
+        blocks += len(message.content)
+        blocks += sum(len(block.content) for block in message.content if isinstance(block.content, list))
+    for name, count in (
+        ("messages", len(request.messages)),
+        ("blocks", blocks + (len(request.system) if isinstance(request.system, list) else 0)),
+        ("tools", len(request.tools or ())),
+    ):
+        if count > most(name):
+            raise Refused(invalid(f"{name}: {count} are more than the {most(name)} that one request may have"))
 
 
 def _pathed(message: str) -> str:
@@ -120,11 +110,11 @@ class Translator:
     def to_chat(
         self, request: MessagesRequest, dialect: Dialect, documents: Mapping[str, str] | None = None
     ) -> ChatRequest:
-        """documents: the texts of its PDFs by their base64, as far as they are read already; others are read here.
+        """documents: the texts of its PDFs by their base64. None: they are read here, which no event loop may wait for.
 
         Raises Refused for what this upstream cannot be given.
         """
-        conversation = Conversation(request, dialect, self.replay, documents or {})
+        conversation = Conversation(request, dialect, self.replay, documents)
         messages = conversation.translate()
         toolbox = self._toolboxes.get(
             request.tools, strict_grammar=dialect.llama_server, loaded=frozenset(conversation.loaded)
@@ -244,221 +234,3 @@ def _sampling(body: dict[str, Any], request: MessagesRequest, dialect: Dialect, 
     if dialect.llama_server:
         body["cache_prompt"] = True
         body["return_progress"] = True
-
-
-class Conversation:
-    """The messages, one after the other, into an output that is only ever appended to or extended at its end."""
-
-    def __init__(
-        self, request: MessagesRequest, dialect: Dialect, replay: Replay, documents: Mapping[str, str]
-    ) -> None:
-        self._request = request
-        self._documents = documents
-        self._dialect = dialect
-        self._replay = replay
-        self._out: list[dict[str, Any]] = []
-        self._user: Parts | None = None  # the user message that is still open for more text
-        self._pending: list[str] = []  # folded texts that wait for the results of open calls
-        self._calls: list[tuple[str, str]] = []  # (tool_use id, upstream id) that wait for a result
-        self.used_ids: set[str] = set()
-        self.loaded: set[str] = set()
-        self.images = 0
-
-    def translate(self) -> list[dict[str, Any]]:
-        request = self._request
-        system = system_text(request.system)
-        messages = request.messages
-        start = 0
-        while start < len(messages) and messages[start].role == "system":
-            system = "\n\n".join(part for part in (system, _plain(messages[start])) if part)
-            start += 1
-        moved = ""
-        first = start  # the message that begins the conversation
-        if self._dialect.stable_prefix and request.tools:
-            start, opening = self._told_at_first(start)
-            system, moved = volatile_lines.split("\n\n".join(part for part in (system, *opening) if part))
-        if system:
-            self._out.append({"role": "system", "content": system})
-        if moved:
-            self._fold(moved)
-        last_assistant = max((n for n, m in enumerate(messages) if m.role == "assistant"), default=-1)
-        for number in (*range(first, min(first + 1, start)), *range(start, len(messages))):
-            message = messages[number]
-            where = f"messages[{number}]"
-            if message.role == "user":
-                self._user_message(message, where, number > last_assistant)
-            elif message.role == "assistant":
-                self._assistant(message, where)
-            elif message.role == "system":
-                self._fold(_plain(message))
-            else:
-                raise Refused(invalid(f"{where}.role: must be user, assistant or system, not {message.role!r}"))
-        self._close_calls()
-        self._close_user()
-        if not any(m["role"] != "system" for m in self._out):
-            self._out.append({"role": "user", "content": ""})
-        return self._out
-
-    def _told_at_first(self, start: int) -> tuple[int, list[str]]:
-        """System messages right behind the first user message: they are there in every request of a session, so they
-        can stand in front of it. Returns where the rest begins, and their texts."""
-        messages = self._request.messages
-        rest = start + 1
-        while rest < len(messages) and messages[start].role == "user" and messages[rest].role == "system":
-            rest += 1
-        if rest == start + 1:
-            return start, []
-        return rest, [_plain(message) for message in messages[start + 1 : rest]]
-
-    # ---- user -------------------------------------------------------------------------------------------
-
-    def _user_message(self, message: Message, where: str, last_turn: bool) -> None:
-        content = message.content
-        if isinstance(content, str):
-            self._close_calls()
-            self._open_user().text(content)
-            return
-        images = self._dialect.images
-        results: dict[str, tuple[str, Parts]] = {}
-        strays: list[str] = []
-        rest = Parts()
-        for number, block in enumerate(content):
-            at = f"{where}.content[{number}]"
-            kind = block.type
-            if kind == "text":
-                rest.text(block.text)
-            elif kind == "tool_result":
-                self._loaded_by(block, at)
-                result = tool_result(block, images, self._documents, last_turn, at)
-                if any(block.tool_use_id == call for call, _ in self._calls):
-                    results[block.tool_use_id] = result
-                else:
-                    strays.append(f"[result of {block.tool_use_id or 'a tool'}]\n{result[0]}")
-                    rest.extend(result[1])
-            elif kind == "image":
-                # Behind a refusal the client sends the same image again, with more user messages behind it.
-                newest = message is self._request.messages[-1]
-                add_image(block, rest, images, newest if images == "checked" else last_turn, at)
-            elif kind == "document":
-                rest.text(document_text(block, self._documents, at))
-            elif kind in ("search_result", "web_search_tool_result", "web_fetch_tool_result"):
-                rest.text(server_block_text(block))
-            elif kind == "container_upload":
-                rest.text("[an uploaded file that this stack has no access to]")
-            else:
-                raise Refused(invalid(f"{at}.type: {kind!r} is no block of a user message"))
-        pictures = self._close_calls(results)
-        user = Parts()
-        user.extend(pictures)
-        for stray in strays:
-            user.text(stray)
-        user.extend(rest)
-        if user or self._user is not None or not results:
-            self._open_user().extend(user)
-        self.images += sum(1 for item in user.items if item["type"] == "image_url")
-
-    def _loaded_by(self, block: ContentBlock, where: str) -> None:
-        if isinstance(block.content, list):
-            for inner in blocks_of(block.content, where):
-                if inner.type == "tool_reference":
-                    self.loaded.add(inner.tool_name)
-
-    def _open_user(self) -> Parts:
-        if self._user is None:
-            self._user = Parts()
-        return self._user
-
-    def _close_user(self) -> None:
-        if self._user is not None:
-            self._out.append({"role": "user", "content": self._user.content})
-            self._user = None
-
-    # ---- calls and their results --------------------------------------------------------------------------
-
-    def _close_calls(self, results: Mapping[str, tuple[str, Parts]] | None = None) -> Parts:
-        """Answers every open call, in the order of the calls; one without a result says so."""
-        pictures = Parts()
-        for call, upstream_id in self._calls:
-            text, images = (results or {}).get(call, ("[no result: the call was interrupted]", Parts()))
-            pictures.extend(images)
-            self._out.append({"role": "tool", "tool_call_id": upstream_id, "content": text})
-        self._calls = []
-        for text in self._pending:
-            self._fold(text)
-        self._pending = []
-        return pictures
-
-    def _fold(self, text: str) -> None:
-        """A system text takes its place at the end of what stands before it."""
-        if not text:
-            return
-        note = text if text.lstrip().startswith("<") else f"<system-reminder>\n{text}\n</system-reminder>"
-        if self._calls:
-            self._pending.append(text)
-        elif self._user is not None:
-            self._user.text(note)
-        elif self._out and self._out[-1]["role"] == "tool":
-            self._out[-1]["content"] = f"{self._out[-1]['content']}\n\n{note}"
-        else:
-            self._open_user().text(note)
-
-    # ---- assistant ----------------------------------------------------------------------------------------
-
-    def _assistant(self, message: Message, where: str) -> None:
-        self._close_calls()
-        self._close_user()
-        text: list[str] = []
-        reasoning: list[str] = []
-        calls: list[dict[str, Any]] = []
-        blocks = (
-            [ContentBlock(type="text", text=message.content)] if isinstance(message.content, str) else message.content
-        )
-        for number, block in enumerate(blocks):
-            kind = block.type
-            if kind == "text":
-                text.append(block.text)
-            elif kind == "thinking":
-                reasoning.append(block.thinking)
-            elif kind == "tool_use":
-                calls.append(self._call(block, f"{where}.content[{number}]"))
-            elif kind == "redacted_thinking":
-                continue
-            elif kind.endswith("_tool_result") or kind == "server_tool_use":
-                text.append(server_block_text(block) + "\n")
-            else:
-                raise Refused(invalid(f"{where}.content[{number}].type: {kind!r} is no block of an assistant message"))
-        joined = "".join(text)
-        result: dict[str, Any] = {"role": "assistant", "content": joined if joined or not calls else None}
-        if self._dialect.replay_reasoning and any(reasoning):
-            result["reasoning_content"] = "".join(reasoning)
-        if calls:
-            result["tool_calls"] = calls
-        previous = self._out[-1] if self._out else None
-        if previous is not None and previous["role"] == "assistant" and "tool_calls" not in previous:
-            # Two in a row are one turn; strict templates refuse them apart.
-            previous["content"] = "\n\n".join(part for part in (previous["content"], joined) if part)
-            for key in ("reasoning_content", "tool_calls"):
-                if key in result:
-                    previous[key] = result[key]
-            return
-        self._out.append(result)
-
-    def _call(self, block: ContentBlock, where: str) -> dict[str, Any]:
-        if not block.id or not block.name:
-            raise Refused(invalid(f"{where}: a tool_use needs id and name"))
-        self.used_ids.add(block.id)
-        generated = self._replay.get(block.id)
-        if generated is not None:
-            upstream_id, arguments = generated.upstream_id or block.id, generated.arguments
-        else:
-            upstream_id = block.id
-            value = block.input if isinstance(block.input, dict) else {}
-            arguments = msgspec.json.encode(value).decode()
-        self._calls.append((block.id, upstream_id))
-        return {"id": upstream_id, "type": "function", "function": {"name": block.name, "arguments": arguments}}
-
-
-def _plain(message: Message) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return "\n\n".join(block.text for block in message.content if block.type == "text" and block.text)

@@ -7,14 +7,19 @@ from typing import Any
 
 import msgspec
 
+from llmstack.protocol.json_text import value_of
+
 TYPES = frozenset({"string", "number", "integer", "boolean", "array", "object", "null"})
 NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?\Z")
 INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\Z")
 
 
-def types_of(schema: Any) -> frozenset[str] | None:
+_DEEP = 24
+
+
+def types_of(schema: Any, depth: int = 0) -> frozenset[str] | None:
     """The JSON types a schema allows; None when it does not say (a $ref, a bare {}), so anything may come."""
-    if not isinstance(schema, dict):
+    if not isinstance(schema, dict) or depth > _DEEP:
         return None
     declared = schema.get("type")
     if isinstance(declared, str):
@@ -26,7 +31,7 @@ def types_of(schema: Any) -> frozenset[str] | None:
         if isinstance(options, list) and options:
             allowed: set[str] = set()
             for option in options:
-                types = types_of(option)
+                types = types_of(option, depth + 1)
                 if types is None:
                     return None
                 allowed |= types
@@ -84,7 +89,7 @@ def unquote(text: str, schema: Any) -> Any:
     stripped = text.strip()
     if types & {"array", "object"} and stripped[:1] in ("[", "{"):
         try:
-            value = msgspec.json.decode(stripped)
+            value = value_of(stripped)
         except msgspec.DecodeError as error:
             raise ValueError(str(error)) from error
         if _type_of(value) in types:
@@ -94,7 +99,7 @@ def unquote(text: str, schema: Any) -> Any:
     if "integer" in types and INTEGER.match(stripped):
         return int(stripped)
     if "number" in types and NUMBER.match(stripped):
-        return msgspec.json.decode(stripped)
+        return value_of(stripped)
     if "null" in types and stripped == "null":
         return None
     raise ValueError(text)
@@ -102,6 +107,13 @@ def unquote(text: str, schema: Any) -> Any:
 
 def repair_value(value: Any, schema: Any) -> tuple[Any, int]:
     """A value with what is certainly wrong put right, and how many places that were."""
+    try:
+        return _repaired(value, schema)
+    except RecursionError:  # a model that nests without an end is not repaired
+        return value, 0
+
+
+def _repaired(value: Any, schema: Any) -> tuple[Any, int]:
     repaired = 0
     if isinstance(value, str):
         if never_a_string(schema):
@@ -114,7 +126,7 @@ def repair_value(value: Any, schema: Any) -> tuple[Any, int]:
         items = schema.get("items") if isinstance(schema, dict) else None
         result = []
         for item in value:
-            new, count = repair_value(item, items)
+            new, count = _repaired(item, items)
             result.append(new)
             repaired += count
         return (result, repaired) if repaired else (value, 0)
@@ -122,7 +134,7 @@ def repair_value(value: Any, schema: Any) -> tuple[Any, int]:
         properties = properties_of(schema)
         fresh: dict[str, Any] = {}
         for key, item in value.items():
-            new, count = repair_value(item, properties.get(key))
+            new, count = _repaired(item, properties.get(key))
             fresh[key] = new
             repaired += count
         return (fresh, repaired) if repaired else (value, 0)

@@ -20,6 +20,7 @@ from llmstack.protocol.anthropic import (
     MessageStart,
     MessageStop,
 )
+from llmstack.protocol.limits import most
 
 _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
@@ -43,8 +44,8 @@ class SSEDecoder:
 
     __slots__ = ("_buffer", "_limit", "_skip_newline", "_started")
 
-    def __init__(self, limit: int = 16 * 1024 * 1024) -> None:
-        self._buffer = b""
+    def __init__(self, limit: int = most("event")) -> None:
+        self._buffer = bytearray()  # the event that has begun; it grows in place, and its end is looked for once
         self._limit = limit
         self._started = False
         self._skip_newline = False
@@ -52,22 +53,32 @@ class SSEDecoder:
     def receive_data(self, data: bytes) -> list[bytes]:
         if b"\r" in data or self._skip_newline:
             data = self._normalise(data)
-        buffer = self._buffer + data if self._buffer else data
-        if not self._started and buffer:
+        buffer = self._buffer
+        if not self._started and (buffer or data):
+            buffer += data
             if buffer.startswith(b"\xef\xbb\xbf"):  # a byte order mark may stand first
-                buffer = buffer[3:]
+                del buffer[:3]
                 self._started = True
-            elif not b"\xef\xbb\xbf".startswith(buffer):
+            elif not b"\xef\xbb\xbf".startswith(buffer[:3]):
                 self._started = True
-        end = buffer.rfind(b"\n\n")
-        if end < 0:
-            if len(buffer) > self._limit:
-                raise TooLong(f"an event of more than {self._limit} bytes")
-            self._buffer = buffer
-            return []
-        self._buffer = buffer[end + 2 :]
+            data, self._buffer = bytes(buffer), bytearray()
+            buffer = self._buffer
+        if buffer:
+            before = len(buffer)
+            buffer += data
+            end = buffer.rfind(b"\n\n", max(0, before - 1))
+            if end < 0:
+                return self._wait()
+            data, self._buffer = bytes(buffer), bytearray()
+        else:
+            end = data.rfind(b"\n\n")
+            if end < 0:
+                buffer += data
+                return self._wait()
+        if end + 2 < len(data):
+            self._buffer += data[end + 2 :]
         payloads: list[bytes] = []
-        for event in buffer[:end].split(b"\n\n"):
+        for event in data[:end].split(b"\n\n"):
             if event.startswith(b"data: ") and b"\n" not in event:  # nearly every event there is
                 payloads.append(event[6:])
             elif event:
@@ -75,6 +86,11 @@ class SSEDecoder:
                 if payload is not None:
                     payloads.append(payload)
         return payloads
+
+    def _wait(self) -> list[bytes]:
+        if len(self._buffer) > self._limit:
+            raise TooLong(f"an event of more than {self._limit} bytes")
+        return []
 
     def _normalise(self, data: bytes) -> bytes:
         """Line ends to LF; a CR at the end of one piece swallows a LF at the start of the next."""
@@ -92,19 +108,16 @@ class SSEDecoder:
         The standard drops it; upstreams that forget the last newline exist, and dropping a finish_reason would turn
         a good answer into an error.
         """
-        rest, self._buffer = self._buffer.strip(b"\n"), b""
+        rest, self._buffer = bytes(self._buffer).strip(b"\n"), bytearray()
         payload = _data_of(rest) if rest else None
         return [] if payload is None else [payload]
 
 
+_LINES = re.compile(rb"^data(?::[ ]?(.*))?$", re.MULTILINE)
+
+
 def _data_of(event: bytes) -> bytes | None:
-    lines: list[bytes] = []
-    for line in event.split(b"\n"):
-        if line.startswith(b"data:"):
-            value = line[5:]
-            lines.append(value[1:] if value.startswith(b" ") else value)
-        elif line == b"data":
-            lines.append(b"")
+    lines = _LINES.findall(event)
     return b"\n".join(lines) if lines else None
 
 

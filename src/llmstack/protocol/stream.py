@@ -42,10 +42,13 @@ from llmstack.protocol.anthropic import (
     ToolUseBlock,
     Usage,
 )
-from llmstack.protocol.calls import PendingCall, Pieces, arguments_of, known_name
+from llmstack.protocol.calls import PendingCall, Pieces, arguments_of, excess, known_name
 from llmstack.protocol.errors import Cause, Failure, FailureKind, ProtocolFault, from_upstream
-from llmstack.protocol.inline_tool_calls import InlineCall, InlineToolCallParser, Thought
-from llmstack.protocol.repair import ArgumentStream
+from llmstack.protocol.inline_tool_calls import InlineToolCallParser, Thought
+from llmstack.protocol.json_text import JsonPieces
+from llmstack.protocol.leaked_call import InlineCall
+from llmstack.protocol.limits import most
+from llmstack.protocol.repair import ArgumentStream, Members
 from llmstack.protocol.replay import Generated
 from llmstack.protocol.usage import stop_reason, usage_after
 
@@ -104,8 +107,8 @@ class StreamSettings:
     thinking: bool = True
     inline_thinking: bool = True
     signature: str = "llmstack"
-    max_arguments: int = 4 * 1024 * 1024
     forced: str = ""
+    max_arguments: int = most("arguments")
 
 
 class MessageStream:
@@ -135,6 +138,7 @@ class MessageStream:
         self._open: type[TextBlock] | type[ThinkingBlock] | type[ToolUseBlock] | None = None
         self._call: PendingCall | None = None
         self._arguments: ArgumentStream | None = None
+        self._members: dict[str, Members] = {}  # by tool: its schema is read once for all calls of it
         self._tool_id = ""
         self._pieces = Pieces()
         self._late_text: list[str] = []  # came while a call's arguments were still open
@@ -320,7 +324,7 @@ class MessageStream:
                 self.leaked += 1
                 self._drain_calls(out)
                 self._close(out)
-                self._start_call(PendingCall(key=-1, name=piece.name, raw=[piece.arguments]), out)
+                self._start_call(PendingCall(key=-1, name=piece.name, raw=JsonPieces([piece.arguments])), out)
                 self._close(out)
             elif isinstance(piece, Thought):
                 if self.settings.thinking:
@@ -351,12 +355,14 @@ class MessageStream:
             call.name += function.name
         text = arguments_of(piece)
         if text:
-            call.add(text)
-            if call.size > self.settings.max_arguments:
-                most, name = self.settings.max_arguments, call.name or "a tool"
-                message = f"{self.settings.upstream} wrote more than {most} bytes of arguments for one call of {name}"
-                out += self.fail(Failure(FailureKind.API, message, Cause.MALFORMED))
-                return
+            call.raw.add(text)
+        most_bytes = self.settings.max_arguments
+        if (
+            too_much := excess(call, waiting=len(self._pieces), made=self.tool_calls, max_arguments=most_bytes)
+        ) is not None:
+            message = f"{self.settings.upstream} wrote {too_much}"
+            out += self.fail(Failure(FailureKind.API, message, Cause.MALFORMED))
+            return
         if call is self._call:
             self._send_arguments(call, out)
         else:
@@ -383,16 +389,23 @@ class MessageStream:
         self.tool_calls += 1
         self._call = call
         call.name = name
-        self._arguments = ArgumentStream(settings.tools.get(name) if settings.repair else None)
+        self._arguments = ArgumentStream(self._members_of(name))
         self._send_arguments(call, out)
+
+    def _members_of(self, name: str) -> Members:
+        members = self._members.get(name)
+        if members is None:
+            settings = self.settings
+            members = self._members[name] = Members.of(settings.tools.get(name) if settings.repair else None)
+        return members
 
     def _send_arguments(self, call: PendingCall, out: list[Event]) -> None:
         assert self._arguments is not None
-        for piece in call.raw[call.sent :]:
+        for piece in call.raw.pieces[call.sent :]:
             text = self._arguments.receive(piece)
             if text:
                 out.append(BlockDelta(self._index, InputJsonDelta(text)))
-        call.sent = len(call.raw)
+        call.sent = len(call.raw.pieces)
 
     def _end_call(self, out: list[Event]) -> None:
         call, arguments = self._call, self._arguments
@@ -403,7 +416,7 @@ class MessageStream:
         self.repaired += arguments.repairs
         if self.settings.remember is not None:
             # As the model wrote them, not as repaired: on replay the upstream finds its own tokens in its cache.
-            self.settings.remember(self._tool_id, Generated(call.upstream_id, "".join(call.raw)))
+            self.settings.remember(self._tool_id, Generated(call.upstream_id, str(call.raw)))
         self._pieces.close(call)
         self._call = self._arguments = None
 

@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 
 from llmstack.protocol.errors import Refused, invalid, unsupported
-from llmstack.protocol.sse import SSEDecoder
+from llmstack.protocol.json_text import value_of
+from llmstack.protocol.limits import most
+from llmstack.protocol.sse import SSEDecoder, TooLong
 
 DEFAULT_MAX_TOKENS = 8192  # a Messages request must have one, a chat completion need not
 FINISH = {
@@ -21,11 +23,20 @@ FINISH = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
+# What reading a value of another shape than Anthropic's raises.
+_WRONG_SHAPE = (msgspec.DecodeError, KeyError, TypeError, AttributeError, ValueError, RecursionError)
 _CHOICES = {"auto": {"type": "auto"}, "none": {"type": "none"}, "required": {"type": "any"}}
 
 
 def to_messages(request: dict[str, Any], model: str) -> dict[str, Any]:
-    """The body of a Messages request. Raises Refused for what cannot be said in one."""
+    """The body of a Messages request. Raises Refused for what cannot be said in one, or has another shape."""
+    try:
+        return _to_messages(request, model)
+    except _WRONG_SHAPE as error:
+        raise Refused(invalid(f"the request is no chat completion: {type(error).__name__}: {error}"[:300])) from None
+
+
+def _to_messages(request: dict[str, Any], model: str) -> dict[str, Any]:
     if request.get("n", 1) not in (1, None):
         raise Refused(unsupported("n: an Anthropic upstream gives one answer"))
     system: list[str] = []
@@ -263,14 +274,20 @@ class OpenAIStream:
         self._decoder = SSEDecoder()
 
     def receive(self, data: bytes) -> bytes:
-        return b"".join(self._one(payload) for payload in self._decoder.receive_data(data))
+        if self._chunks.done:
+            return b""
+        try:
+            return b"".join(self._one(payload) for payload in self._decoder.receive_data(data))
+        except TooLong as error:
+            self._chunks.done = True
+            return _lost(f"the upstream sent {error}")
 
     def _one(self, payload: bytes) -> bytes:
         if self._chunks.done:
             return b""
         try:
             return self._chunks.receive(payload)
-        except (msgspec.DecodeError, KeyError, TypeError):
+        except _WRONG_SHAPE:
             self._chunks.done = True
             return _lost("the upstream sent an event that is none of Anthropic's")
 
@@ -287,16 +304,21 @@ class OpenAIBody:
     def __init__(self, model: str, created: int) -> None:
         self._model, self._created = model, created
         self._data: list[bytes] = []
+        self._left = most("answer")
 
     def receive(self, data: bytes) -> bytes:
-        self._data.append(data)
+        self._left -= len(data)
+        if self._left >= 0:
+            self._data.append(data)
+        else:
+            self._data.clear()
         return b""
 
     def end(self) -> bytes:
         try:
-            message = msgspec.json.decode(b"".join(self._data), type=dict[str, Any])
+            message = value_of(b"".join(self._data))
             return msgspec.json.encode(to_completion(message, self._model, self._created))
-        except (msgspec.DecodeError, KeyError, TypeError):
+        except _WRONG_SHAPE:
             return msgspec.json.encode({"error": {"message": "the upstream sent no message", "type": "api_error"}})
 
 

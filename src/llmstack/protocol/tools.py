@@ -10,6 +10,8 @@ from typing import Any, Literal
 import msgspec
 
 from llmstack.protocol.anthropic import Tool
+from llmstack.protocol.errors import Refused, invalid
+from llmstack.protocol.limits import most
 from llmstack.recent import Recent
 
 ServerTools = Literal["explain", "drop", "refuse"]
@@ -139,6 +141,7 @@ def _translate(tools: list[Tool], strict_grammar: bool, loaded: frozenset[str]) 
     functions: list[dict[str, Any]] = []
     schemas: dict[str, Any] = {}
     server: list[str] = []
+    values = 0
     searchable = not any((tool.type or "").startswith("tool_search_tool") for tool in tools)
     for tool in tools:
         if is_server_tool(tool):
@@ -154,12 +157,28 @@ def _translate(tools: list[Tool], strict_grammar: bool, loaded: frozenset[str]) 
             schema = {"type": "object", "properties": {}}
         name = tool.name or str(tool.type)
         schemas[name] = schema
+        values = _count(schema, values)
         function: dict[str, Any] = {"name": name}
         if description:
             function["description"] = description
         function["parameters"] = bounded(schema) if strict_grammar else schema
         functions.append({"type": "function", "function": function})
     return Toolbox(msgspec.json.encode(functions) if functions else b"", schemas, tuple(server))
+
+
+def _count(schema: Any, before: int) -> int:
+    """Values of a schema and of those before it. Raises Refused for more than a server could make a grammar of."""
+    count, rest = before, [schema]
+    while rest:
+        value = rest.pop()
+        count += 1
+        if count + len(rest) > (values := most("schema_values")):
+            raise Refused(invalid(f"tools: their schemas have more than {values} values"))
+        if isinstance(value, dict):
+            rest += value.values()
+        elif isinstance(value, list):
+            rest += value
+    return count
 
 
 def bounded(schema: Any, depth: int = 0) -> Any:

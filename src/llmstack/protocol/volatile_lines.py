@@ -23,9 +23,16 @@ _VOLATILE = re.compile(rf"^\s*(?:- )?(?:{_LABELS})\b|{_PATH}|{_DATE}")
 _GIT_STATUS = "gitStatus:"  # from here to the end of its text
 
 
-@lru_cache(maxsize=32)  # the same system text comes with every request: half a millisecond each
+_LONGEST = 512 * 1024  # characters: a longer text is no client's system text, and stays as it is
+
+
 def split(text: str) -> tuple[str, str]:
     """(what is the same everywhere, what is not), each in its order; together they hold every line of `text`."""
+    return _split(text) if len(text) <= _LONGEST else (text, "")
+
+
+@lru_cache(maxsize=32)  # the same system text comes with every request: half a millisecond each
+def _split(text: str) -> tuple[str, str]:
     stable: list[str] = []
     moved: list[str] = []
     rest_is_status = False

@@ -9,6 +9,8 @@ HTTP:
 | app            | the FastAPI shell: paths to handlers                                                |
 | gate           | Host, Origin, token, body limits, before anything else looks at a request           |
 | respond        | the one way in which an answer leaves                                               |
+| loop_watch     | how long the event loop stood, where and why                                        |
+| line_pipe      | its lines on their way to stderr                                                    |
 | report         | one log line per request, the counters of /metrics, --debug captures                |
 
 The answer:
@@ -16,7 +18,8 @@ The answer:
 | module         | what it does                                                                        |
 | -------------- | ----------------------------------------------------------------------------------- |
 | messages       | one /v1/messages request from body to answer                                        |
-| documents      | PDFs, read beside the event loop                                                    |
+| documents      | PDFs, read by a child process within limits of time and memory                      |
+| read_documents | that child                                                                          |
 | shared_answer  | one answer of the upstreams, and every client that waits for it: its states         |
 | client_writer  | the sending side of one request: streamed or whole, keepalives, slow readers        |
 | answer_service | answers a question along its route                                                  |
@@ -33,6 +36,7 @@ The upstreams:
 | -------------- | ----------------------------------------------------------------------------------- |
 | live_config    | files that may change while it runs: routes, what is deployed, keys                 |
 | upstreams      | the HTTP client towards the upstreams                                               |
+| engine_care    | whether the local server still answers: ended when it hangs, started again          |
 | engine_deaths  | requests that end the local server: noticed, and refused                            |
 | death_table    | which work the server died on, and what is held against whom                        |
 | preflight      | does the prompt fit, before a header is sent                                        |

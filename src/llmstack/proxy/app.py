@@ -17,9 +17,11 @@ from llmstack.protocol.request import Translator
 from llmstack.proxy.answer_service import AnswerService
 from llmstack.proxy.attempt import ProxyContext
 from llmstack.proxy.documents import Documents
+from llmstack.proxy.engine_care import EngineCare
 from llmstack.proxy.engine_deaths import EngineDeaths
 from llmstack.proxy.gate import Gate, Policy, read_body
 from llmstack.proxy.live_config import LiveConfig
+from llmstack.proxy.loop_watch import LoopWatch
 from llmstack.proxy.messages import Messages
 from llmstack.proxy.preflight import Preflight
 from llmstack.proxy.relay import Relay
@@ -34,6 +36,7 @@ from llmstack.warmstart.audit import Auditor
 from llmstack.warmstart.toolcalls import ToolCallStore
 
 REFRESH_S = 0.5
+CROWDED_S = 60.0
 SAVE_S = 5.0  # with the drain it stays below the 35 s after which systemd kills
 
 
@@ -52,7 +55,9 @@ class Proxy:
         log_event = reporter.event
         self.live = live
         self.reporter = reporter
+        self.loop_watch = LoopWatch(reporter.registry, log_event)
         self.upstreams = Upstreams(live, EngineDeaths(supervisor, log_event, live.secrets))
+        self.engine_care = EngineCare(self.upstreams, supervisor, log_event)
         self.in_flight = InFlight()
         self.warm_starts = WarmStarts(self.upstreams, log_event)
         translator = Translator()
@@ -71,6 +76,8 @@ class Proxy:
         self.relay = Relay(live, self.upstreams, policy, log_event)
         self.messages = Messages(AnswerService(context), self.in_flight, policy, self.relay, Documents(), capture)
         self.started = time.time()
+        self.crowded = 0
+        self._crowded_at = float("-inf")
         live.changed = self.upstreams.forget_refusals
         live.deployed = self.upstreams.deaths.forget
         app = FastAPI(
@@ -90,19 +97,28 @@ class Proxy:
                 Route("/{path:path}", _Handler(log_event, _unknown)),
             ],
         )
-        self.gate = Gate(app, live, policy, reporter)
+        self.gate = Gate(app, live, policy, reporter, self.loop_watch.working_on)
         self.asgi: App = self.gate
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
-        beside = (self._refresh(), self.warm_starts.watch(), self.tool_calls.watch())
+        beside = (
+            self._refresh(),
+            self.warm_starts.watch(),
+            self.tool_calls.watch(),
+            self.loop_watch.watch(),
+            self.engine_care.watch(),
+        )
         tasks = [loop.create_task(work) for work in beside]
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
+            for end in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(end, Exception):  # a watch that ended before its time: nobody has heard of it yet
+                    self.reporter.event("fault", {"error": type(end).__name__, "at": error_location(end)})
             await self.tool_calls.write()
             with suppress(Exception):  # the server may be gone before us; what it held is lost then, no more
                 async with asyncio.timeout(SAVE_S):
@@ -124,6 +140,14 @@ class Proxy:
         except Exception as error:
             self.reporter.event("fault", {"error": type(error).__name__, "at": error_location(error)})
 
+    def full(self, result: str) -> None:
+        """There was no room for another connection: said once a minute at most."""
+        self.crowded += 1
+        now = time.monotonic()
+        if now - self._crowded_at >= CROWDED_S:
+            self._crowded_at = now
+            self.reporter.event("connections", {"result": result, "since_the_start": self.crowded})
+
     def drain(self) -> None:
         """No new work from now on; what runs may finish."""
         self.gate.draining = True
@@ -142,6 +166,7 @@ class Proxy:
         if target is not None:
             status = await self.upstreams.get(target, "/health", 1.0)
             state = {200: "ok", 503: "starting", 0: "down"}.get(status, "ok" if status < 500 else "down")
+            state = "hung" if state == "down" and self.engine_care.is_silent else state
             upstreams[target.name] = state
             self.upstreams.note_health(target, healthy=state == "ok")
         for name, healthy in self.upstreams.health.items():
@@ -152,6 +177,8 @@ class Proxy:
         answer: dict[str, Any] = {"status": status_word, "upstreams": upstreams, "warm": warm}
         if deadly := self.upstreams.deaths.to_json():
             answer["deadly"] = deadly
+        if self.engine_care.hung:
+            answer["hung"] = self.engine_care.hung
         if self.live.problem is not None:
             answer["problem"] = self.live.problem
             answer["status"] = "degraded" if status_word == "ok" else status_word

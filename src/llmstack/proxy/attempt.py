@@ -28,14 +28,16 @@ from llmstack.catalog.routes import RouteChoice, Target
 from llmstack.protocol.anthropic import MessagesRequest
 from llmstack.protocol.chat import PrefillProgress
 from llmstack.protocol.content import Images, sends_image
+from llmstack.protocol.dialect import Dialect
 from llmstack.protocol.errors import Cause, Failure, Refused
-from llmstack.protocol.request import ChatRequest, Dialect, Translator
+from llmstack.protocol.request import ChatRequest, Translator
 from llmstack.protocol.stream import MessageStream, StreamSettings, StreamState
 from llmstack.proxy import death_table
 from llmstack.proxy.answer_reader import AnswerReader
 from llmstack.proxy.death_table import EngineWork
 from llmstack.proxy.fallback import Answered, Unanswered
 from llmstack.proxy.live_config import LiveConfig
+from llmstack.proxy.loop_watch import others_turn
 from llmstack.proxy.preflight import Counted, Preflight
 from llmstack.proxy.refused_fields import refused_field
 from llmstack.proxy.shared_answer import AttemptRecord, SharedAnswer
@@ -69,13 +71,14 @@ class ProxyContext:
 @dataclass(frozen=True, slots=True)
 class Question:
     """What one SharedAnswer answers. documents: the texts of its PDFs (proxy/documents.py). conversation: session and
-    agent of the client, where it names them."""
+    agent of the client, where it names them. size: bytes of the request."""
 
     request: MessagesRequest
     documents: Mapping[str, str]
     route: RouteChoice
     request_id: str
     conversation: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,11 @@ class _Prepared:
     stream: MessageStream
     limit: int | None
     counted: Counted | None
+
+
+def first_settings(model: str) -> StreamSettings:
+    """Of a stream that has begun for its client before anybody could be asked."""
+    return StreamSettings(model, "msg_" + secrets.token_hex(12), new_tool_id=str)
 
 
 def work_of(context: ProxyContext, question: Question, dialect: Dialect) -> EngineWork:
@@ -158,6 +166,7 @@ class Attempt:
         await context.tool_calls.ready()
         request = context.translator.to_chat(question.request, dialect, question.documents)
         request.body["model"] = self._target.model or question.request.model
+        await others_turn(question.size)
         return request
 
     async def _prepare(self, request: ChatRequest, dialect: Dialect) -> _Prepared:
@@ -183,7 +192,9 @@ class Attempt:
         stream = self._answer.open_stream(self._stream_settings(request, counted.tokens if counted is not None else 0))
         for note in request.notes:
             context.log_event("note", {"id": question.request_id, "note": note})
+        await others_turn(question.size)
         self._record.sent_body = data = _encode(body)
+        await others_turn(question.size)
         return _Prepared(request, data, stream, limit, counted)
 
     def _dialect(self) -> Dialect:
@@ -235,7 +246,7 @@ class Attempt:
         upstreams = context.upstreams
         sent = time.monotonic()
         response = await upstreams.post(target, "/v1/chat/completions", prepared.body, upstreams.headers(target))
-        reader = AnswerReader(self._answer, prepared.stream, target.name, limit, self._log_prefill)
+        reader = AnswerReader(self._answer, prepared.stream, target.name, limit, self._log_prefill, upstreams.hidden)
         try:
             if response.status != 200:
                 tokens = prepared.counted.tokens if prepared.counted is not None else 0

@@ -109,6 +109,11 @@ class EngineDeaths:
         finally:
             self._in_flight.remove(entry)
 
+    @property
+    def busy(self) -> bool:
+        """Whether the local server is asked for something now."""
+        return bool(self._in_flight)
+
     def guilty(self, work: Callable[[], EngineWork]) -> bool:
         suspicion = self._table.suspicion(work(), self._clock()) if len(self._table) else None
         return suspicion is not None and suspicion.guilty

@@ -11,17 +11,28 @@ import hmac
 import ipaddress
 import re
 import secrets
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 from llmstack.commands import command_line
 from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, invalid, unavailable
+from llmstack.protocol.limits import most
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.report import Reporter, RequestRecord
 from llmstack.proxy.respond import App, Receive, Scope, Send, refuse
 
-MAX_BODY = 32 * 1024 * 1024  # Anthropic's own limit for a Messages request
+MAX_BODY = most("body")  # Anthropic's own limit for a Messages request
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?\Z")
 _OPEN_PATHS = frozenset({"/health"})
+
+
+@dataclass(slots=True)
+class ArrivingBodies:
+    """Bytes of all bodies that are not complete yet: many halves together must not fill the memory."""
+
+    most: int
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,7 @@ class Policy:
     hosts: frozenset[str] = frozenset()
     max_body: int = MAX_BODY
     body_timeout_s: float = 60.0
+    arriving: ArrivingBodies = field(default_factory=lambda: ArrivingBodies(most("bodies")))
 
 
 def new_request_id() -> str:
@@ -49,7 +61,16 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 class Gate:
     """The outermost ASGI layer. Handlers find their RequestRecord in scope["record"]."""
 
-    def __init__(self, app: App, live: LiveConfig, policy: Policy, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        app: App,
+        live: LiveConfig,
+        policy: Policy,
+        reporter: Reporter,
+        working_on: Callable[[str], AbstractContextManager[None]] = lambda kind: nullcontext(),
+    ) -> None:
+        """working_on(kind): around each request that passes."""
+        self._working_on = working_on
         self._app = app
         self._live = live
         self._policy = policy
@@ -74,7 +95,8 @@ class Gate:
                 record.quiet = False
                 await refuse(scope, send, failure)
             else:
-                await self._app(scope, receive, send)
+                with self._working_on(self._reporter.kind(path)):
+                    await self._app(scope, receive, send)
         except asyncio.CancelledError:
             record.disconnected = True
             raise
@@ -143,10 +165,10 @@ async def read_body(scope: Scope, receive: Receive, policy: Policy) -> bytes:
     """The whole body, never more than the limit in memory. Raises Refused (413, 400, 408 as invalid)."""
     too_large = Failure(FailureKind.TOO_LARGE, f"the request is larger than {policy.max_body // (1024 * 1024)} MiB")
     length = header(scope, b"content-length")
-    if length is not None and (not length.isdigit() or int(length) > policy.max_body):
+    if length is not None and (not length.isdigit() or len(length) > 15 or int(length) > policy.max_body):
         raise Refused(too_large)
     pieces: list[bytes] = []
-    size = 0
+    size, arriving = 0, policy.arriving
     try:
         async with asyncio.timeout(policy.body_timeout_s):
             while True:
@@ -155,10 +177,16 @@ async def read_body(scope: Scope, receive: Receive, policy: Policy) -> bytes:
                     raise asyncio.CancelledError
                 piece = message.get("body", b"")
                 size += len(piece)
+                arriving.size += len(piece)
                 if size > policy.max_body:
                     raise Refused(too_large)
+                if arriving.size > arriving.most:
+                    crowd = "too many requests are on their way to this proxy at once; ask again in a moment"
+                    raise Refused(unavailable(crowd, Cause.OVERLOADED, 2))
                 pieces.append(piece)
                 if not message.get("more_body", False):
                     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
     except TimeoutError:
         raise Refused(Failure(FailureKind.INVALID, "the request's body did not arrive in time", status=408)) from None
+    finally:
+        arriving.size -= size

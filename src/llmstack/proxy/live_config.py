@@ -181,7 +181,9 @@ class LiveConfig:
 
     def secrets(self) -> list[str]:
         """What must never be shown: this home's token, and the keys that were read."""
-        values = [self.token, *(value for _, value in self._secrets.values())]
+        named = {target.api_key_env for target in self.routing.upstreams.values() if target.api_key_env}
+        from_environment = (os.environ.get(name, "").strip().encode("latin-1", "replace") for name in sorted(named))
+        values = [self.token, *(value for _, value in self._secrets.values()), *from_environment]
         return [value.decode("latin-1") for value in values if value]
 
     def _secret(self, path: Path) -> bytes:

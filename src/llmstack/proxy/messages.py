@@ -14,16 +14,18 @@ from llmstack.catalog.routes import RouteChoice, Target
 from llmstack.protocol import sse
 from llmstack.protocol.anthropic import MessagesRequest
 from llmstack.protocol.content import Images
+from llmstack.protocol.dialect import Dialect
 from llmstack.protocol.errors import Failure, FailureKind, Refused
 from llmstack.protocol.message import Assembler
-from llmstack.protocol.request import Dialect, decode
+from llmstack.protocol.request import decode
 from llmstack.protocol.server_tools import only_server_tools, unavailable_tool
 from llmstack.proxy.answer_service import AnswerService
-from llmstack.proxy.attempt import ProxyContext, Question, work_of
+from llmstack.proxy.attempt import ProxyContext, Question, first_settings, work_of
 from llmstack.proxy.client_writer import ClientWriter, Patience
 from llmstack.proxy.documents import Documents
 from llmstack.proxy.fallback import Outcome
 from llmstack.proxy.gate import Policy, header, read_body
+from llmstack.proxy.loop_watch import others_turn
 from llmstack.proxy.relay import Relay
 from llmstack.proxy.report import Capture, RequestRecord
 from llmstack.proxy.respond import EVENT_STREAM, JSON, Receive, Scope, Send, respond, respond_json, start
@@ -48,6 +50,7 @@ class Messages:
         record: RequestRecord = scope["record"]
         body = await read_body(scope, receive, self.policy)
         request = decode(body)
+        await others_turn(len(body))
         _describe(record, scope, request)
         route = self._route(request.model)
         record.route = route.match
@@ -59,9 +62,7 @@ class Messages:
         if tool is not None and target.server_tools == "explain":
             await _explain(scope, send, request, tool)
             return
-        documents = await self.documents.texts_of(request)
-        question = Question(request, documents, route, record.id, record.conversation)
-        answer = self._answer(scope, body, question)
+        answer = self._answer(scope, body, request, route)
         writer = ClientWriter(scope, send, answer, target.keepalive_s, self.patience, self.capture is not None)
         watcher = asyncio.get_running_loop().create_task(_watch(receive, writer.listener))
         try:
@@ -78,20 +79,26 @@ class Messages:
             record.fallback = answer.handover.fallback
             await self.relay.messages(scope, receive, send, answer.handover.target, body)
 
-    def _answer(self, scope: Scope, body: bytes, question: Question) -> SharedAnswer:
+    def _answer(self, scope: Scope, body: bytes, request: MessagesRequest, route: RouteChoice) -> SharedAnswer:
         """The running one of an equal request, or a new one: equal in its bytes, and in the session and the agent that
         sent them."""
         key: Hashable = (body, header(scope, b"x-claude-code-session-id"), header(scope, b"x-claude-code-agent-id"))
-        join = question.route.targets[0].join
+        join = route.targets[0].join
+        record: RequestRecord = scope["record"]
         running = self.in_flight.find(key) if join else None
         if running is not None:
-            scope["record"].joined = True
+            record.joined = True
             return running
 
         async def work(answer: SharedAnswer) -> Outcome:
-            return await self.answers.answer(answer, question)
+            if not self.documents.all_remembered(request):
+                answer.open_stream(first_settings(request.model))  # the client gets signs of life meanwhile
+            documents = await self.documents.texts_of(request)
+            return await self.answers.answer(
+                answer, Question(request, documents, route, record.id, record.conversation, len(body))
+            )
 
-        return self.in_flight.begin(key, work, streaming=bool(question.request.stream), join=join)
+        return self.in_flight.begin(key, work, streaming=bool(request.stream), join=join)
 
     def _route(self, model: str) -> RouteChoice:
         route = self.context.live.choose(model)
@@ -105,6 +112,7 @@ class Messages:
         record: RequestRecord = scope["record"]
         body = await read_body(scope, receive, self.policy)
         request = decode(body)
+        await others_turn(len(body))
         _describe(record, scope, request)
         route = self._route(request.model)
         target = route.targets[0]
@@ -113,7 +121,7 @@ class Messages:
             await self.relay.messages(scope, receive, send, target, body)
             return
         documents = await self.documents.texts_of(request)
-        question = Question(request, documents, route, record.id, record.conversation)
+        question = Question(request, documents, route, record.id, record.conversation, len(body))
         record.tokens_in = await self._count(target, question)
         await respond_json(scope, send, {"input_tokens": record.tokens_in})
 
@@ -126,6 +134,7 @@ class Messages:
         dialect = Dialect(llama_server=llama_server, images=images, stable_prefix=target.stable_prefix)
         await context.tool_calls.ready()
         chat = context.translator.to_chat(question.request, dialect, question.documents)
+        await others_turn(question.size)
         if llama_server:
             context.upstreams.address(target)  # a stack that is down says so, instead of guessing
             try:

@@ -1,7 +1,8 @@
 """Bytes passed through: Messages requests to an Anthropic upstream, chat completions to an OpenAI one.
 
-Nothing is parsed on the way back; the request changes only where the route says so (model, extra_body), and to a
-llama-server goes without the fields that a client does not reach (llama_server/request_fields.py).
+A stream is passed on event by event (protocol/passed_stream.py), nothing else is parsed on the way back; the request
+changes only where the route says so (model, extra_body), and to a llama-server goes without the fields that a client
+does not reach (llama_server/request_fields.py).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import msgspec
 from llmstack.catalog.routes import Target
 from llmstack.llama_server.request_fields import lost_trigger, reach
 from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, invalid
+from llmstack.protocol.passed_stream import PassedStream
+from llmstack.protocol.sse import TooLong
 from llmstack.protocol.to_openai import OpenAIBody, OpenAIStream, to_messages
 from llmstack.proxy import death_table
 from llmstack.proxy.fallback import Answered, Fallback, Outcome, Turn, Unanswered
@@ -157,21 +160,35 @@ class Relay:
         headers = self._headers(scope, passing)
         response = await self.upstreams.post(target, passing.path, passing.body, headers)
         try:
-            if response.status != 200 and not passing.anthropic:
+            if 300 <= response.status < 400 or (response.status != 200 and not passing.anthropic):
                 raise Refused(await self.upstreams.failure(target, response))
             self.upstreams.note_health(target, healthy=response.status < 500)
-            await start(scope, send, response.status, _returned(response, translator))
-            failure = await self._body(send, response, passing)
+            await start(scope, send, response.status, self._returned(response, translator))
+            if response.status != 200:
+                body = self.upstreams.hide(await self.upstreams.error_body(response))
+                await send({"type": "http.response.body", "body": body})
+                return
+            passed = PassedStream(anthropic=passing.anthropic) if _is_plain_stream(response, translator) else None
+            failure = await self._body(send, response, passing, passed)
             if failure is not None:
                 scope["record"].cause = failure.cause.value
-                rest = _last_word(response, failure, passing.anthropic)
+            if translator is not None:
+                rest = translator.end() if failure is None else _last_word(response, failure, passing.anthropic)
+            elif passed is not None and not passed.complete:
+                name = passing.target.name
+                early = Failure(FailureKind.API, f"{name} ended its answer before it was complete", Cause.CUT)
+                rest = _last_word(response, failure or early, passing.anthropic)
+                scope["record"].cause = (failure or early).cause.value
             else:
-                rest = translator.end() if translator is not None else b""
+                rest = b""
             await send({"type": "http.response.body", "body": rest})
         finally:
             response.close() if not response.content.at_eof() else response.release()
 
-    async def _body(self, send: Send, response: aiohttp.ClientResponse, passing: Passing) -> Failure | None:
+    async def _body(
+        self, send: Send, response: aiohttp.ClientResponse, passing: Passing, passed: PassedStream | None
+    ) -> Failure | None:
+        """Passes the answer on; why it broke off, unless it has had its end already."""
         translator = passing.translator
         try:
             while True:
@@ -180,10 +197,30 @@ class Relay:
                     return None
                 if translator is not None:
                     data = translator.receive(data)
-                await send({"type": "http.response.body", "body": data, "more_body": True})
+                elif passed is not None:
+                    data = passed.receive(data)
+                if b"error" in data and (translator is not None or passed is not None):
+                    data = self.upstreams.hide(data)
+                if data or translator is not None:
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                if passed is not None and passed.ended:
+                    return None
+        except TooLong as error:
+            return Failure(FailureKind.API, f"{passing.target.name} sent {error}", Cause.MALFORMED)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             failure = self.upstreams.failure_of(passing.target, error)
             return Failure(FailureKind.API, failure.message, Cause.CUT)
+
+    def _returned(self, response: aiohttp.ClientResponse, translator: OpenAIStream | OpenAIBody | None) -> list[Header]:
+        """The upstream's headers, as far as they are the client's business."""
+        headers = [
+            (name.lower().encode("latin-1"), self.upstreams.hide(value.encode("latin-1", "replace")))
+            for name, value in response.headers.items()
+            if name.lower() not in _NOT_RETURNED and not (translator is not None and name.lower() == "content-type")
+        ]
+        if translator is not None:
+            headers.append((b"content-type", translator.content_type.encode()))
+        return headers
 
     def _headers(self, scope: Scope, passing: Passing) -> dict[str, str]:
         """Raises Refused."""
@@ -192,21 +229,16 @@ class Relay:
             for name, value in scope["headers"]:
                 if name not in _NOT_FORWARDED:
                     forwarded[name.decode("latin-1")] = value.decode("latin-1")
+            if scope["record"].stream:
+                forwarded["accept-encoding"] = "identity"  # its events are looked at, to give it one end
         elif passing.target.kind == "anthropic":
             forwarded["anthropic-version"] = "2023-06-01"
         return {**forwarded, **self.upstreams.headers(passing.target)}
 
 
-def _returned(response: aiohttp.ClientResponse, translator: OpenAIStream | OpenAIBody | None) -> list[Header]:
-    """The upstream's headers, as far as they are the client's business."""
-    headers = [
-        (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
-        for name, value in response.headers.items()
-        if name.lower() not in _NOT_RETURNED and not (translator is not None and name.lower() == "content-type")
-    ]
-    if translator is not None:
-        headers.append((b"content-type", translator.content_type.encode()))
-    return headers
+def _is_plain_stream(response: aiohttp.ClientResponse, translator: OpenAIStream | OpenAIBody | None) -> bool:
+    packed = response.headers.get("content-encoding", "identity") != "identity"
+    return translator is None and response.content_type == "text/event-stream" and not packed
 
 
 def _decode(body: bytes) -> dict[str, Any]:

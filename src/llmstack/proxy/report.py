@@ -10,7 +10,7 @@ import time
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -89,10 +89,18 @@ class RequestRecord:
         return line
 
 
+class Lines(Protocol):
+    """Where lines go: a stream, or a thread that writes to one."""
+
+    def write(self, text: str, /) -> int: ...
+
+    def flush(self) -> None: ...
+
+
 class Reporter:
     """Metrics and lines of one proxy process."""
 
-    def __init__(self, out: TextIO | None = None) -> None:
+    def __init__(self, out: Lines | None = None) -> None:
         self._out = out if out is not None else sys.stderr
         self.registry = CollectorRegistry()
         self._models: set[str] = set()
@@ -122,17 +130,21 @@ class Reporter:
         self.disconnects = Counter(
             "llmstack_disconnects", "Clients gone before their answer was complete", **registered
         )
+        self.lost = Counter("llmstack_log_lines_lost", "Lines of the log that could not be written", **registered)
         self.repairs = Counter(
             "llmstack_repairs", "Tool arguments put right, tool calls recovered", ["kind"], **registered
         )
 
     def event(self, name: str, fields: dict[str, Any]) -> None:
         line = {"event": name, **fields}
-        self._out.write(msgspec.json.encode(line).decode() + "\n")
-        self._out.flush()
+        try:
+            self._out.write(msgspec.json.encode(line).decode() + "\n")
+            self._out.flush()
+        except (OSError, ValueError):  # a full disk, a stream that was closed: it costs a line, never an answer
+            self.lost.inc()
 
     def finish(self, record: RequestRecord) -> None:
-        path = record.path if record.path in _PATHS else "other"
+        path = self.kind(record.path)
         upstream = record.upstream or "none"
         self.requests.labels(path, upstream, self._model(record.model), str(record.status)).inc()
         if record.cause:
@@ -155,6 +167,11 @@ class Reporter:
             self.repairs.labels("argument").inc(record.repaired)
         if not record.quiet:
             self.event("request", record.line())
+
+    @staticmethod
+    def kind(path: str) -> str:
+        """A path that is ours, or `other`: what may be a label."""
+        return path if path in _PATHS else "other"
 
     def _model(self, name: str) -> str:
         """Names come from clients: past the first few, and without an odd character, they are all `other`."""

@@ -12,6 +12,7 @@ from llmstack.errors import BadInput
 from llmstack.paths import Home
 from llmstack.proxy.app import Proxy
 from llmstack.proxy.gate import Policy
+from llmstack.proxy.line_pipe import LinePipe
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.report import Capture, Reporter
 from llmstack.proxy.server import DRAIN_S, bind, run
@@ -43,7 +44,9 @@ def serve(
     Raises StackError when it cannot start: no token or a readable one, a port that is taken."""
     os.umask(0o077)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
-    reporter = Reporter()
+    lines = LinePipe(sys.stderr.fileno())
+    reporter = Reporter(lines)
+    lines.on_loss = reporter.lost.inc
     loopback = is_loopback(host)
     live = LiveConfig(home, reporter.event).start()
     policy = Policy(port=port, loopback=loopback, hosts=frozenset(name.lower() for name in allow_hosts))
@@ -51,4 +54,7 @@ def serve(
     proxy = Proxy(live, policy, reporter, capture, supervisor)
     listener = bind("127.0.0.1" if host == "localhost" else host, port)
     reporter.event("start", {"url": f"http://{host}:{port}", "routes": len(live.routing.routes)})
-    run(proxy, listener, drain_s=drain_s)
+    try:
+        run(proxy, listener, drain_s=drain_s)
+    finally:
+        lines.close()

@@ -1,27 +1,35 @@
 """uvicorn, with the limits it lacks, readiness and watchdog for systemd, and a drain of at most 30 s.
 
 uvicorn 0.54 keeps a silent socket, or one with half a header, open for ever: this protocol gives a request line and
-its headers ten seconds, and caps the number of connections by closing the one that has been idle longest.
+its headers ten seconds, and caps the number of connections by closing the one that has been idle longest. The cap is
+below what open files allow, or it would never act: the kernel would shut everybody out first.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from llmstack.errors import BadInput, MissingPart
+from llmstack.protocol.limits import most
 from llmstack.proxy.app import Proxy
 
 HEADER_S = 10.0
 KEEP_ALIVE_S = 75
-MAX_CONNECTIONS = 1024
-MAX_HEADER_BYTES = 64 * 1024
+MAX_CONNECTIONS = most("connections")
+MAX_HEADER_BYTES = most("request_head")
+MAX_HEADERS = most("request_headers")
+OTHER_FILES = 128  # of the proxy itself: upstreams, saved states, a document's reader, epoll
+PER_CONNECTION = 2  # open files: the client's socket, and one to its upstream
+TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 DRAIN_S = 25.0  # then every stream gets its error event; systemd's own limit is 30 s
 LINGER_S = 5.0
 
@@ -36,7 +44,8 @@ class Connection(Protocol):
 class ConnectionLimits:
     """Shared by all connections of one server. most: open ones; header_s: seconds a request's headers may take.
 
-    on_change(count) is called with the number of open connections, each time it changes.
+    on_change(count) is called with the number of open connections, each time it changes; on_full(what was done) when
+    there was no room for another one.
     """
 
     def __init__(
@@ -44,10 +53,12 @@ class ConnectionLimits:
         most: int = MAX_CONNECTIONS,
         header_s: float = HEADER_S,
         on_change: Callable[[int], None] = lambda count: None,
+        on_full: Callable[[str], None] = lambda result: None,
     ) -> None:
         self.most = most
         self.header_s = header_s
         self._on_change = on_change
+        self._on_full = on_full
         self._open: dict[Connection, None] = {}  # the one that has been without a request for longest comes first
 
     @property
@@ -58,6 +69,7 @@ class ConnectionLimits:
         """False when there is no room, even after the longest idle connection was closed; busy ones are not touched."""
         if len(self._open) >= self.most:
             idle = next((other for other in self._open if other.idle), None)
+            self._on_full("refused one: none is idle" if idle is None else "closed the idlest one")
             if idle is None:
                 return False
             idle.transport.abort()
@@ -84,7 +96,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._header_timer: asyncio.TimerHandle | None = None
-        self._header_bytes = 0
+        self._header_bytes = self._head_size = 0
+        self._refused = False
         if self.limits.admit(self):
             self._wait_for_header()
         else:
@@ -105,18 +118,30 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._wait_for_header()
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES + 256 * 1024:
-                self.transport.abort()
+                self._refuse_head()
                 return
-        super().data_received(data)
+        if not self._refused:
+            super().data_received(data)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
-        if len(self.headers) > 200 or sum(len(n) + len(v) for n, v in self.headers[-1:]) > MAX_HEADER_BYTES:
-            self.transport.abort()
+        self._head_size += len(name) + len(value)
+        if len(self.headers) > MAX_HEADERS or self._head_size > MAX_HEADER_BYTES:
+            self._refuse_head()
+
+    def _refuse_head(self) -> None:
+        """A reset would read as a proxy that is down; what still comes is not looked at."""
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        self.transport.write(TOO_LARGE)
+        self._header_timer = self.loop.call_later(LINGER_S, self.transport.abort)
 
     def on_headers_complete(self) -> None:
+        if self._refused:
+            return
         self._clear_timer()
-        self._header_bytes = 0
+        self._header_bytes = self._head_size = 0
         # The slow-reader check ends in an abort: closing would wait for a peer that reads nothing.
         self.scope["transport"] = self.transport  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
@@ -205,6 +230,20 @@ async def _signs_of_life(pause_s: float) -> None:
         await asyncio.sleep(pause_s)
 
 
+def room_for_connections() -> int:
+    """The soft limit of open files is raised to the hard one, as far as it is needed; what it allows of connections."""
+    needed = OTHER_FILES + PER_CONNECTION * MAX_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    infinite = resource.RLIM_INFINITY
+    if soft != infinite and soft < needed:
+        soft = needed if hard == infinite else min(needed, hard)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    allowed = MAX_CONNECTIONS if soft == infinite else (soft - OTHER_FILES) // PER_CONNECTION
+    return max(1, min(MAX_CONNECTIONS, allowed))
+
+
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Raises MissingPart when the port is taken, BadInput when the address is not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -224,13 +263,21 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def connection_limits(proxy: Proxy) -> ConnectionLimits:
+    """As many as open files allow; that these are fewer, or all taken, is said in the log."""
+    allowed = room_for_connections()
+    if allowed < MAX_CONNECTIONS:
+        proxy.reporter.event("connections", {"most": allowed, "why": "the limit of open files (ulimit -n)"})
+    return ConnectionLimits(allowed, on_change=proxy.reporter.connections.set, on_full=proxy.full)
+
+
 def run(
     proxy: Proxy, listener: socket.socket, *, drain_s: float = DRAIN_S, limits: ConnectionLimits | None = None
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
     options: dict[str, Any] = {
         "loop": "uvloop",
-        "http": protocol_with(limits or ConnectionLimits(on_change=proxy.reporter.connections.set)),
+        "http": protocol_with(limits or connection_limits(proxy)),
         "ws": "none",
         "lifespan": "on",
         "log_level": "warning",

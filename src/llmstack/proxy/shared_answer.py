@@ -131,6 +131,7 @@ class SharedAnswer:
         self.handover: Handover | None = None
         self.first_byte: float | None = None
         self.first_token: float | None = None
+        self._read_alone = 0  # size when the last listener left
         self._pieces: list[bytes] = []  # the stream as it goes to clients
         self._grace_s = grace_s
         self._on_finish = on_finish
@@ -245,10 +246,13 @@ class SharedAnswer:
             listener.wake()
 
     async def room(self) -> None:
-        """Waits while the slowest listener is too far behind."""
-        while self._listeners and self.size - min(listener.read for listener in self._listeners) > BACKLOG:
+        """Waits while the slowest listener is too far behind, or nobody listens to what comes."""
+        while not self.finished and self.size - self._taken() > BACKLOG:
             self._room.clear()
             await self._room.wait()
+
+    def _taken(self) -> int:
+        return min((listener.read for listener in self._listeners), default=self._read_alone)
 
     # ---- the clients' side ------------------------------------------------------------------------------
 
@@ -282,6 +286,7 @@ class SharedAnswer:
     def leave(self, listener: Listener) -> None:
         self._listeners.discard(listener)
         self._room.set()
+        self._read_alone = self.size
         if not self._listeners and not self.finished:
             self._leaving = asyncio.get_running_loop().call_later(self._grace_s, self._abandon)
 

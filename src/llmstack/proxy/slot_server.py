@@ -14,8 +14,10 @@ import msgspec
 from llmstack.catalog.routes import Target, resolve
 from llmstack.protocol import sse
 from llmstack.protocol.errors import Refused
+from llmstack.protocol.json_text import value_of
+from llmstack.protocol.limits import most
 from llmstack.proxy.death_table import EngineWork, WorkKind
-from llmstack.proxy.upstreams import Upstreams
+from llmstack.proxy.upstreams import Upstreams, bounded
 from llmstack.stackfile import RunningServer
 from llmstack.warmstart import prefix
 from llmstack.warmstart.interface import Prefilled, Slot, SlotError
@@ -186,10 +188,12 @@ class HttpSlotServer:
         timeout = aiohttp.ClientTimeout(total=QUICK_S)
         try:
             url = upstreams.address(target) + path
-            async with upstreams.session().get(url, headers=upstreams.headers(target), timeout=timeout) as response:
+            async with upstreams.session().get(
+                url, headers=upstreams.headers(target), timeout=timeout, allow_redirects=False
+            ) as response:
                 if response.status != 200:
                     raise SlotError(f"{path} answered {response.status}")
-                return msgspec.json.decode(await response.read())
+                return value_of(await bounded(response, most("small_answer")))
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, msgspec.DecodeError, Refused) as error:
             upstreams.lost(target, error)
             raise SlotError(f"{path}: {type(error).__name__}") from None

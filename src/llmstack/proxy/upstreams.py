@@ -3,25 +3,62 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
+from aiohttp.client_proto import ResponseHandler
 
 from llmstack.catalog.routes import Target
 from llmstack.commands import command_line
 from llmstack.errors import StackError
 from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, from_upstream, unavailable, with_retry_after
+from llmstack.protocol.json_text import value_of
+from llmstack.protocol.limits import most
 from llmstack.proxy.engine_deaths import EngineDeaths
 from llmstack.proxy.live_config import LiveConfig
 
 # Below cpp-httplib's five seconds: a connection the server is about to close is not used again.
 POOL_IDLE_S = 3.0
 _ERROR_BODY = 64 * 1024
+_SECRET = 6  # characters; shorter ones would be found in any text
+
+
+class TooMuch(aiohttp.ClientError):
+    """More than an answer may have (protocol/limits.py)."""
+
+
+class _FewInterim(ResponseHandler):
+    """Of interim answers (100 Continue and its like) a server needs one or two; aiohttp itself reads any number."""
+
+    _interim = 0
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        self._interim = self._interim + 1 if 100 <= data[0].code < 200 else 0
+        if self._interim <= most("interim"):
+            super().feed_data(data, size)
+        elif self.transport is not None and not self.transport.is_closing():
+            self.set_exception(TooMuch(f"more than {most('interim')} interim answers"))
+            self.transport.close()
+
+
+async def bounded(response: aiohttp.ClientResponse, size: int) -> bytes:
+    """The whole body. Raises TooMuch for a longer one."""
+    pieces: list[bytes] = []
+    async for piece in response.content.iter_any():
+        pieces.append(piece)
+        size -= len(piece)
+        if size < 0:
+            raise TooMuch("an answer that is too long")
+    return b"".join(pieces)
+
+
 _CLOSED = (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
 
 
@@ -44,6 +81,8 @@ class Upstreams:
     live: LiveConfig
     deaths: EngineDeaths
     health: dict[str, bool] = field(default_factory=dict)
+    starts_again_at: float | None = None  # monotonic seconds: of the local server, while it is down
+    ended_at: float | None = None  # when it was ended because it hung (engine_care.py)
     _refused: dict[str, set[str]] = field(default_factory=dict)  # by name: fields it answered 400 to
     _session: aiohttp.ClientSession | None = None
 
@@ -63,8 +102,11 @@ class Upstreams:
 
     def session(self) -> aiohttp.ClientSession:
         if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_IDLE_S, ttl_dns_cache=60)
+            connector._factory = partial(_FewInterim, loop=asyncio.get_running_loop())  # type: ignore[assignment]
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_IDLE_S, ttl_dns_cache=60),
+                connector=connector,
+                max_headers=most("answer_headers"),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
@@ -132,7 +174,7 @@ class Upstreams:
             timeout = aiohttp.ClientTimeout(total=timeout_s)
             headers = self.headers(target)
             async with self.session().get(
-                url, headers=headers, timeout=timeout, proxy=proxy_for_url(target)
+                url, headers=headers, timeout=timeout, proxy=proxy_for_url(target), allow_redirects=False
             ) as response:
                 return response.status
         except (aiohttp.ClientError, OSError, TimeoutError, Refused):
@@ -145,7 +187,7 @@ class Upstreams:
             async with response:
                 if response.status != 200:
                     raise Refused(await self.failure(target, response))
-                return msgspec.json.decode(await response.read())
+                return value_of(await bounded(response, most("small_answer")))
         except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
             raise Refused(self.failure_of(target, error)) from None
 
@@ -153,17 +195,56 @@ class Upstreams:
         self, target: Target, response: aiohttp.ClientResponse, *, estimate: int = 0, limit: int = 0
     ) -> Failure:
         """An error answer as a failure in the client's words; at most 64 KB of it are read."""
+        if 300 <= response.status < 400:  # a client that followed it would send its prompt to somebody else
+            where = urlsplit(response.headers.get("location", "")).netloc.rpartition("@")[2][:200] or "elsewhere"
+            message = f"{target.name} redirects to {where}, which is not followed: correct its base_url in models.toml"
+            return Failure(FailureKind.API, message, Cause.UPSTREAM, status=502)
+        data = self.hide(await self.error_body(response))
         try:
-            async with asyncio.timeout(10):
-                data = await response.content.read(_ERROR_BODY)
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            data = b""
-        try:
-            error: Any = msgspec.json.decode(data)
+            error: Any = value_of(data)
         except msgspec.DecodeError:
             error = data.decode("utf-8", "replace").strip()[:500]
         failure = from_upstream(response.status, error, name=target.name, estimate=estimate, limit=limit)
         return with_retry_after(failure, response.headers.get("retry-after"))
+
+    async def error_body(self, response: aiohttp.ClientResponse) -> bytes:
+        """What an error answer says; at most 64 KB of it are read, for ten seconds at most."""
+        pieces: list[bytes] = []
+        left = _ERROR_BODY
+        try:
+            async with asyncio.timeout(10):
+                while left > 0 and (data := await response.content.read(left)):
+                    pieces.append(data)
+                    left -= len(data)
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            pass  # what was read before still counts
+        return b"".join(pieces)
+
+    def hide(self, data: bytes) -> bytes:
+        """Without the keys of this stack: an upstream's error may quote the one it was sent."""
+        for secret in self.live.secrets():
+            if len(secret) >= _SECRET:
+                data = data.replace(secret.encode("latin-1"), b"[hidden]")
+        return data
+
+    def hidden(self, error: Any) -> Any:
+        """The same, of an error value inside a stream."""
+        try:
+            return value_of(self.hide(msgspec.json.encode(error)))
+        except (RecursionError, msgspec.DecodeError):
+            return "an error that cannot be read"
+
+    def _unreachable(self, target: Target) -> Failure:
+        """Nobody listens. Of the local server it is known when it will be started again."""
+        if not target.is_local:
+            return unavailable(f"{target.name} cannot be reached", Cause.UNREACHABLE, 2)
+        why = f"`{command_line('status')}` says why"
+        wait = 0.0 if self.starts_again_at is None else self.starts_again_at - time.monotonic()
+        if wait <= 2.0:
+            return unavailable(f"{target.name} cannot be reached; {why}", Cause.UNREACHABLE, 2)
+        seconds = min(round(wait + 0.5), 3600)
+        message = f"{target.name} ended again and again; it is started again in {seconds} s; {why}"
+        return unavailable(message, Cause.UNREACHABLE, seconds)
 
     def lost(self, target: Target, error: BaseException) -> None:
         """Whatever breaks a connection that stood may have been the end of the server."""
@@ -180,8 +261,11 @@ class Upstreams:
                 FailureKind.TIMEOUT, f"{target.name} said nothing for {target.timeout_s:.0f} s", Cause.TIMEOUT
             )
         if isinstance(error, aiohttp.ClientConnectorError):
-            hint = f"; `{command_line('status')}` says why" if target.is_local else ""
-            return unavailable(f"{target.name} cannot be reached{hint}", Cause.UNREACHABLE, 2)
+            return self._unreachable(target)
+        if isinstance(error, TooMuch):
+            return Failure(FailureKind.API, f"{target.name} sent {error}", Cause.MALFORMED)
+        if target.is_local and self.ended_at is not None and time.monotonic() - self.ended_at < 15.0:
+            return unavailable(f"{target.name} hung and was ended; it is being started again", Cause.UNREACHABLE, 5)
         if isinstance(error, _CLOSED):
             return unavailable(f"{target.name} closed the connection", Cause.UNREACHABLE, 2)
         return Failure(

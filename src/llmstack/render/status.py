@@ -130,6 +130,10 @@ def _service(service: ServiceStatus, columns: int) -> list[str]:
         parts.append(f"died {service.restarts} time{'s' if service.restarts > 1 else ''}")
     if service.last_exit:
         parts.append(f"last: {service.last_exit}")
+    if service.next_start_s:
+        parts.append(f"started again in {duration(service.next_start_s)}")
+    if service.trouble:
+        parts.append(service.trouble)
     rows = _row(service.name, ", ".join(parts), columns)
     colour = _SERVICE_COLOURS.get(service.state)
     if colour and has_colour(sys.stdout):

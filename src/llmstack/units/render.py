@@ -93,7 +93,8 @@ def _values(service: Service, settings: UnitSettings) -> dict[str, Any]:
         "notify": service.notify,
         "watchdog_s": settings.watchdog_s,
         "start_limit": settings.start_limit,
-        "start_window_s": settings.start_window_s,
+        # The proxy costs little to start, and brings a server back that was given up: it has no limit itself.
+        "start_window_s": 0 if service.notify else settings.start_window_s,
         "restart_s": f"{settings.restart_s:g}",
         "memory_max_mib": _memory(service.memory_max_mib),
         "memory_high_mib": _memory_high(service.memory_max_mib),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -184,3 +186,74 @@ def test_removing_forgets_the_services_but_keeps_their_logs(supervisor: ProcessS
     assert (home.logs / "server.log").exists()
     with pytest.raises(NotSo):
         supervisor.restart(["server"])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Home]:
+    """A home of its own on a disk of 512 KiB; mounting one needs root."""
+    assert os.geteuid() == 0, "this test mounts a small disk: run it as root"
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", folder], check=True)
+    try:
+        yield Home(folder / "config", folder / "state", folder / "data", folder / "cache").make()
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+LOUD = "import sys, time\nfor n in range(10**9): print('x' * 900, flush=True); time.sleep(0.0005)"
+
+
+def test_a_disk_that_was_full_for_a_moment_costs_lines_and_no_care(small_disk: Home) -> None:
+    keeper = ProcessSupervisor(small_disk)
+    try:
+        keeper.apply([service("server", LOUD)])
+        eventually(lambda: keeper.status()["server"].pid)
+        ballast = small_disk.state / "ballast"
+        fill(ballast)
+        first = pid_of(keeper, "server")
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: not psutil.pid_exists(first), "it is dead")
+        assert keeper.status()["server"].pid != first, "a dead process is shown as such even now"
+        supervisor_process = psutil.Process(keeper_pid(small_disk))
+        eventually(lambda: [child for child in supervisor_process.children() if child.pid != first], "it runs again")
+        ballast.unlink()
+        for log in small_disk.logs.iterdir():
+            log.write_bytes(b"")
+        eventually(lambda: keeper.status()["server"].pid not in (None, first), "and is written down")
+        eventually(lambda: any("were lost" in line.text for line in keeper.logs(["server"], last=None, since_s=None)))
+    finally:
+        ballast.unlink(missing_ok=True)
+        keeper.stop()
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as stream:
+        for size in (65536, 4096, 1):
+            with contextlib.suppress(OSError):
+                while stream.write(b"\0" * size) == size:
+                    pass
+
+
+SIGNS = """
+import os, socket, time
+channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+channel.connect("\\0" + os.environ["NOTIFY_SOCKET"][1:])
+print("watched for", os.environ["WATCHDOG_USEC"], flush=True)
+while True:
+    channel.send(b"WATCHDOG=1")
+    time.sleep(0.05)
+"""
+
+
+def test_a_service_that_stops_giving_signs_of_life_is_ended_and_started_again(
+    supervisor: ProcessSupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor.apply([Service("proxy", "signs", (sys.executable, "-c", SIGNS), notify=True, watchdog_s=2.0)])
+    first = pid_of(supervisor, "proxy")
+    eventually(lambda: supervisor.logs(["proxy"], last=None, since_s=None))
+    os.kill(first, signal.SIGSTOP)
+    eventually(lambda: supervisor.status()["proxy"].pid not in (None, first), "another one runs")
+    assert supervisor.status()["proxy"].last_exit == "it gave no sign of life and was ended"
+    second = pid_of(supervisor, "proxy")
+    assert psutil.Process(second).status() != "stopped"

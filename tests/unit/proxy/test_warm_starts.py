@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
+from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,8 +87,8 @@ class Answers:
     async def post(self, *_: Any) -> Answers:
         return self
 
-    async def read(self) -> bytes:
-        return self.data
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        yield self.data
 
     def lost(self, *_: Any) -> None:
         return None

@@ -1,0 +1,54 @@
+"""How much of anything may come from outside: each sum has its bound here, and its error where it is met.
+
+docs/limits.md is this table for people (tests/unit/house/test_limits.py compares them). `most` is well above what the
+clients and servers that are known send; what it keeps out would stop the event loop or fill the memory.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_MIB = 1024 * 1024
+
+
+class Limit(NamedTuple):
+    """what: is bounded, and where. error: what its sender gets."""
+
+    most: int
+    what: str
+    error: str
+
+
+LIMITS = {
+    # ---- a client's request: all 400, except where another status is named
+    "body": Limit(32 * _MIB, "bytes of a request's body", "413"),
+    "bodies": Limit(256 * _MIB, "bytes of all bodies that are still on their way", "529, retry-after 2"),
+    "values": Limit(1_000_000, "commas, braces and brackets of a request that is no text", "400"),
+    "messages": Limit(20_000, "messages of a request", "400"),
+    "blocks": Limit(30_000, "content blocks of a request, those inside tool results too", "400"),
+    "tools": Limit(2_000, "tools of a request", "400"),
+    "schema_values": Limit(50_000, "values in all the tools' schemas", "400"),
+    "documents": Limit(100, "documents of a request that are read", "the model is told that one was left out"),
+    "document_seconds": Limit(30, "seconds for all documents of a request", "the model is told which took too long"),
+    "document_memory": Limit(512 * _MIB, "bytes of memory for reading a document", "the model is told"),
+    "document_text": Limit(2 * _MIB, "characters of a document", "cut there"),
+    # ---- an upstream's answer
+    "interim": Limit(64, "interim answers (1xx) before an answer", "500"),
+    "answer_headers": Limit(128, "headers of an answer", "500"),
+    "event": Limit(16 * _MIB, "bytes of one server-sent event", "an error event"),
+    "answer": Limit(64 * _MIB, "bytes of one answer that is gathered: its client did not ask for a stream", "500"),
+    "small_answer": Limit(16 * _MIB, "bytes of an answer about slots, tokens or health", "as if there were none"),
+    "error_text": Limit(2_000, "characters of an upstream's error that are read", "cut there"),
+    "calls": Limit(1_000, "tool calls of one answer", "an error event"),
+    "open_calls": Limit(64, "tool calls of one answer that are open at once", "an error event"),
+    "arguments": Limit(4 * _MIB, "bytes of the arguments of one call", "an error event"),
+    "call_name": Limit(1_000, "characters of a call's name", "an error event"),
+    # ---- connections to the proxy
+    "connections": Limit(1_024, "connections at once, or fewer as open files allow", "the idlest is closed"),
+    "request_head": Limit(64 * 1024, "bytes of a request's head", "431"),
+    "request_headers": Limit(200, "headers of a request", "431"),
+}
+
+
+def most(name: str) -> int:
+    return LIMITS[name].most
