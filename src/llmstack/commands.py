@@ -8,6 +8,7 @@ commands in finished text: what a program reads (shell functions, units, setting
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # name: (module below llmstack.cli, its line in the top help). An empty line keeps the command out of the help.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -34,7 +35,21 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve-proxy": ("serve_proxy", ""),
 }
 
+# What people type who know another program: the words of this one.
+ALIASES: dict[str, tuple[str, ...]] = {
+    "start": ("up",),
+    "stop": ("down",),
+    "ps": ("status",),
+    "list": ("models", "list"),
+    "ls": ("models", "list"),
+    "pull": ("models", "pull"),
+    "show": ("models", "show"),
+    "rm": ("models", "remove"),
+    "version": ("--version",),
+}
+
 _called = ""
+_typed: tuple[str, ...] = ()
 
 
 def called_as(program: str) -> None:
@@ -57,6 +72,29 @@ def command_line(*words: object) -> str:
     """One command of this program, as its user would type it: `command_line("up", path)`. Words that a shell would read
     otherwise are quoted; placeholders (`MODEL`, `…`) are not."""
     return " ".join([program(), *(quoted(str(word)) for word in words)])
+
+
+def typed(argv: Sequence[str]) -> None:
+    """Said once, by the entry of the command line: the words behind the program's name."""
+    global _typed
+    _typed = tuple(argv)
+
+
+def again(command: str, *options: object) -> str:
+    """The command that was typed, once more, with these options (`"--port", 5001`) in place of what it said of them.
+
+    command: which one it must be; where another was typed (`claude` starts a stack too), that command alone.
+    """
+    words = list(_typed) if _typed[:1] == (command,) else [command]
+    names = [str(option) for option in options if str(option).startswith("--")]
+    rest: list[str] = []
+    while words:
+        word = words.pop(0)
+        if word in names:
+            words[:1] = []
+        elif word.partition("=")[0] not in names:
+            rest.append(word)
+    return command_line(*rest, *options)
 
 
 # What a POSIX shell takes as it is. Letters of any alphabet are; so is `~` in the middle of a word.

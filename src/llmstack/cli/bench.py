@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from llmstack.cli.options import json_option
-from llmstack.commands import command_line
+from llmstack.commands import command_line, quoted
 from llmstack.errors import BadInput, Interrupted
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def command(
     from llmstack.render.output import StepProgress, show_json
 
     folders = home()
+    if report is not None:
+        _check_place(report)
     with StepProgress() as progress:
         if what is not None:
             _bring_up(folders, what, progress)
@@ -181,6 +184,15 @@ def _compare(names: tuple[str, ...], as_json: bool) -> int:
     else:
         show_comparison(before, after, comparison, flags)
     return 1 if comparison.slower else 0
+
+
+def _check_place(file: Path) -> None:
+    """Before minutes of measuring. Raises BadInput for a place that no page can be written to."""
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        raise BadInput(f"{file} cannot be written: there is no folder {folder}", next=f"mkdir -p {quoted(str(folder))}")
+    if not os.access(file if file.exists() else folder, os.W_OK):
+        raise BadInput(f"{file} cannot be written: you may not write there", next="give another --report FILE")
 
 
 def _report(file: Path, run: BenchRun) -> None:

@@ -116,12 +116,12 @@ def verify_command(names: tuple[str, ...], as_json: bool) -> int:
 @yes_option
 @json_option
 def remove_command(names: tuple[str, ...], yes: bool, as_json: bool) -> int:
-    from llmstack.errors import NotSo
+    from llmstack.errors import Interrupted, NotSo
     from llmstack.fetch import models_dir
     from llmstack.fetch.inventory import stored_files
     from llmstack.paths import home
     from llmstack.render.models import show_removed
-    from llmstack.render.output import show_json
+    from llmstack.render.output import confirm, show_json
 
     folders = home()
     paths: list[Path] = []
@@ -133,7 +133,9 @@ def remove_command(names: tuple[str, ...], yes: bool, as_json: bool) -> int:
             )
         paths += files
     if not yes and not as_json:
-        click.confirm("Delete " + ", ".join(path.name for path in paths) + "?", abort=True, err=True)
+        question = "Delete " + ", ".join(path.name for path in paths) + "?"
+        if not confirm(question, command_line("models", "remove", *names, "--yes")):
+            raise Interrupted("nothing was removed")
     freed = models_dir.remove(folders, tuple(paths))
     if as_json:
         show_json({"removed": [str(path) for path in paths], "freed_bytes": freed})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llmstack.cli.group import CommandGroup
 from llmstack.cli.model_files import disk_command, pull_command, remove_command, verify_command
 from llmstack.cli.model_find import find_command
 from llmstack.cli.options import json_option, machine_option
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from llmstack.paths import Home
 
 
-@click.group(help="List, find, pull, verify and remove models.")
+@click.group(cls=CommandGroup, help="List, find, pull, verify and remove models.")
 def command() -> None:
     pass
 

@@ -23,15 +23,18 @@ _MIB = {"": 1.0, "m": 1.0, "mb": 1e6 / 2**20, "mib": 1.0, "g": 1024.0, "gb": 1e9
 
 
 class MemorySize(click.ParamType[int]):
-    """MiB of `12GiB`, `12g` or `12288`. Raises BadInput for anything else."""
+    """MiB of `12GiB`, `12g`, `12` or `12288`. Raises BadInput for anything else."""
 
     name = "SIZE"
+    gib_below = 1024.0  # a bare number below it counts GiB: nobody plans for a card with 12 MiB
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         number = value.strip().lower().rstrip("bgimkt")
         factor = _MIB.get(value.strip().lower()[len(number) :].strip())
         try:
             mib = float(number) * factor if factor else -1.0
+            if number == value.strip() and mib < self.gib_below:
+                mib *= 1024
         except ValueError:
             mib = -1.0
         if not 0 <= mib < 1 << 30:
@@ -43,6 +46,7 @@ class KeptFree(MemorySize):
     """MiB of a size, or of what a card is also used for (KEPT_FREE)."""
 
     name = "SIZE"
+    gib_below = 64.0  # 512 is a sensible number of MiB to keep free
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         mib = KEPT_FREE.get(value.strip().lower())

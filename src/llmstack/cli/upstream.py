@@ -7,14 +7,16 @@ from typing import Any
 
 import click
 
+from llmstack.cli.group import CommandGroup
 from llmstack.cli.options import json_option
 from llmstack.commands import command_line
 
 
 @click.group(
+    cls=CommandGroup,
     help="""Other places that answer: clouds, gateways, servers.
 
-    Any of them is asked as UPSTREAM/MODEL, by a profile, or by a route."""
+    Any of them is asked as UPSTREAM/MODEL, by a profile, or by a route.""",
 )
 def command() -> None:
     pass

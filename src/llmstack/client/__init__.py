@@ -11,5 +11,6 @@
 | upstream_file  | writes an upstream into the user's models.toml                                          |
 | upstream_keys  | whether an upstream has its key                                                         |
 | upstream_check | whether an upstream is of any use to Claude Code                                        |
+| outside        | what this program left outside its own folders                                         |
 | ollama         | Ollama's own API, for what its OpenAI API cannot do                                     |
 """

@@ -228,8 +228,9 @@ def _check_ports(home: Home, deployment: Deployment, supervisor: Supervisor) -> 
     everyone = (supervisor, *others(home, supervisor))
     ours = [status.pid for one in everyone for status in one.status().values() if status.pid]
     at = deployment.addresses
-    ports.check_free(at.proxy_host, at.proxy_port, what="proxy", flag="--port", ours=ours)
-    ports.check_free(at.server_host, at.server_port, what="server", flag="--server-port", ours=ours)
+    proxy = ports.WantedPort("proxy", at.proxy_host, at.proxy_port, "--port")
+    server = ports.WantedPort("server", at.server_host, at.server_port, "--server-port")
+    ports.check_free((proxy, server), ours=ours)
 
 
 def record_of(home: Home, deployment: Deployment, supervisor: str) -> StackRecord:

@@ -10,6 +10,7 @@ from llmstack.deploy.apply import up
 from llmstack.deploy.planning import UpRequest
 from llmstack.deploy.prepare import prepare
 from llmstack.deploy.status import StackState, StackStatus, gather
+from llmstack.deploy.supervisors import supervisor_for
 from llmstack.deploy.waiting import wait_until
 from llmstack.engine.control import EngineClient, Readiness
 from llmstack.errors import NotSo
@@ -52,6 +53,18 @@ def ensure_ready(
         why = status.last_error or status.cause
         remedy = status.next if status.findings else _next()[status.state]
         raise NotSo(f"the stack is {status.state.value}", why=why, next=remedy)
+
+
+def running_stack(home: Home) -> stackfile.StackRecord:
+    """What is deployed. Raises NotSo where that is nothing, or where it is stopped."""
+    stack = stackfile.read(home)
+    if stack is None:
+        raise NotSo(
+            "nothing is deployed yet", next=f"{command_line('up', 'MODEL')}   or   {command_line('up', '--demo')}"
+        )
+    if all(service.pid is None for service in supervisor_for(home).status().values()):
+        raise NotSo("the stack is stopped", next=f"{command_line('up')}   starts {stack.model.name}")
+    return stack
 
 
 def _next() -> dict[StackState, str]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmstack import stackfile
-from llmstack.commands import command_line
+from llmstack.commands import again, command_line
+from llmstack.deploy import ports
 from llmstack.deploy.apply import Deployment
 from llmstack.deploy.machine import this_machine
 from llmstack.deploy.planning import Planned, Subject, UpRequest, plan_subject, resumed, served_name, subject_of
@@ -15,7 +16,7 @@ from llmstack.deploy.projector import is_here
 from llmstack.deploy.services import Addresses, stack_services
 from llmstack.deploy.supervisors import chosen, preview
 from llmstack.engine.find import Engine, find
-from llmstack.errors import MissingPart, NotSo, StackError
+from llmstack.errors import BadInput, MissingPart, NotSo, StackError
 from llmstack.fetch import hub
 from llmstack.fetch.find_local import drafter_of
 from llmstack.fetch.model import ResolvedModel
@@ -49,6 +50,7 @@ def prepare(
     Raises StackError, Infeasible among them.
     """
     request = resumed(home, request)
+    addresses = addresses_of(home, request)  # refused before anything is downloaded
     machine = this_machine(home, on_progress, engine)
     engine = machine.engine or find(home)  # raises what is wrong with it
     subject = subject_of(home, request, machine.hardware, on_progress)
@@ -74,7 +76,7 @@ def prepare(
         plan=planned.plan,
         engine=engine,
         inputs=planned.digest,
-        addresses=addresses_of(home, request),
+        addresses=addresses,
         asked=request.goal,
         again=_again(home, request, on_progress, engine) if machine.estimates and _is_squeezed(planned.plan) else None,
     )
@@ -106,12 +108,19 @@ def changes(home: Home, request: UpRequest, planned: Planned) -> UnitDiff | None
 
 
 def addresses_of(home: Home, request: UpRequest) -> Addresses:
-    """As requested, else as deployed, else the defaults."""
+    """As requested, else as deployed, else the defaults. Raises BadInput for what cannot be."""
     deployed = stackfile.read(home)
-    host, ports = "127.0.0.1", (PROXY_PORT, SERVER_PORT)
+    host, numbers = "127.0.0.1", (PROXY_PORT, SERVER_PORT)
     if deployed is not None:
-        host, ports = deployed.proxy.host, (deployed.proxy.port, deployed.server.port)
-    proxy_port, server_port = request.proxy_port or ports[0], request.server_port or ports[1]
+        host, numbers = deployed.proxy.host, (deployed.proxy.port, deployed.server.port)
+    proxy_port, server_port = request.proxy_port or numbers[0], request.server_port or numbers[1]
+    if proxy_port == server_port:
+        raise BadInput(
+            f"the proxy and the server need two ports, and both would have {proxy_port}",
+            next=again("up", "--port", proxy_port, "--server-port", ports.next_free("127.0.0.1", proxy_port)),
+        )
+    if request.proxy_host is not None:
+        ports.check_address(request.proxy_host)
     return Addresses(request.proxy_host or host, proxy_port, server_port=server_port)
 
 

@@ -23,7 +23,7 @@ from llmstack.fetch.model import ResolvedModel
 from llmstack.fetch.model_ref import ReferenceKind
 from llmstack.fetch.model_ref import parse as parse_reference
 from llmstack.hardware import Hardware
-from llmstack.paths import Home
+from llmstack.paths import Home, write_cached
 from llmstack.plan import Goal, Infeasible, ModelFacts, make_plan, read_facts
 from llmstack.plan.client_room import too_small
 
@@ -109,8 +109,7 @@ def look(name: str, model: Model, quant: str, hardware: Hardware, cache: Path | 
             pass
     row = _plan(name, model, quant, hardware)
     if entry is not None:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        entry.write_bytes(msgspec.json.encode(row))
+        write_cached(entry, msgspec.json.encode(row))
     return row
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar, runtime_checka
 import click
 import msgspec
 
-from llmstack.errors import StackError
+from llmstack.errors import BadInput, StackError
 
 if TYPE_CHECKING:
     from llmstack.fetch.progress import TransferProgress as Download
@@ -59,6 +59,13 @@ def show_error(error: StackError, *, as_json: bool) -> None:
 
 def warn(text: str) -> None:
     click.echo(f"{style('warning:', 'yellow', sys.stderr)} {text}", err=True)
+
+
+def confirm(question: str, unasked: str) -> bool:
+    """Asks on the terminal. Raises BadInput where nobody can answer. unasked: the command that does not ask."""
+    if not sys.stdin.isatty():
+        raise BadInput("there is no terminal to ask at, and this cannot be undone", next=unasked)
+    return click.confirm(question, default=False, err=True)
 
 
 def has_colour(stream: TextIO) -> bool:
