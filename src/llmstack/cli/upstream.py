@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from llmstack.cli.group import CommandGroup
-from llmstack.cli.options import json_option
+from llmstack.cli.options import json_option, yes_option
 from llmstack.commands import command_line
 
 
@@ -102,7 +102,31 @@ def add_command(name: str | None, as_json: bool, **options: Any) -> int:
     if outcome.hidden_by is not None:
         warn(f"your route for {outcome.hidden_by} stands before the new one and takes its names")
     data = {"upstream": outcome.name, "file": str(outcome.file), "key_file": outcome.key_file, "model": outcome.model}
+    data["route"] = options["route"]
     emit(data, as_json, show_added)
+    return 0
+
+
+@command.command(
+    "remove",
+    help="""Take out an upstream that `add` wrote into your models.toml, and delete the key that it stored.
+
+    A shipped one stays known, without a key. What stood in its block is printed.""",
+)
+@click.argument("name")
+@yes_option
+@json_option
+def remove_command(name: str, yes: bool, as_json: bool) -> int:
+    from llmstack.client.upstream_file import remove
+    from llmstack.errors import Interrupted
+    from llmstack.paths import home
+    from llmstack.render.output import confirm, emit
+    from llmstack.render.upstream import show_removed_upstream
+
+    again = command_line("upstream", "remove", name, "--yes")
+    if not yes and not as_json and not confirm(f"Remove {name} and the key that was stored for it?", again):
+        raise Interrupted("nothing was removed")
+    emit(remove(home(), name), as_json, show_removed_upstream)
     return 0
 
 

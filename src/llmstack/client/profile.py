@@ -12,6 +12,7 @@ from llmstack.catalog.profiles import Gateway, Profile
 from llmstack.catalog.profiles import profile as find_profile
 from llmstack.client.environment import ClientEnvironment, ModelLimits, StackAccess, claude_environment
 from llmstack.client.settings import StackSettings
+from llmstack.client.tiers import routed_tiers
 from llmstack.commands import command_line
 from llmstack.deploy import keys
 from llmstack.errors import MissingPart, NotSo
@@ -42,7 +43,8 @@ def environment_of(home: Home, name: str, inherited: Mapping[str, str]) -> Clien
             "nothing is deployed yet", next=f"{command_line('up', 'MODEL')}   or   {command_line('up', '--demo')}"
         )
     stack = StackAccess(deployed.proxy.url, keys.token(home), deployed.model.name)
-    return claude_environment(name, profile, inherited, stack=stack, limits=_limits(home, profile, deployed))
+    limits, tiers = _limits(home, profile, deployed), routed_tiers(routing(home))
+    return claude_environment(name, profile, inherited, stack=stack, limits=limits, tiers=tiers)
 
 
 def leads_to_stack(home: Home, name: str) -> bool:

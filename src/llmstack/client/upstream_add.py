@@ -79,6 +79,7 @@ def add(home: Home, name: str | None, request: UpstreamRequest, ask: AskUser) ->
         context=context,
         max_output=request.max_output,
         route=request.route,
+        keyless=request.no_key,
     )
     written = write(home, entry)
     if key is not None:

@@ -18,6 +18,7 @@ from llmstack.deploy import keys, observe, ports, tools_shown, transaction, warm
 from llmstack.deploy.demo_model import prune_demo_models
 from llmstack.deploy.health import check
 from llmstack.deploy.ready import wait_ready
+from llmstack.deploy.routes_in_force import out_of_force
 from llmstack.deploy.services import Addresses, stack_services
 from llmstack.deploy.supervisors import (
     chosen,
@@ -121,7 +122,7 @@ def up(home: Home, deployment: Deployment, on_progress: OnProgress, *, force: bo
             raise
         transaction.end(home)
         prune_demo_models(home, deployment.model.path)
-        return UpResult(stack, started, time.monotonic() - began, (*blind, *notices(supervisor)))
+        return UpResult(stack, started, time.monotonic() - began, (*blind, *notices(supervisor), *out_of_force(home)))
 
 
 def _compared(home: Home, stack: StackRecord, supervisor: Supervisor) -> StackRecord:

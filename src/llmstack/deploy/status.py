@@ -14,6 +14,7 @@ from llmstack.deploy import observe, tools_shown, transaction, usage
 from llmstack.deploy import warm as deploy_warm
 from llmstack.deploy.failure_causes import explain
 from llmstack.deploy.ready import excerpt, last_words
+from llmstack.deploy.routes_in_force import out_of_force
 from llmstack.deploy.served import Served, failure
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.deploy.usage import Used
@@ -59,7 +60,8 @@ class StackStatus:
 
     served: what the engine did at its last start; findings: where that is not what was planned. interrupted: an `up`
     was cut off and none runs now. bench: the last run, as `bench --json` gave it. refused: how many requests, prefixes
-    and states the proxy keeps from the engine, because it died on them.
+    and states the proxy keeps from the engine, because it died on them. out_of_force: what is wrong with the user's
+    models.toml.
     """
 
     state: StackState
@@ -76,14 +78,16 @@ class StackStatus:
     interrupted: bool = False
     bench: Mapping[str, Any] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
+    out_of_force: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the deployed model cannot do, or has otherwise than it was asked for: a sentence each."""
         if self.stack is None:
-            return ()
+            return self.out_of_force
         plan = self.stack.plan
-        return tuple(filter(None, (tools_shown.missing(self.stack), *(plan.warnings if plan is not None else ()))))
+        of_plan = plan.warnings if plan is not None else ()
+        return tuple(filter(None, (tools_shown.missing(self.stack), *of_plan, *self.out_of_force)))
 
     def to_json(self) -> dict[str, Any]:
         ports = {"server": self.stack.server.port, "proxy": self.stack.proxy.port} if self.stack else {}
@@ -151,6 +155,7 @@ def gather(home: Home) -> StackStatus:
         interrupted=interrupted,
         bench=usage.last_bench(home),
         refused=refused,
+        out_of_force=out_of_force(home),
     )  # fmt: skip
 
 
