@@ -80,18 +80,25 @@ def typed(argv: Sequence[str]) -> None:
     _typed = tuple(argv)
 
 
-def again(command: str, *options: object) -> str:
+def repeated() -> str:
+    """The command that was typed, as it was typed."""
+    return command_line(*_typed)
+
+
+def again(command: str | None, *options: object) -> str:
     """The command that was typed, once more, with these options (`"--port", 5001`) in place of what it said of them.
 
-    command: which one it must be; where another was typed (`claude` starts a stack too), that command alone.
+    command: which one it must be; where another was typed (`claude` starts a stack too), that command alone. None: any.
     """
-    words = list(_typed) if _typed[:1] == (command,) else [command]
+    words = list(_typed) if command is None or _typed[:1] == (command,) else [command]
     names = [str(option) for option in options if str(option).startswith("--")]
     rest: list[str] = []
     while words:
         word = words.pop(0)
         if word in names:
             words[:1] = []
+        elif word == "--":  # what follows is another program's
+            return command_line(*rest, *options, word, *words)
         elif word.partition("=")[0] not in names:
             rest.append(word)
     return command_line(*rest, *options)

@@ -48,6 +48,11 @@ class Home:
         return self.state / "stack.json"
 
     @property
+    def proxy_alone(self) -> Path:
+        """There while the proxy is deployed without a server (JSON): `stackfile.ProxyAlone`."""
+        return self.state / "proxy.json"
+
+    @property
     def transaction(self) -> Path:
         """There while an `up` is at work: `deploy.transaction`. The warm start waits for its end."""
         return self.state / "transaction.json"

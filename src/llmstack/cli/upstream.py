@@ -49,13 +49,15 @@ def list_command(as_json: bool) -> int:
 @click.option("--model", metavar="NAME", help="The model to ask for (default: its profile's, else the first it lists).")
 @json_option
 def test_command(name: str, model: str | None, as_json: bool) -> int:
+    from llmstack.client.profile import files
     from llmstack.client.upstream_check import check_upstream
     from llmstack.paths import home
     from llmstack.render.output import StepProgress, emit
     from llmstack.render.upstream import UpstreamChecks, show_checks
 
     with StepProgress() as progress:
-        checks = UpstreamChecks(name, check_upstream(home(), name, model, progress))
+        findings = check_upstream(home(), name, model, progress)
+        checks = UpstreamChecks(name, findings, name == "local" or name in files(home()).table("profiles"))
     emit(checks, as_json, show_checks)
     return 0 if checks.ok else 1
 

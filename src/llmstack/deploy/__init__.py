@@ -12,6 +12,7 @@
 | demo_model     | makes the demo model on this machine                                        |
 | prepare        | brings the model's files here, then plans: what should run                  |
 | apply          | `up`, `down` and `restart`: all or nothing                                  |
+| proxy_alone    | the proxy without a server                                                  |
 | transaction    | what ran before, on disk until the new stack has proved itself              |
 | services       | the two services, as data                                                   |
 | supervisors    | who keeps the services running on this machine                              |

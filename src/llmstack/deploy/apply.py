@@ -28,6 +28,7 @@ from llmstack.deploy.supervisors import (
     others,
     preview,
     put_back,
+    start_alone,
     supervisor_for,
 )
 from llmstack.deploy.transaction import Previous
@@ -37,7 +38,7 @@ from llmstack.engine.find import Engine
 from llmstack.errors import NotSo
 from llmstack.paths import Home
 from llmstack.plan import Goal, Plan
-from llmstack.stackfile import ModelEntry, ProxyEntry, ServerEntry, StackRecord
+from llmstack.stackfile import ModelEntry, ServerEntry, StackRecord
 from llmstack.supervisor import Supervisor
 
 OnProgress = Callable[[str], None]
@@ -118,8 +119,9 @@ def up(home: Home, deployment: Deployment, on_progress: OnProgress, *, force: bo
                 on_progress("warming the prompt cache")
                 warm.restore(home, stack)  # the check has used the slots
         except BaseException:
-            _put_back(home, supervisor, previous, on_progress)
+            put_back_previous(home, supervisor, previous, on_progress)
             raise
+        stackfile.write_alone(home, None)
         transaction.end(home)
         prune_demo_models(home, deployment.model.path)
         return UpResult(stack, started, time.monotonic() - began, (*blind, *notices(supervisor), *out_of_force(home)))
@@ -200,7 +202,7 @@ def _wait(
         wait_ready(supervisor, name, url, deadline_s=deadline_s, deaths_before=before, started_at=started_at)
 
 
-def _put_back(home: Home, supervisor: Supervisor, previous: Previous, on_progress: OnProgress) -> None:
+def put_back_previous(home: Home, supervisor: Supervisor, previous: Previous, on_progress: OnProgress) -> None:
     """The services, their units and the record as they were; a second failure must not hide the first.
 
     Where that fails too, the transaction stays, and the next `up` goes back to the same stack.
@@ -220,6 +222,11 @@ def _put_back(home: Home, supervisor: Supervisor, previous: Previous, on_progres
             put_back(old, previous.stack.services, previous.units, run=previous.ran)
             if previous.ran:
                 _wait(old, previous.stack, (), started_at, _size(previous.stack.model.path), lambda _: None)
+        stackfile.write_alone(home, previous.alone)
+        if previous.alone is not None and previous.alone_ran:
+            old = of_kind(home, previous.alone.supervisor)
+            start_alone(old, previous.alone.service)
+            wait_ready(old, "proxy", previous.alone.proxy.url, deadline_s=PROXY_DEADLINE_S)
         transaction.end(home)
     except Exception as error:
         on_progress(f"the previous stack did not come back: {error}")
@@ -242,7 +249,7 @@ def record_of(home: Home, deployment: Deployment, supervisor: str) -> StackRecor
     return StackRecord(
         model=ModelEntry(deployment.name, str(deployment.model.path)),
         server=ServerEntry(at.server_host, at.server_port, deployment.engine.name, server.argv),
-        proxy=ProxyEntry(at.proxy_host, at.proxy_port),
+        proxy=at.proxy,
         n_ctx=a.ctx,
         n_ctx_slot=plan.n_ctx_slot,
         n_parallel=a.parallel,

@@ -46,7 +46,8 @@ SAID = (
 
 @dataclass(frozen=True, slots=True)
 class UpRequest:
-    """What the command line says. model None: the one that is deployed. Ports None: as deployed, else the defaults."""
+    """What the command line says. model None: the one that is deployed. Ports, hosts None: as deployed, else
+    the defaults."""
 
     model: str | None = None
     demo: bool = False
@@ -55,6 +56,7 @@ class UpRequest:
     proxy_port: int | None = None
     server_port: int | None = None
     offline: bool = False
+    allow_hosts: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

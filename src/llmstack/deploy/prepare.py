@@ -26,7 +26,7 @@ from llmstack.fetch.remote import remote_header
 from llmstack.llama_server.flags import pinnable_flag
 from llmstack.paths import Home
 from llmstack.plan import Goal, Plan
-from llmstack.stackfile import PROXY_PORT, SERVER_PORT
+from llmstack.stackfile import SERVER_PORT
 from llmstack.units import UnitDiff
 
 
@@ -110,10 +110,10 @@ def changes(home: Home, request: UpRequest, planned: Planned) -> UnitDiff | None
 def addresses_of(home: Home, request: UpRequest) -> Addresses:
     """As requested, else as deployed, else the defaults. Raises BadInput for what cannot be."""
     deployed = stackfile.read(home)
-    host, numbers = "127.0.0.1", (PROXY_PORT, SERVER_PORT)
-    if deployed is not None:
-        host, numbers = deployed.proxy.host, (deployed.proxy.port, deployed.server.port)
-    proxy_port, server_port = request.proxy_port or numbers[0], request.server_port or numbers[1]
+    before = stackfile.read_proxy(home) or stackfile.ProxyEntry()
+    proxy_port = request.proxy_port or before.port
+    server_port = request.server_port or (deployed.server.port if deployed is not None else SERVER_PORT)
+    allow_hosts = before.allow_hosts if request.allow_hosts is None else request.allow_hosts
     if proxy_port == server_port:
         raise BadInput(
             f"the proxy and the server need two ports, and both would have {proxy_port}",
@@ -121,7 +121,7 @@ def addresses_of(home: Home, request: UpRequest) -> Addresses:
         )
     if request.proxy_host is not None:
         ports.check_address(request.proxy_host)
-    return Addresses(request.proxy_host or host, proxy_port, server_port=server_port)
+    return Addresses(request.proxy_host or before.host, proxy_port, server_port=server_port, allow_hosts=allow_hosts)
 
 
 def _pulled(home: Home, request: UpRequest, subject: Subject, on_download: OnTransfer) -> Subject:

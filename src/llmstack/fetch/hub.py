@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmstack.catalog.models import family_of, is_file, quant_of, shards, stem_of
-from llmstack.commands import command_line
+from llmstack.commands import command_line, repeated
 from llmstack.errors import MissingPart, NotSo, StackError
 from llmstack.gguf import printable
 from llmstack.sizes import GIB
@@ -28,6 +28,9 @@ PREFERRED = ("UD-Q4_K_XL", "Q4_K_M", "MXFP4", "Q4_K_XL", "IQ4_XS", "Q4_K_S", "Q5
 def endpoint() -> str:
     """The hub's address, or its mirror's."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+_WITH_FILE = "with the file here already: LLMSTACK_OFFLINE=1 "
 
 
 def offline() -> bool:
@@ -205,7 +208,7 @@ def refused(where: str, status: int, headers: Mapping[str, str], words: str = ""
     return MissingPart(
         f"{endpoint()} does not answer for {where}",
         why=reason or f"it said {status}",
-        next="try again later, or a mirror: HF_ENDPOINT; with the file here already: --offline",
+        next=f"try again later, or name a mirror: HF_ENDPOINT=https://… {repeated()}; {_WITH_FILE}{repeated()}",
     )
 
 
@@ -214,5 +217,5 @@ def _unreachable(where: str, error: Exception) -> StackError:
     return MissingPart(
         f"{endpoint()} cannot be reached for {where}",
         why=f"{type(error).__name__}: {reason[0][:200] if reason else ''}",
-        next="check the network, or a mirror: HF_ENDPOINT; with the file here already: --offline",
+        next=f"check the network, or name a mirror: HF_ENDPOINT=https://… {repeated()}; {_WITH_FILE}{repeated()}",
     )

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 
 from llmstack.commands import command_line
-from llmstack.deploy.status import StackState, StackStatus, Warm
+from llmstack.deploy.status import StackState, StackStatus, Warm, urls
 from llmstack.deploy.usage import Used
 from llmstack.findings import Level
 from llmstack.plan import Plan
 from llmstack.render.output import has_colour, show, style
-from llmstack.stackfile import StackRecord
+from llmstack.render.stack import open_sentence
+from llmstack.stackfile import ProxyEntry, StackRecord
 from llmstack.supervisor import ServiceState, ServiceStatus
 
 _COLOURS = {
@@ -65,12 +66,18 @@ def screen(status: StackStatus, columns: int) -> list[str]:
     """The lines of one screen, none wider than the terminal."""
     stack = status.stack
     head = style(status.state.value, _COLOURS[status.state])
+    if status.alone is not None:
+        return _of_alone(status, status.alone, head, columns)
     if stack is None:
-        return [f"{head}: nothing is deployed", _row("next", _next(status), columns)[0]]
+        lines = [f"{head}: {status.cause or 'nothing is deployed'}"]
+        lines += [line for service in status.services.values() for line in _service(service, columns)]
+        lines += [line for text in status.warnings for line in _row("warning", text, columns, "yellow")]
+        return [*lines, *_row("next", _next(status), columns, "cyan")]
     lines = [f"{head}  {stack.model.name} on {stack.server.engine}  {stack.proxy.url}  ({status.supervisor})"]
     if status.interrupted:
         lines += _row("note", "the last `up` was cut off before the stack had answered", columns, "yellow")
     lines += [line for service in status.services.values() for line in _service(service, columns)]
+    lines += _reach(stack.proxy, columns)
     lines += _row("plan", _plan(stack), columns)
     lines += _row("memory", _memory(status.used, stack.plan), columns)
     lines += _row("speed", _speed(status), columns)
@@ -88,6 +95,29 @@ def screen(status: StackStatus, columns: int) -> list[str]:
     return lines + _row("next", _next(status), columns, "cyan")
 
 
+def _of_alone(status: StackStatus, proxy: ProxyEntry, head: str, columns: int) -> list[str]:
+    lines = [f"{head}  the proxy alone  {proxy.url}  ({status.supervisor})"]
+    lines += [line for service in status.services.values() for line in _service(service, columns)]
+    lines += _reach(proxy, columns)
+    lines += [line for text in status.warnings for line in _row("warning", text, columns, "yellow")]
+    lines += _row("cause", status.cause, columns, "red") + _row("error", status.last_error, columns)
+    start = command_line("up", "--proxy-only")
+    if status.stack is not None:
+        lines += _row("note", f"{command_line('up')}   starts {status.stack.model.name} again", columns)
+    next_command = start if status.state is StackState.STOPPED else command_line("claude", "--profile", "NAME")
+    return lines + _row("next", status.next or next_command, columns, "cyan")
+
+
+def _reach(proxy: ProxyEntry, columns: int) -> list[str]:
+    """Who else can use it; nothing where it listens on loopback."""
+    if not proxy.is_open:
+        return []
+    return [
+        *_row("listens", f"on {proxy.host}:{proxy.port}; from other machines: {', '.join(urls(proxy))}", columns),
+        *_row("warning", open_sentence(proxy), columns, "yellow"),
+    ]
+
+
 def _warm(warm: Warm) -> str:
     if warm.state == "warming" and warm.of:
         left = f", {warm.left_s:.0f} s left" if warm.left_s is not None else ""
@@ -102,7 +132,7 @@ def _warm(warm: Warm) -> str:
 
 def _next(status: StackStatus) -> str:
     if status.stack is None:
-        return f"{command_line('up', '--demo')}   or   {command_line('up', 'MODEL')}"
+        return status.next or f"{command_line('up', '--demo')}   or   {command_line('up', 'MODEL')}"
     if status.interrupted:
         return f"{command_line('up')}   finishes it"
     if status.state is StackState.READY and status.stack.capabilities.get("tools") is False:

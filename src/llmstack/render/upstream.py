@@ -33,6 +33,7 @@ class UpstreamChecks:
 
     name: str
     findings: Sequence[Finding]
+    has_profile: bool = True
 
     @property
     def ok(self) -> bool:
@@ -45,7 +46,13 @@ class UpstreamChecks:
 def show_checks(checks: UpstreamChecks) -> None:
     for finding in checks.findings:
         show_finding(finding)
-    if checks.ok:
+    if checks.ok and not checks.has_profile:
+        model = next((finding.finding.split()[0] for finding in checks.findings if finding.name == "model"), "NAME")
+        make = command_line("upstream", "add", checks.name, "--model", model)
+        show(f"{checks.name} can be used: {make}   then {command_line('claude', '--profile', checks.name)}")
+    elif checks.ok and checks.name == "local":
+        show(f"it can be used: {command_line('claude')}")
+    elif checks.ok:
         show(f"{checks.name} can be used: {command_line('claude', '--profile', checks.name)}")
 
 
