@@ -8,7 +8,7 @@ commands in finished text: what a program reads (shell functions, units, setting
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 # name: (module below llmstack.cli, its line in the top help). An empty line keeps the command out of the help.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -50,6 +50,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
 
 _called = ""
 _typed: tuple[str, ...] = ()
+_spelled: dict[str, None] = {}
+_MOST_SPELLED = 1000
 
 
 def called_as(program: str) -> None:
@@ -71,13 +73,25 @@ def is_called_by_name() -> bool:
 def command_line(*words: object) -> str:
     """One command of this program, as its user would type it: `command_line("up", path)`. Words that a shell would read
     otherwise are quoted; placeholders (`MODEL`, `…`) are not."""
-    return " ".join([program(), *(quoted(str(word)) for word in words)])
+    command = " ".join([program(), *(quoted(str(word)) for word in words)])
+    if len(_spelled) < _MOST_SPELLED:  # a service goes on for weeks, and shows nothing on a terminal
+        _spelled[command] = None
+    return command
+
+
+def spelled() -> Collection[str]:
+    """The commands that sentences were given so far: a line that is broken must not break one of them."""
+    return _spelled.keys()
 
 
 def typed(argv: Sequence[str]) -> None:
     """Said once, by the entry of the command line: the words behind the program's name."""
     global _typed
     _typed = tuple(argv)
+
+
+def typed_words() -> tuple[str, ...]:
+    return _typed
 
 
 def repeated() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import shutil
 import sys
@@ -52,6 +53,9 @@ def run(argv: Sequence[str]) -> int:
     argv, as_json = without_aliases(argv), "--json" in argv
     called_as(_spelled(os.environ.pop("LLMSTACK_COMMAND", ""), sys.argv[0]))
     typed(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale without an arrow shows a question mark in its place
     try:
         result = group.main(argv, prog_name=program(), standalone_mode=False)
     except StackError as error:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     help="A name that clients call the proxy by, such as one behind a web server; '' for none.",
 )
 @click.option("--proxy-only", is_flag=True, help="Start the proxy and no model: for upstreams elsewhere.")
+@click.option("--cpu", "without_card", is_flag=True, help="Go on though the engine cannot use a card that is here.")
 @click.option("--offline", is_flag=True, help="Never use the network.")
 @click.option("--foreground", is_flag=True, help="Stay, show the logs, and stop the stack at the end: for containers.")
 @click.option("--force", is_flag=True, help="Replace units that were edited by hand.")
@@ -52,6 +53,7 @@ def command(
     server_port: int | None,
     allow_hosts: tuple[str, ...],
     proxy_only: bool,
+    without_card: bool,
     offline: bool,
     foreground: bool,
     force: bool,
@@ -75,7 +77,9 @@ def command(
             "--foreground has no end, so it cannot be one JSON object", next=command_line("up", "--foreground")
         )
     folders = home()
-    request = UpRequest(model, demo, make_goal(**goal), host, port, server_port, offline, host_names(allow_hosts))
+    request = UpRequest(
+        model, demo, make_goal(**goal), host, port, server_port, offline, host_names(allow_hosts), without_card
+    )
     if proxy_only or _was_alone(folders, request):
         if model or demo or any(value for value in goal.values()):
             raise BadInput("--proxy-only starts no model", next=command_line("up", "--proxy-only"))

@@ -130,7 +130,7 @@ def remove(home: Home, name: str) -> RemovedUpstream:
 
 def file_upstreams(text: str) -> tuple[str, ...]:
     """The upstreams that `add` wrote into this text."""
-    return tuple(re.findall(r"^# >>> llmstack upstream (\S+) >>>$", text, re.MULTILINE))
+    return tuple(re.findall(_marks(r"(\S+)")[0], text))
 
 
 def set_offline(home: Home, offline: bool) -> Path:

@@ -47,7 +47,7 @@ SAID = (
 @dataclass(frozen=True, slots=True)
 class UpRequest:
     """What the command line says. model None: the one that is deployed. Ports, hosts None: as deployed, else
-    the defaults."""
+    the defaults. without_card: a model is downloaded though the engine can't use a card that is here."""
 
     model: str | None = None
     demo: bool = False
@@ -57,6 +57,7 @@ class UpRequest:
     server_port: int | None = None
     offline: bool = False
     allow_hosts: tuple[str, ...] | None = None
+    without_card: bool = False
 
 
 @dataclass(frozen=True, slots=True)

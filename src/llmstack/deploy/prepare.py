@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmstack import stackfile
-from llmstack.commands import again, command_line
+from llmstack.commands import again, command_line, typed_words
 from llmstack.deploy import ports
 from llmstack.deploy.apply import Deployment
-from llmstack.deploy.machine import this_machine
+from llmstack.deploy.machine import refuse_without_card, this_machine
 from llmstack.deploy.planning import Planned, Subject, UpRequest, plan_subject, resumed, served_name, subject_of
 from llmstack.deploy.projector import is_here
 from llmstack.deploy.services import Addresses, stack_services
@@ -54,6 +54,10 @@ def prepare(
     machine = this_machine(home, on_progress, engine)
     engine = machine.engine or find(home)  # raises what is wrong with it
     subject = subject_of(home, request, machine.hardware, on_progress)
+    if subject.files.path is None and not request.without_card:
+        by_up = typed_words()[:1] == ("up",)
+        go_on = again("up", "--cpu") if by_up else command_line("up", request.model or subject.name, "--cpu")
+        refuse_without_card(machine, subject.name, go_on)
     subject = _pulled(home, request, subject, on_download)
     on_progress("planning")
     planned = plan_subject(home, request, subject, machine)

@@ -35,6 +35,10 @@ COMFORTABLE_TPS = 20.0
 """Decode speed (tokens/s) that is comfortable to work with: faster than one reads."""
 
 
+PATIENCE_S = 300.0
+"""How long a first answer may take to begin (s): Claude Code itself, unless told otherwise, gives up after that."""
+
+
 class SurveyRow(msgspec.Struct, frozen=True):
     """One model and size on one machine. context in tokens, speeds in tokens/s, 0 where it does not fit."""
 
@@ -86,8 +90,9 @@ def suited(home: Home, what: str, model: ResolvedModel, hardware: Hardware) -> R
 def recommended(rows: Iterable[SurveyRow], models: Mapping[str, Model]) -> str:
     """The best-ranked model that answers at reading speed (COMFORTABLE_TPS), else the fastest; empty for none.
 
-    One whose context is too short for a coding agent only where no other fits."""
-    fitting = [row for row in rows if row.fits]
+    One whose first answer begins after PATIENCE_S is never one; one whose context is too short for a coding agent only
+    where no other is left."""
+    fitting = [row for row in rows if row.fits and row.ttft_cold_s <= PATIENCE_S]
     fitting = [row for row in fitting if not too_small(row.context)] or fitting
     quick = [row for row in fitting if row.decode_tps >= COMFORTABLE_TPS]
     if quick:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Callable
+
+import click
 
 from llmstack.commands import command_line
 from llmstack.deploy.status import StackState, StackStatus, Warm, urls
 from llmstack.deploy.usage import Used
 from llmstack.findings import Level
 from llmstack.plan import Plan
-from llmstack.render.output import has_colour, show, style
+from llmstack.render.fitted import wrapped
+from llmstack.render.output import has_colour, has_cursor, show, style
 from llmstack.render.stack import open_sentence
 from llmstack.stackfile import ProxyEntry, StackRecord
 from llmstack.supervisor import ServiceState, ServiceStatus
@@ -48,14 +50,17 @@ def show_status(status: StackStatus) -> None:
 
 def watch(look: Callable[[], StackStatus], every_s: float) -> None:
     """Redraws in place until ctrl-C: each line overwrites the old one, so nothing flickers."""
-    drawn = 0
+    before: list[str] = []
     while True:
         size = shutil.get_terminal_size()
         lines = screen(look(), size.columns)[: max(size.lines - 1, 1)]
-        if sys.stdout.isatty():
+        if has_cursor(sys.stdout):
+            drawn = sum(
+                max(1, -(-len(click.unstyle(line)) // size.columns)) for line in before
+            )  # a command may be wider
             up = f"\x1b[{drawn}A" if drawn else ""
             sys.stdout.write(up + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J")
-            drawn = len(lines)
+            before = lines
         else:
             sys.stdout.write("".join(f"{line}\n" for line in (*lines, "")))
         sys.stdout.flush()
@@ -63,9 +68,16 @@ def watch(look: Callable[[], StackStatus], every_s: float) -> None:
 
 
 def screen(status: StackStatus, columns: int) -> list[str]:
-    """The lines of one screen, none wider than the terminal."""
+    """The lines of one screen, none wider than the terminal but a command, which is not broken."""
+    head, *lines = _screen(status, columns)
+    state = status.state.value
+    first, *more = wrapped(head, max(columns, 20), subsequent_indent="  ")
+    return [first.replace(state, style(state, _COLOURS[status.state]), 1), *more, *lines]
+
+
+def _screen(status: StackStatus, columns: int) -> list[str]:
     stack = status.stack
-    head = style(status.state.value, _COLOURS[status.state])
+    head = status.state.value
     if status.alone is not None:
         return _of_alone(status, status.alone, head, columns)
     if stack is None:
@@ -145,7 +157,7 @@ def _row(label: str, text: str, columns: int, colour: str | None = None) -> list
     if not text:
         return []
     width = max(columns - _LABEL - 3, 20)
-    first, *more = textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+    first, *more = wrapped(text, width)
     name = f"{label:<{_LABEL}}"
     return [f"  {style(name, colour) if colour else name}{first}", *(f"  {'':<{_LABEL}}{line}" for line in more)]
 
