@@ -10,7 +10,7 @@ import click
 
 from llmstack.cli.options import json_option
 from llmstack.commands import command_line, quoted
-from llmstack.errors import BadInput, Interrupted
+from llmstack.errors import BadInput, Interrupted, NotSo
 
 if TYPE_CHECKING:
     from llmstack.bench.record import BenchRun
@@ -149,7 +149,7 @@ def _history(names: tuple[str, ...], report: Path | None, as_json: bool) -> int:
     runs = history(home())
     if report is not None:
         if not runs:
-            raise BadInput("nothing has been measured yet", next=command_line("bench"))
+            raise NotSo("nothing has been measured yet", next=command_line("bench"))
         _report(report, runs[-1])
     if as_json:
         show_json({"runs": runs})
@@ -166,7 +166,10 @@ def _compare(names: tuple[str, ...], as_json: bool) -> int:
     from llmstack.render.output import show_json
 
     if len(names) != 2:
-        raise BadInput("bench compare needs two runs", next=command_line("bench", "compare", "last~1", "last"))
+        raise BadInput(
+            "bench compare needs two runs",
+            next=f"{command_line('bench', 'history')}   lists them; for example: bench compare last~1 last",
+        )
     runs = history(home())
     before, after = (named(runs, name) for name in names)
     comparison = compare_runs([comparable(before, after.chunk, after.prompt_tokens)], after.metrics)

@@ -154,6 +154,8 @@ def restart(home: Home, names: tuple[str, ...], on_progress: OnProgress) -> Stac
             raise NotSo(
                 "nothing is deployed yet", next=f"{command_line('up', 'MODEL')}   or   {command_line('up', '--demo')}"
             )
+        if not names or "server" in names:
+            require_file(stack)
         supervisor = supervisor_for(home)
         names = names or tuple(service.name for service in stack.services)
         warm.save(home, stack)
@@ -170,6 +172,17 @@ def restart(home: Home, names: tuple[str, ...], on_progress: OnProgress) -> Stac
             on_progress("warming the prompt cache")
             warm.restore(home, stack)
         return stack
+
+
+def require_file(stack: StackRecord) -> None:
+    """Before a server that runs is stopped. Raises NotSo when it could not come back."""
+    if not Path(stack.model.path).is_file():
+        raise NotSo(
+            f"the model file is gone: {stack.model.path}",
+            why="the server that runs now has it open, and could not load it again",
+            next=f"put it back, or: {command_line('up', 'MODEL')}   takes another; {command_line('models', 'list')}   "
+            "shows what there is",
+        )
 
 
 def _save(home: Home, running: StackRecord | None, target: StackRecord, on_progress: OnProgress) -> None:

@@ -120,6 +120,35 @@ def resumed(home: Home, request: UpRequest) -> UpRequest:
     return replace(request, goal=replace(before, pins={**before.pins, **new.pins}, **changes))
 
 
+def given_up(home: Home, request: UpRequest, path: Path) -> str:
+    """A sentence on what was asked for of this very model before, and is not said any more; empty where nothing is."""
+    from llmstack import stackfile
+
+    deployed = stackfile.read(home)
+    before = deployed.goal if deployed is not None and Path(deployed.model.path) == path else None
+    if before is None or (request.model is None and not request.demo):
+        return ""
+    new = request.goal
+    options = [
+        _option(name, value)
+        for name in SAID
+        if (value := getattr(before, name)) not in (None, "") and getattr(new, name) in (None, "")
+    ]
+    options += [f"--set {flag}={value}" for flag, value in before.pins.items() if flag not in new.pins]
+    if not options:
+        return ""
+    how = f"{command_line('up')}   without a model keeps what was asked for"
+    return f"what was asked for before is not any more: {', '.join(options)} ({how})"
+
+
+def _option(name: str, value: Any) -> str:
+    """As the command line says it."""
+    flag = name.removesuffix("_path").removesuffix("_mib").replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag} {value}{'MiB' if name.endswith('_mib') else ''}"
+
+
 def subject_of(
     home: Home, request: UpRequest, hardware: Hardware, on_progress: Callable[[str], None] = lambda _: None
 ) -> Subject:

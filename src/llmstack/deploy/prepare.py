@@ -11,7 +11,16 @@ from llmstack.commands import again, command_line, typed_words
 from llmstack.deploy import ports
 from llmstack.deploy.apply import Deployment
 from llmstack.deploy.machine import refuse_without_card, this_machine
-from llmstack.deploy.planning import Planned, Subject, UpRequest, plan_subject, resumed, served_name, subject_of
+from llmstack.deploy.planning import (
+    Planned,
+    Subject,
+    UpRequest,
+    given_up,
+    plan_subject,
+    resumed,
+    served_name,
+    subject_of,
+)
 from llmstack.deploy.projector import is_here
 from llmstack.deploy.services import Addresses, stack_services
 from llmstack.deploy.supervisors import chosen, preview
@@ -72,7 +81,8 @@ def prepare(
         problem = pull_drafter(home, planned.plan.goal, subject, on_download)
         planned = plan_subject(home, request, subject, machine, alone=bool(problem))
         problems += (problem,) if problem else ()
-    warnings = planned.warnings + planned.plan.warnings + problems
+    left = given_up(home, request, planned.model.path) if planned.model is not None else ""
+    warnings = planned.warnings + planned.plan.warnings + problems + ((left,) if left else ())
     assert planned.model is not None
     deployment = Deployment(
         name=planned.subject.name,

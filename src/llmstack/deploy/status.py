@@ -90,6 +90,28 @@ class StackStatus:
         return self.alone or (self.stack.proxy if self.stack is not None else None)
 
     @property
+    def hint(self) -> str:
+        """The next command: what helps, else what one does in this state."""
+        if self.next and not self.interrupted:
+            return self.next
+        if self.alone is not None:
+            stopped = self.state is StackState.STOPPED
+            return command_line("up", "--proxy-only") if stopped else command_line("claude", "--profile", "NAME")
+        if self.stack is None:
+            return f"{command_line('up', '--demo')}   or   {command_line('up', 'MODEL')}"
+        if self.interrupted:
+            return f"{command_line('up')}   finishes it"
+        if self.state is StackState.READY and self.stack.capabilities.get("tools") is False:
+            return f"{command_line('models', 'list')}   shows models that call tools"
+        return {
+            StackState.READY: command_line("claude"),
+            StackState.STARTING: command_line("logs", "-f"),
+            StackState.DEGRADED: command_line("logs", "-n", "50"),
+            StackState.STOPPED: command_line("up"),
+            StackState.FAILED: command_line("logs", "server", "-n", "50"),
+        }[self.state]
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What the deployed model cannot do, or has otherwise than it was asked for: a sentence each."""
         if self.stack is None or self.alone is not None:
@@ -129,7 +151,7 @@ class StackStatus:
             "warm": self.warm.to_json(),
             "last_error": self.last_error or None,
             "cause": self.cause or None,
-            "next": self.next or None,
+            "next": self.hint,
             "used": {"ram_mib": self.used.ram_mib, "vram_mib": self.used.vram_mib},
             "interrupted": self.interrupted,
             "refused": dict(self.refused),

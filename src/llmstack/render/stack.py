@@ -118,7 +118,7 @@ def _show_table(*rows: tuple[str, str]) -> None:
 
     A command too long for that has its meaning on the next line.
     """
-    width = max(23, *(len(command) for command, _ in rows if len(command) <= _LONGEST))
+    width = max((23, *(len(command) for command, _ in rows if len(command) <= _LONGEST)))
     for command, meaning in rows:
         if len(command) > width:
             show(f"  {command}")

@@ -29,16 +29,6 @@ _COLOURS = {
 }
 
 
-def _next_of_state() -> dict[StackState, str]:
-    return {
-        StackState.READY: command_line("claude"),
-        StackState.STARTING: command_line("logs", "-f"),
-        StackState.DEGRADED: command_line("logs", "-n", "50"),
-        StackState.STOPPED: command_line("up"),
-        StackState.FAILED: command_line("logs", "server", "-n", "50"),
-    }
-
-
 _SERVICE_COLOURS = {ServiceState.RUNNING: "green", ServiceState.FAILED: "red", ServiceState.BACKOFF: "yellow"}
 _LABEL = 9
 
@@ -84,7 +74,7 @@ def _screen(status: StackStatus, columns: int) -> list[str]:
         lines = [f"{head}: {status.cause or 'nothing is deployed'}"]
         lines += [line for service in status.services.values() for line in _service(service, columns)]
         lines += [line for text in status.warnings for line in _row("warning", text, columns, "yellow")]
-        return [*lines, *_row("next", _next(status), columns, "cyan")]
+        return [*lines, *_row("next", status.hint, columns, "cyan")]
     lines = [f"{head}  {stack.model.name} on {stack.server.engine}  {stack.proxy.url}  ({status.supervisor})"]
     if status.interrupted:
         lines += _row("note", "the last `up` was cut off before the stack had answered", columns, "yellow")
@@ -104,7 +94,7 @@ def _screen(status: StackStatus, columns: int) -> list[str]:
         lines += _row("cause", status.cause, columns, "red")
     if status.last_error:
         lines += _row("error", status.last_error, columns)
-    return lines + _row("next", _next(status), columns, "cyan")
+    return lines + _row("next", status.hint, columns, "cyan")
 
 
 def _of_alone(status: StackStatus, proxy: ProxyEntry, head: str, columns: int) -> list[str]:
@@ -113,11 +103,9 @@ def _of_alone(status: StackStatus, proxy: ProxyEntry, head: str, columns: int) -
     lines += _reach(proxy, columns)
     lines += [line for text in status.warnings for line in _row("warning", text, columns, "yellow")]
     lines += _row("cause", status.cause, columns, "red") + _row("error", status.last_error, columns)
-    start = command_line("up", "--proxy-only")
     if status.stack is not None:
         lines += _row("note", f"{command_line('up')}   starts {status.stack.model.name} again", columns)
-    next_command = start if status.state is StackState.STOPPED else command_line("claude", "--profile", "NAME")
-    return lines + _row("next", status.next or next_command, columns, "cyan")
+    return lines + _row("next", status.hint, columns, "cyan")
 
 
 def _reach(proxy: ProxyEntry, columns: int) -> list[str]:
@@ -140,16 +128,6 @@ def _warm(warm: Warm) -> str:
         return "cold: the next prompt is read in full"
     restored = ", restored from disk" if warm.source == "restored" else ""
     return f"warm: {warm.prefix_tokens:,} tokens held{restored}"
-
-
-def _next(status: StackStatus) -> str:
-    if status.stack is None:
-        return status.next or f"{command_line('up', '--demo')}   or   {command_line('up', 'MODEL')}"
-    if status.interrupted:
-        return f"{command_line('up')}   finishes it"
-    if status.state is StackState.READY and status.stack.capabilities.get("tools") is False:
-        return f"{command_line('models', 'list')}   shows models that call tools"
-    return status.next or _next_of_state()[status.state]
 
 
 def _row(label: str, text: str, columns: int, colour: str | None = None) -> list[str]:

@@ -19,6 +19,7 @@ from llmstack.render.doctor import show_finding
 from llmstack.render.fitted import wrapped
 from llmstack.render.output import StepProgress, show_json
 from llmstack.render.plan import show_plan
+from llmstack.render.stack import show_connect, show_demo_note
 from llmstack.render.status import screen
 from llmstack.stackfile import ModelEntry, ServerEntry, StackRecord
 from support.planner.draws import facts, machine
@@ -134,3 +135,11 @@ def test_the_list_says_when_a_first_answer_begins_and_what_is_not_here_is_not_he
     slow = next(line for line in lines if "slow-to-begin" in line)
     assert "20 min" in slow and "begins" in lines[2]
     assert not any(line.rstrip().endswith("yes") for line in lines)
+
+
+def test_commands_that_are_long_everywhere_leave_the_first_screen_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    called_as("'/a very long way/to the folder/of the checkout/stack'")
+    show_demo_note()
+    show_connect(StackRecord(ModelEntry("demo", "/m"), ServerEntry("127.0.0.1", 1)))
+    shown = capsys.readouterr().out
+    assert command_line("models", "list") in shown and command_line("claude") in shown

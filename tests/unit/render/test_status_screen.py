@@ -139,3 +139,11 @@ def test_the_proxy_alone_has_a_screen_of_its_own_with_the_way_to_a_model() -> No
     assert "the proxy alone" in lines and "claude --profile NAME" in lines and "up   starts qwen again" in lines
     stopped = replace(alone, state=StackState.STOPPED, stack=None)
     assert screen(stopped, 80)[-1].endswith("llmstack up --proxy-only")
+
+
+@pytest.mark.parametrize("state", list(StackState))
+@pytest.mark.parametrize("stack", [STACK, None])
+def test_words_and_json_say_the_same_next_command(state: StackState, stack: StackRecord | None) -> None:
+    status = replace(READY, state=state, stack=stack)
+    hint = status.to_json()["next"]
+    assert hint and screen(status, 200)[-1].endswith(hint)
