@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from llmstack.commands import command_line
 from llmstack.errors import BadInput
+
+if TYPE_CHECKING:
+    from llmstack.deploy.machine_record import Machine
 
 Command = Callable[..., Any]
 
@@ -61,6 +64,37 @@ def machine_option(command: Command) -> Command:
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help=f"Plan for another machine (its `{command_line('doctor', '--hardware')}`).",
     )(command)
+
+
+def supposed_options(command: Command) -> Command:
+    """`--gpu`, `--vram`, `--ram`: another card or memory than this machine has."""
+    for option in (
+        click.option("--ram", type=MemorySize(), help="As if the machine had this much RAM, such as 32GiB."),
+        click.option("--vram", type=MemorySize(), help="As if the GPU had this much memory, such as 12GiB."),
+        click.option(
+            "--gpu",
+            "gpus",
+            multiple=True,
+            metavar="NAME",
+            help='As if this card were in it, such as "RTX 4070"; again for two.',
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def supposed_machine(machine: Machine, gpus: tuple[str, ...], vram: int | None, ram: int | None) -> Machine:
+    """The machine itself where none of these options is given. Raises BadInput for a card that is not known."""
+    if not gpus and vram is None and ram is None:
+        return machine
+    from llmstack.deploy.machine_record import Machine
+    from llmstack.hardware import as_if
+    from llmstack.plan.card_memory import card_named
+    from llmstack.plan.devices import with_ids
+
+    cards = tuple(with_ids(card_named(name, vram) for name in gpus))
+    supposed = as_if(machine.hardware, cards=cards, vram_mib=vram, ram_mib=ram)
+    return Machine(supposed, warnings=machine.warnings if vram is None and not gpus else ())
 
 
 def service_argument(command: Command) -> Command:
