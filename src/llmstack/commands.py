@@ -8,6 +8,7 @@ commands in finished text: what a program reads (shell functions, units, setting
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 
 # name: (module below llmstack.cli, its line in the top help). An empty line keeps the command out of the help.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -35,7 +36,23 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve-proxy": ("serve_proxy", ""),
 }
 
+# What people type who know another program: the words of this one.
+ALIASES: dict[str, tuple[str, ...]] = {
+    "start": ("up",),
+    "stop": ("down",),
+    "ps": ("status",),
+    "list": ("models", "list"),
+    "ls": ("models", "list"),
+    "pull": ("models", "pull"),
+    "show": ("models", "show"),
+    "rm": ("models", "remove"),
+    "version": ("--version",),
+}
+
 _called = ""
+_typed: tuple[str, ...] = ()
+_spelled: dict[str, None] = {}
+_MOST_SPELLED = 1000
 
 
 def called_as(program: str) -> None:
@@ -57,7 +74,49 @@ def is_called_by_name() -> bool:
 def command_line(*words: object) -> str:
     """One command of this program, as its user would type it: `command_line("up", path)`. Words that a shell would read
     otherwise are quoted; placeholders (`MODEL`, `…`) are not."""
-    return " ".join([program(), *(quoted(str(word)) for word in words)])
+    command = " ".join([program(), *(quoted(str(word)) for word in words)])
+    if len(_spelled) < _MOST_SPELLED:  # a service goes on for weeks, and shows nothing on a terminal
+        _spelled[command] = None
+    return command
+
+
+def spelled() -> Collection[str]:
+    """The commands that sentences were given so far: a line that is broken must not break one of them."""
+    return _spelled.keys()
+
+
+def typed(argv: Sequence[str]) -> None:
+    """Said once, by the entry of the command line: the words behind the program's name."""
+    global _typed
+    _typed = tuple(argv)
+
+
+def typed_words() -> tuple[str, ...]:
+    return _typed
+
+
+def repeated() -> str:
+    """The command that was typed, as it was typed."""
+    return command_line(*_typed)
+
+
+def again(command: str | None, *options: object) -> str:
+    """The command that was typed, once more, with these options (`"--port", 5001`) in place of what it said of them.
+
+    command: which one it must be; where another was typed (`claude` starts a stack too), that command alone. None: any.
+    """
+    words = list(_typed) if command is None or _typed[:1] == (command,) else [command]
+    names = [str(option) for option in options if str(option).startswith("--")]
+    rest: list[str] = []
+    while words:
+        word = words.pop(0)
+        if word in names:
+            words[:1] = []
+        elif word == "--":  # what follows is another program's
+            return command_line(*rest, *options, word, *words)
+        elif word.partition("=")[0] not in names:
+            rest.append(word)
+    return command_line(*rest, *options)
 
 
 # What a POSIX shell takes as it is. Letters of any alphabet are; so is `~` in the middle of a word.

@@ -154,9 +154,14 @@ def _bad_rates(at: str, rates: dict[str, float | None]) -> Iterator[str]:
             yield f"Expected {LEAST_RATE} to {MOST_RATE:.0f}, or nothing where it is unknown - at `{at}.{key}`"
 
 
-def as_if(hardware: Hardware, *, vram_mib: int | None = None, ram_mib: int | None = None) -> Hardware:
-    """The same machine with one GPU of so much memory (none for 0), or with so much RAM; MiB, None leaves it."""
-    if vram_mib is not None:
+def as_if(
+    hardware: Hardware, *, cards: tuple[Device, ...] = (), vram_mib: int | None = None, ram_mib: int | None = None
+) -> Hardware:
+    """The same machine with these cards, with one GPU of so much memory (none for 0), or with so much RAM; MiB, None
+    leaves it."""
+    if cards:
+        hardware = replace(hardware, devices=cards)
+    elif vram_mib is not None:
         card = hardware.devices[0] if hardware.devices else Device("supposed GPU", "CUDA", vram_mib, vram_mib)
         card = replace(card, total_mib=vram_mib, free_mib=vram_mib, unified=False, integrated=False)
         devices = (card,) if vram_mib else ()

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from llmstack.gguf import GgufHeader
-from llmstack.paths import write_private
+from llmstack.paths import write_cached
 
 CACHE_FORMAT = 1  # counts changes of GgufHeader
 
@@ -22,6 +22,5 @@ def kept_header(cache: Path, identity: str, read: Callable[[], GgufHeader]) -> G
     with suppress(OSError, msgspec.DecodeError):
         return msgspec.msgpack.decode(entry.read_bytes(), type=GgufHeader)
     header = read()
-    with suppress(OSError):  # a full or read-only cache costs time, nothing else
-        write_private(entry, msgspec.msgpack.encode(header))
+    write_cached(entry, msgspec.msgpack.encode(header))
     return header

@@ -5,6 +5,7 @@ Two homes share nothing. Secrets are files of mode 0600 below `state`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -45,6 +46,11 @@ class Home:
     def stack(self) -> Path:
         """What is deployed now (JSON): `stackfile`."""
         return self.state / "stack.json"
+
+    @property
+    def proxy_alone(self) -> Path:
+        """There while the proxy is deployed without a server (JSON): `stackfile.ProxyAlone`."""
+        return self.state / "proxy.json"
 
     @property
     def transaction(self) -> Path:
@@ -146,6 +152,12 @@ def write_private(path: Path, data: bytes) -> None:
     write_atomic(path, data, 0o600)
 
 
+def write_cached(path: Path, data: bytes) -> None:
+    """`write_private` of what only saves time: a full or read-only disk costs that, nothing else."""
+    with contextlib.suppress(OSError):
+        write_private(path, data)
+
+
 def write_atomic(path: Path, data: bytes, mode: int) -> None:
     """Puts a file in place whole or not at all, on disk before it gets its name. mode: whatever the umask says.
 
@@ -160,6 +172,9 @@ def write_atomic(path: Path, data: bytes, mode: int) -> None:
             os.fchmod(descriptor, mode)
             os.fsync(descriptor)
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write that fails for want of space names no file
         raise

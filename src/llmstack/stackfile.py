@@ -6,6 +6,7 @@ a file everything but the plan is used. The next `up` plans anew and writes form
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,13 +47,21 @@ class ServerEntry(msgspec.Struct, frozen=True):
 
 
 class ProxyEntry(msgspec.Struct, frozen=True):
+    """allow_hosts: names besides the loopback ones that clients may call it by."""
+
     host: str = "127.0.0.1"
     port: int = PROXY_PORT
+    allow_hosts: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
         """Where this machine reaches it: an address that means every interface becomes loopback."""
         return _url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether other machines reach it."""
+        return self.host != "localhost" and not ipaddress.ip_address(self.host).is_loopback
 
 
 class HealthRecord(msgspec.Struct, frozen=True):
@@ -188,6 +197,35 @@ class StackRecord(msgspec.Struct, frozen=True):
             cache_ram_mib=_cache_ram_mib(_value(argv, "-cram")),
             states_folder=Path(folder) if folder is not None else None,
         )
+
+
+class ProxyAlone(msgspec.Struct, frozen=True):
+    """The proxy, deployed without a server: upstreams elsewhere answer. supervisor: its kind."""
+
+    proxy: ProxyEntry
+    supervisor: str
+    service: Service
+
+
+def read_alone(home: Home) -> ProxyAlone | None:
+    """None when the proxy was not deployed alone, or came to a server since."""
+    try:
+        return msgspec.json.decode(home.proxy_alone.read_bytes(), type=ProxyAlone)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def write_alone(home: Home, alone: ProxyAlone | None) -> None:
+    if alone is None:
+        home.proxy_alone.unlink(missing_ok=True)
+    else:
+        write_private(home.proxy_alone, msgspec.json.encode(alone))
+
+
+def read_proxy(home: Home) -> ProxyEntry | None:
+    """Where the proxy listens, or would when it is started again; None when none was deployed."""
+    alone, stack = read_alone(home), read(home)
+    return alone.proxy if alone is not None else stack.proxy if stack is not None else None
 
 
 def stored(value: Plan | Goal | None) -> msgspec.Raw:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmstack import commands
-from llmstack.commands import COMMANDS, called_as, command_line, quoted
+from llmstack.commands import COMMANDS, again, called_as, command_line, quoted, typed
 
 SOURCE = Path(commands.__file__).parent
 _BY_HAND = re.compile(rf"(?<![\w/.-])llmstack (?:{'|'.join(COMMANDS)})(?![\w-])")
@@ -52,6 +52,23 @@ def test_words_are_quoted_only_where_a_shell_needs_it(words: tuple[object, ...],
 @given(st.text(max_size=20))
 def test_every_word_is_one_word_again(word: str) -> None:
     assert shlex.split(f"x {quoted(word)}", posix=True) == ["x", word]
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "changed", "spelled"),
+    [
+        (("up", "--demo", "--port", "5000"), "up", ("--port", 5001), "up --demo --port 5001"),
+        (("up", "--port=5000", "my model"), "up", ("--port", 5001), "up 'my model' --port 5001"),
+        (("claude", "--", "-p", "x"), "up", ("--port", 5001), "up --port 5001"),
+        ((), "up", ("--port", 5001), "up --port 5001"),
+    ],
+)
+def test_a_remedy_repeats_what_was_typed(
+    words: tuple[str, ...], command: str, changed: tuple[object, ...], spelled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "_typed", ())
+    typed(words)
+    assert again(command, *changed) == f"llmstack {spelled}"
 
 
 def literals(node: ast.AST) -> Iterator[ast.Constant]:

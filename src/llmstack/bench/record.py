@@ -10,7 +10,7 @@ import msgspec
 
 from llmstack.bench.metrics import Quantity, quantity_of
 from llmstack.commands import command_line
-from llmstack.errors import BadInput
+from llmstack.errors import BadInput, NotSo
 from llmstack.judge import Metric, RunVerdict
 from llmstack.paths import Home
 
@@ -114,9 +114,9 @@ def comparable(run: BenchRun, chunk: int, prompt_tokens: int) -> dict[str, Metri
 
 
 def named(runs: tuple[BenchRun, ...], name: str) -> BenchRun:
-    """A run by its id or the start of it, `last`, or `last~1` for the one before it. Raises BadInput."""
+    """A run by its id or the start of it, `last`, or `last~1` for the one before it. Raises BadInput, NotSo."""
     if not runs:
-        raise BadInput("nothing has been measured yet", next=command_line("bench"))
+        raise NotSo("nothing has been measured yet", next=command_line("bench"))
     word, _, back = name.partition("~")
     if word == "last" and (back or "0").isdigit():
         if int(back or 0) >= len(runs):

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from llmstack import stackfile
 from llmstack.bench.depths import Depths
 from llmstack.bench.memory import memory_use
 from llmstack.bench.metrics import Quantity, decode_at, prefill_at
@@ -18,14 +17,13 @@ from llmstack.bench.record import BenchRun, MemoryRow, comparable, history, like
 from llmstack.bench.sample import Pace, Sampler, beside, unpaced
 from llmstack.bench.session import BenchSession, OnStep, SessionResults, StepTeller
 from llmstack.bench.stream import Client
-from llmstack.commands import command_line
 from llmstack.deploy import keys
+from llmstack.deploy.ensure_ready import running_stack
 from llmstack.deploy.expected_speed import ExpectedSpeed, expected_speed
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect import calibration
 from llmstack.detect.hardware import detect
 from llmstack.engine.control import EngineClient
-from llmstack.errors import NotSo
 from llmstack.judge import Metric, compare_runs, verdict_on
 from llmstack.paths import Home
 from llmstack.plan.calibrate import ASSUMED_ERROR, Observation
@@ -53,11 +51,7 @@ def bench(home: Home, on_step: OnStep, *, mode: Mode = Mode.NORMAL, with_restart
     in a full run only. Ctrl-C ends it early: the result then holds what was measured. Raises NotSo when nothing
     is deployed or nothing answers.
     """
-    stack = stackfile.read(home)
-    if stack is None:
-        raise NotSo(
-            "nothing is deployed yet", next=f"{command_line('up', 'MODEL')}   or   {command_line('up', '--demo')}"
-        )
+    stack = running_stack(home)
     settings = SETTINGS[mode]
     restarts = mode is Mode.FULL if with_restart is None else with_restart
     measured, complete = SessionResults(), True

@@ -3,6 +3,7 @@
 | module                                          | what it does |
 | ----------------------------------------------- | ------------------------------------------------------------------ |
 | main                                            | the group: commands load when they run, errors end here |
+| group                                           | groups: other words for a command, and the one that was meant |
 | options                                         | options that several commands share |
 | goal                                            | the options that say what a plan should achieve |
 | plan, models, model_files, model_find           | before anything runs: what fits, and the models themselves |

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from llmstack.cli.options import json_option
-from llmstack.commands import command_line
-from llmstack.errors import BadInput, Interrupted
+from llmstack.commands import command_line, quoted
+from llmstack.errors import BadInput, Interrupted, NotSo
 
 if TYPE_CHECKING:
     from llmstack.bench.record import BenchRun
@@ -74,6 +75,8 @@ def command(
     from llmstack.render.output import StepProgress, show_json
 
     folders = home()
+    if report is not None:
+        _check_place(report)
     with StepProgress() as progress:
         if what is not None:
             _bring_up(folders, what, progress)
@@ -146,7 +149,7 @@ def _history(names: tuple[str, ...], report: Path | None, as_json: bool) -> int:
     runs = history(home())
     if report is not None:
         if not runs:
-            raise BadInput("nothing has been measured yet", next=command_line("bench"))
+            raise NotSo("nothing has been measured yet", next=command_line("bench"))
         _report(report, runs[-1])
     if as_json:
         show_json({"runs": runs})
@@ -163,7 +166,10 @@ def _compare(names: tuple[str, ...], as_json: bool) -> int:
     from llmstack.render.output import show_json
 
     if len(names) != 2:
-        raise BadInput("bench compare needs two runs", next=command_line("bench", "compare", "last~1", "last"))
+        raise BadInput(
+            "bench compare needs two runs",
+            next=f"{command_line('bench', 'history')}   lists them; for example: bench compare last~1 last",
+        )
     runs = history(home())
     before, after = (named(runs, name) for name in names)
     comparison = compare_runs([comparable(before, after.chunk, after.prompt_tokens)], after.metrics)
@@ -181,6 +187,15 @@ def _compare(names: tuple[str, ...], as_json: bool) -> int:
     else:
         show_comparison(before, after, comparison, flags)
     return 1 if comparison.slower else 0
+
+
+def _check_place(file: Path) -> None:
+    """Before minutes of measuring. Raises BadInput for a place that no page can be written to."""
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        raise BadInput(f"{file} cannot be written: there is no folder {folder}", next=f"mkdir -p {quoted(str(folder))}")
+    if not os.access(file if file.exists() else folder, os.W_OK):
+        raise BadInput(f"{file} cannot be written: you may not write there", next="give another --report FILE")
 
 
 def _report(file: Path, run: BenchRun) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from llmstack.cli.group import CommandGroup
 from llmstack.cli.options import json_option
 
 
-@click.group(help="List or remove the saved states of the server: prompts that were computed once.")
+@click.group(cls=CommandGroup, help="List or remove the saved states of the server: prompts that were computed once.")
 def command() -> None:
     pass
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from llmstack.cli.group import CommandGroup
 from llmstack.cli.options import json_option
 from llmstack.commands import command_line
 
 
-@click.group(help="Fetch a newer list of known models, and go back.")
+@click.group(cls=CommandGroup, help="Fetch a newer list of known models, and go back.")
 def command() -> None:
     pass
 

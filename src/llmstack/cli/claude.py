@@ -9,7 +9,8 @@ import click
     help="""Run Claude Code on this stack. What follows `--` goes to Claude Code; its exit status is passed on.
 
     A stack that is stopped is started, one that starts is waited for. `--profile NAME` leads Claude Code to another
-    upstream or gateway (a [profiles.NAME] of models.toml); plain `claude` is not touched by any of this.""",
+    upstream or gateway (a [profiles.NAME] of models.toml), for which the proxy alone is started; plain `claude` is not
+    touched by any of this.""",
     context_settings={"ignore_unknown_options": True},
 )
 @click.option("--profile", default="local", show_default=True, metavar="NAME", help="The client profile to use.")
@@ -29,18 +30,20 @@ def command(profile: str, no_start: bool, without_tools: bool, arguments: tuple[
     from llmstack.render.output import StepProgress, warn
 
     folders = home()
-    environment_of(folders, profile, os.environ)
+    needs_stack = leads_to_stack(folders, profile)
+    needs_model = needs_local_model(folders, profile)
+    if needs_model or not needs_stack:
+        environment_of(folders, profile, os.environ)  # what is wrong with it is said before anything is started
 
     def refuse_blind_model() -> None:
         stack = stackfile.read(folders)
-        if stack is not None and not without_tools and needs_local_model(folders, profile):
+        if stack is not None and not without_tools and needs_model:
             refuse_blind(stack)
 
     refuse_blind_model()  # before anything is started or looked for, and again when `up` has asked the server
     program = find_claude()
-    if leads_to_stack(folders, profile):
+    if needs_stack:
         with StepProgress() as progress:
-            needs_model = needs_local_model(folders, profile)
             ensure_ready(folders, progress, needs_model=needs_model, start=not no_start)
         refuse_blind_model()
         stack = stackfile.read(folders)

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from llmstack.cli.engine_upgrade import rollback_command, upgrade_command
+from llmstack.cli.group import CommandGroup
 from llmstack.cli.options import json_option, yes_option
 from llmstack.commands import command_line
-from llmstack.errors import BadInput
+from llmstack.errors import BadInput, Interrupted
 
 if TYPE_CHECKING:
     from llmstack.engine.find import Engine
 
 
-@click.group(help="List, install and choose llama.cpp engines.")
+@click.group(cls=CommandGroup, help="List, install and choose llama.cpp engines.")
 def command() -> None:
     pass
 
@@ -48,11 +49,11 @@ def list_command(as_json: bool, no_devices: bool, check: bool) -> int:
 
 @command.command("install")
 @json_option
-@click.option("--cpu", "backend", flag_value="cpu", help="For the processor only.")
-@click.option("--cuda", "backend", flag_value="cuda", help="For NVIDIA cards.")
-@click.option("--vulkan", "backend", flag_value="vulkan", help="For any card with a Vulkan driver.")
-@click.option("--rocm", "backend", flag_value="rocm", help="For AMD cards with ROCm.")
-@click.option("--sycl", "backend", flag_value="sycl", help="For Intel cards with oneAPI.")
+@click.option("--cpu", "backends", multiple=True, flag_value="cpu", help="For the processor only.")
+@click.option("--cuda", "backends", multiple=True, flag_value="cuda", help="For NVIDIA cards.")
+@click.option("--vulkan", "backends", multiple=True, flag_value="vulkan", help="For any card with a Vulkan driver.")
+@click.option("--rocm", "backends", multiple=True, flag_value="rocm", help="For AMD cards with ROCm.")
+@click.option("--sycl", "backends", multiple=True, flag_value="sycl", help="For Intel cards with oneAPI.")
 @click.option("--tag", metavar="TAG", help="A build (b12345), a release (v1.0.0), stable or nightly.")
 @click.option(
     "--archive",
@@ -72,7 +73,7 @@ def list_command(as_json: bool, no_devices: bool, check: bool) -> int:
 @click.option("--keep", is_flag=True, help="Install it, but leave the engine in use as it is.")
 def install_command(
     as_json: bool,
-    backend: str | None,
+    backends: tuple[str, ...],
     tag: str | None,
     archives: tuple[Path, ...],
     sums: tuple[str, ...],
@@ -90,6 +91,7 @@ def install_command(
     from llmstack.render.engine import BuildProgress, InstalledEngine, show_installed
     from llmstack.render.output import emit
 
+    backend = _one_backend(backends)
     _check_ways(tag, archives, sums, build=build or source is not None)
     progress = BuildProgress()
     try:
@@ -123,6 +125,16 @@ def install_command(
     return 0
 
 
+def _one_backend(backends: tuple[str, ...]) -> str | None:
+    """Raises BadInput for two: one build has one."""
+    if len(set(backends)) > 1:
+        raise BadInput(
+            f"{' and '.join(f'--{name}' for name in dict.fromkeys(backends))} are two engines",
+            next=command_line("engine", "install", f"--{backends[0]}"),
+        )
+    return backends[0] if backends else None
+
+
 def _check_ways(tag: str | None, archives: tuple[Path, ...], sums: tuple[str, ...], *, build: bool) -> None:
     """Raises BadInput for options that ask for two things at once."""
     ways = [name for name, is_asked in (("--tag", tag), ("--archive", archives), ("--build", build)) if is_asked]
@@ -150,15 +162,20 @@ def use_command(name: str, as_json: bool) -> int:
 @yes_option
 @json_option
 def remove_command(name: str, yes: bool, as_json: bool) -> int:
-    from llmstack.engine.install import remove
+    from llmstack.engine.install import installed_folder, remove
     from llmstack.paths import home
     from llmstack.render.models import show_removed
-    from llmstack.render.output import emit
+    from llmstack.render.output import confirm, emit
 
     if name == _in_use():
         raise BadInput(f"{name} is in use", next=f"{command_line('engine', 'use', 'OTHER')}   first")
-    if not yes and not as_json:
-        click.confirm(f"Delete the engine {name}?", abort=True, err=True)
+    installed_folder(home(), name)
+    if (
+        not yes
+        and not as_json
+        and not confirm(f"Delete the engine {name}?", command_line("engine", "remove", name, "--yes"))
+    ):
+        raise Interrupted("nothing was removed")
     freed = remove(home(), name)
     emit({"removed": name, "freed_bytes": freed}, as_json, lambda _: show_removed([Path(name)], freed))
     return 0

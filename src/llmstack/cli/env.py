@@ -18,16 +18,20 @@ SHELLS = ("sh", "bash", "zsh", "fish", "powershell")
 def command(shell: str, profile: str, off: bool, as_json: bool) -> int:
     import os
 
-    from llmstack.client.environment import OURS
     from llmstack.client.profile import environment_of
+    from llmstack.client.shell_change import CHANGED, led, taken_back
     from llmstack.paths import home
     from llmstack.render.output import emit, show
     from llmstack.render.shell import assignments
 
+    back = taken_back(os.environ)
     if off:
-        show(assignments({}, OURS, shell))
+        values = {name: os.environ[source] for name, source in back.copied.items()}
+        emit({"unset": back.removed, "set": values}, as_json, lambda _: show(assignments([back], shell)))
         return 0
-    environment = environment_of(home(), profile, os.environ)
-    removed = tuple(name for name in environment.removed if name in os.environ)
-    emit(dict(environment.variables), as_json, lambda variables: show(assignments(variables, removed, shell)))
+    first = [back] if CHANGED in os.environ else []  # from one profile to another, a shell is given back in between
+    inherited = back.over(os.environ) if first else os.environ
+    environment = environment_of(home(), profile, inherited)
+    changes = [*first, led(environment, inherited)]
+    emit(dict(environment.variables), as_json, lambda _: show(assignments(changes, shell)))
     return 0

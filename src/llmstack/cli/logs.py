@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from datetime import datetime
 
 import click
 
 from llmstack.cli.options import json_option, service_argument
 from llmstack.commands import command_line
-from llmstack.errors import BadInput
+from llmstack.errors import BadInput, NotSo
 
 _AGO = re.compile(r"^(\d+)([smhd])$")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -47,6 +48,8 @@ def command(
     last = 50 if lines is None and since_s is None else lines
     supervisor = supervisor_for(home())
     names = (service,) if service else ("server", "proxy")
+    if not supervisor.status() and not supervisor.logs(names, last=1, since_s=None):
+        raise NotSo("nothing has been started yet, so there are no logs", next=command_line("up", "--demo"))
     following = supervisor.follow(names) if follow else None
     shown = supervisor.logs(names, last=last, since_s=since_s)
     if as_json:
@@ -55,5 +58,6 @@ def command(
     if following is None:
         show_lines(shown, is_raw=is_raw)
     else:
-        show_following(shown, following, is_raw=is_raw)
+        with suppress(KeyboardInterrupt):  # the way to end it, so it ended well
+            show_following(shown, following, is_raw=is_raw)
     return 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import os
 import shutil
 import sys
@@ -12,13 +14,14 @@ from pathlib import Path
 import click
 
 from llmstack import __version__
-from llmstack.commands import COMMANDS, called_as, command_line, program, quoted
+from llmstack.cli.group import CommandGroup, correction, without_aliases
+from llmstack.commands import COMMANDS, called_as, command_line, program, quoted, typed
 from llmstack.errors import Interrupted, StackError
 
 ENVIRONMENT_NOTE = "Everything lives below LLMSTACK_HOME when it is set, else in the user's XDG folders."
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(CommandGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name, (_, line) in COMMANDS.items() if line]
 
@@ -47,14 +50,21 @@ def group() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Runs one command line; returns its exit status (0 good, 1 not so, 2 usage, 3 environment, 4 interrupted)."""
-    as_json = "--json" in argv
+    argv, as_json = without_aliases(argv), "--json" in argv
     called_as(_spelled(os.environ.pop("LLMSTACK_COMMAND", ""), sys.argv[0]))
+    typed(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale without an arrow shows a question mark in its place
     try:
-        result = group.main(list(argv), prog_name=program(), standalone_mode=False)
+        result = group.main(argv, prog_name=program(), standalone_mode=False)
     except StackError as error:
         return _fail(error, as_json)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.message)  # who types a group's name alone asks what is in it
+        return 0
     except click.UsageError as error:
-        return _usage(error, as_json)
+        return _usage(error, argv, as_json)
     except click.ClickException as error:
         return _fail(StackError(error.format_message()), as_json)
     except (click.Abort, KeyboardInterrupt):
@@ -62,6 +72,10 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader left (| head): nothing more to say to it
         return 0
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _fail(_disk_full(error), as_json)
+        return _unexpected(error, as_json)
     except Exception as error:
         return _unexpected(error, as_json)
     return result if isinstance(result, int) else 0
@@ -90,11 +104,29 @@ def _fail(error: StackError, as_json: bool) -> int:
     return error.exit_status
 
 
-def _usage(error: click.UsageError, as_json: bool) -> int:
+def _usage(error: click.UsageError, argv: Sequence[str], as_json: bool) -> int:
     from llmstack.errors import BadInput
 
     path = error.ctx.command_path if error.ctx else program()
-    return _fail(BadInput(error.format_message(), next=f"{path} --help"), as_json)
+    better = correction(error, argv) if isinstance(error, click.exceptions.NoSuchCommand) else ""
+    return _fail(BadInput(error.format_message(), next=better or f"{path} --help"), as_json)
+
+
+def _disk_full(error: OSError) -> StackError:
+    from llmstack.errors import MissingPart
+    from llmstack.paths import home
+
+    place = Path(os.fsdecode(error.filename)) if error.filename else home().state
+    while not place.is_dir() and place != place.parent:
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    what = "your quota is used up" if error.errno == errno.EDQUOT else f"the disk is full: {free >> 20} MiB free"
+    return MissingPart(
+        f"{what} at {place}",
+        why=f"{error.filename} could not be written" if error.filename else "",
+        next=f"{command_line('models', 'disk')}   shows what the models take; {command_line('cache', 'clear')}   frees "
+        "the saved prompts",
+    )
 
 
 def _unexpected(error: Exception, as_json: bool) -> int:

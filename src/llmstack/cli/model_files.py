@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from llmstack.cli.options import json_option, yes_option
-from llmstack.commands import command_line
+from llmstack.commands import again, command_line
 
 offline_option = click.option("--offline", is_flag=True, help="Use what is here; never touch the network.")
 
@@ -15,17 +15,23 @@ offline_option = click.option("--offline", is_flag=True, help="Use what is here;
 @click.command("pull")
 @click.argument("names", nargs=-1, required=True, metavar="NAME|hf:OWNER/REPO/FILE|URL|PATH...")
 @offline_option
+@click.option("--cpu", "without_card", is_flag=True, help="Go on though the engine cannot use a card that is here.")
 @click.option("--no-mmproj", is_flag=True, help="Leave out the image encoder of a model that has one.")
 @click.option("--allow-host", multiple=True, help="A further host that a download may be redirected to.")
 @json_option
 def pull_command(
-    names: tuple[str, ...], offline: bool, no_mmproj: bool, allow_host: tuple[str, ...], as_json: bool
+    names: tuple[str, ...],
+    offline: bool,
+    without_card: bool,
+    no_mmproj: bool,
+    allow_host: tuple[str, ...],
+    as_json: bool,
 ) -> int:
     """Download models whole and checked, or find them where another program has them.
 
     An interrupted pull goes on where it stopped. HF_ENDPOINT names a mirror, HF_TOKEN opens gated repositories.
     """
-    from llmstack.deploy.machine import this_machine
+    from llmstack.deploy.machine import refuse_without_card, this_machine
     from llmstack.fetch import locate, resolve
     from llmstack.paths import home
     from llmstack.render.models import PullProgress, show_pulled
@@ -36,7 +42,12 @@ def pull_command(
     for name in names:
         progress = PullProgress()
         before = locate(folders, name)
-        hardware = this_machine(folders).hardware if before.path is None and before.entry is not None else None
+        hardware = None
+        if before.path is None and before.entry is not None:
+            machine = this_machine(folders)
+            if not without_card:
+                refuse_without_card(machine, before.name, again(None, "--cpu"))
+            hardware = machine.hardware
         try:
             model = resolve(
                 folders,
@@ -116,12 +127,12 @@ def verify_command(names: tuple[str, ...], as_json: bool) -> int:
 @yes_option
 @json_option
 def remove_command(names: tuple[str, ...], yes: bool, as_json: bool) -> int:
-    from llmstack.errors import NotSo
+    from llmstack.errors import Interrupted, NotSo
     from llmstack.fetch import models_dir
     from llmstack.fetch.inventory import stored_files
     from llmstack.paths import home
     from llmstack.render.models import show_removed
-    from llmstack.render.output import show_json
+    from llmstack.render.output import confirm, show_json
 
     folders = home()
     paths: list[Path] = []
@@ -133,7 +144,9 @@ def remove_command(names: tuple[str, ...], yes: bool, as_json: bool) -> int:
             )
         paths += files
     if not yes and not as_json:
-        click.confirm("Delete " + ", ".join(path.name for path in paths) + "?", abort=True, err=True)
+        question = "Delete " + ", ".join(path.name for path in paths) + "?"
+        if not confirm(question, command_line("models", "remove", *names, "--yes")):
+            raise Interrupted("nothing was removed")
     freed = models_dir.remove(folders, tuple(paths))
     if as_json:
         show_json({"removed": [str(path) for path in paths], "freed_bytes": freed})

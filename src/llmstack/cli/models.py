@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llmstack.cli.group import CommandGroup
 from llmstack.cli.model_files import disk_command, pull_command, remove_command, verify_command
 from llmstack.cli.model_find import find_command
 from llmstack.cli.model_update import update_command
-from llmstack.cli.options import json_option, machine_option
+from llmstack.cli.options import json_option, machine_option, supposed_machine, supposed_options
 from llmstack.commands import command_line
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from llmstack.paths import Home
 
 
-@click.group(help="List, find, pull, update, verify and remove models.")
+@click.group(cls=CommandGroup, help="List, find, pull, update, verify and remove models.")
 def command() -> None:
     pass
 
@@ -36,8 +37,17 @@ for _command in (find_command, pull_command, update_command, verify_command, rem
 )
 @click.option("--names", is_flag=True, help="Only names and sizes; nothing is planned.")
 @machine_option
+@supposed_options
 def list_command(
-    as_json: bool, every: bool, checks: bool, older: int | None, names: bool, hardware_file: Path | None
+    as_json: bool,
+    every: bool,
+    checks: bool,
+    older: int | None,
+    names: bool,
+    hardware_file: Path | None,
+    gpus: tuple[str, ...],
+    vram: int | None,
+    ram: int | None,
 ) -> int:
     """Show which models fit this machine, how fast, and at what quality rank, before any download."""
     from llmstack.deploy.machine_record import machine_of_file
@@ -64,6 +74,7 @@ def list_command(
         from llmstack.deploy.machine import this_machine
 
         machine = this_machine(folders)
+    machine = supposed_machine(machine, gpus, vram, ram)
     for sentence in machine.warnings:
         warn(sentence)
     rows = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llmstack.cli.goal import goal_options
-from llmstack.cli.options import MemorySize, json_option
+from llmstack.cli.options import json_option, supposed_machine, supposed_options
 from llmstack.commands import command_line
 from llmstack.errors import BadInput
 
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 )
 @click.argument("model", required=False)
 @click.option("--hardware", "file", type=click.Path(dir_okay=False, path_type=Path), help="Plan for another machine.")
-@click.option("--vram", type=MemorySize(), help="As if the GPU had this much memory, such as 12GiB.")
-@click.option("--ram", type=MemorySize(), help="As if the machine had this much RAM, such as 32GiB.")
+@supposed_options
 @click.option("--idle", is_flag=True, help="As if the other programs that hold memory of a card were closed.")
 @click.option("--explain", "flag", metavar="FLAG", help="The long answer about one flag.")
 @click.option("--compare", "wants_fit", is_flag=True, help="Compare with what llama.cpp's own --fit chooses.")
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 def command(
     model: str | None,
     file: Path | None,
+    gpus: tuple[str, ...],
     vram: int | None,
     ram: int | None,
     idle: bool,
@@ -54,7 +54,7 @@ def command(
     from llmstack.render.plan import show_explained, show_planned, show_refused
 
     here = home()
-    machine = _machine(here, file, vram, ram)
+    machine = supposed_machine(_machine(here, file), gpus, vram, ram)
     if idle:
         machine = machine.without_others()
     for sentence in machine.warnings:
@@ -93,21 +93,15 @@ def command(
     return 0 if all(row.ok for row in checked) else 1
 
 
-def _machine(here: Home, file: Path | None, vram: int | None, ram: int | None) -> Machine:
-    """This machine, or a supposed one: that of a file, or this one with another amount of memory."""
-    from llmstack.deploy.machine_record import Machine, machine_of_file
-    from llmstack.hardware import as_if
-
+def _machine(here: Home, file: Path | None) -> Machine:
+    """This machine, or that of a file."""
     if file is not None:
-        machine = machine_of_file(file)
-    else:
-        from llmstack.deploy.machine import this_machine
+        from llmstack.deploy.machine_record import machine_of_file
 
-        machine = this_machine(here)
-    if vram is None and ram is None:
-        return machine
-    supposed = as_if(machine.hardware, vram_mib=vram, ram_mib=ram)
-    return Machine(supposed, warnings=machine.warnings if vram is None else ())
+        return machine_of_file(file)
+    from llmstack.deploy.machine import this_machine
+
+    return this_machine(here)
 
 
 def _rank(here: Home, machine: Machine, as_json: bool) -> int:

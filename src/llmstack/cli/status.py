@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
 from llmstack.cli.options import json_option
@@ -25,7 +27,9 @@ def command(watched: bool, every_s: float, as_json: bool) -> int:
     if watched:
         if as_json:
             raise BadInput("--watch has no end, so it cannot be one JSON object", next=command_line("status", "--json"))
-        watch(lambda: gather(folders), every_s)
+        with suppress(KeyboardInterrupt):  # the way to end it, so it ended well
+            watch(lambda: gather(folders), every_s)
+        return 0
     status = gather(folders)
     emit(status, as_json, show_status)
     return 0 if status.state is StackState.READY else 1

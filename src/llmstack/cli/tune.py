@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from llmstack.cli.options import json_option, yes_option
@@ -43,7 +45,12 @@ def command(aim: str, minutes: float, pinned: tuple[str, ...], forget: bool, yes
     else:
         show_tuned(result)
     if offered and not yes and not as_json:
-        apply = click.confirm("Use these flags from now on?", default=True, err=True)
+        if sys.stdin.isatty():
+            apply = click.confirm("Use these flags from now on?", default=True, err=True)
+        else:
+            show(
+                f"not applied: there is no terminal to ask at; {command_line('tune', '--yes')}   applies what it finds"
+            )
     if apply:
         keep(folders, result)
         _apply()

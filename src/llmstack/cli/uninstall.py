@@ -13,6 +13,10 @@ from llmstack.commands import command_line
 @yes_option
 @json_option
 def command(keep_models: bool, yes: bool, as_json: bool) -> int:
+    from dataclasses import replace
+
+    from llmstack.client.outside import remains
+    from llmstack.client.settings import undo_every, written_files
     from llmstack.deploy.uninstall import uninstall
     from llmstack.errors import BadInput
     from llmstack.paths import home
@@ -23,9 +27,13 @@ def command(keep_models: bool, yes: bool, as_json: bool) -> int:
     if not yes:
         if as_json:
             raise BadInput("uninstall removes things for good", next=command_line("uninstall", "--yes", "--json"))
-        if not ask(folders, keep_models=keep_models):
+        if not ask(folders, written_files(folders), keep_models=keep_models):
             show("nothing was removed")
             return 1
-    removed = uninstall(folders, keep_models=keep_models)
+    left = remains(folders)  # read while there is a record of it
+    removed = uninstall(
+        folders, keep_models=keep_models, take_out=lambda: [undone.path for undone in undo_every(folders)]
+    )
+    removed = replace(removed, kept=(*removed.kept, *left))
     emit(removed, as_json, show_removed)
     return 0

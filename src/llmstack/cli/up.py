@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
 import click
 
 from llmstack.cli.goal import goal_options
 from llmstack.cli.options import json_option
 from llmstack.commands import command_line
 from llmstack.errors import BadInput
+
+if TYPE_CHECKING:
+    from llmstack.deploy.planning import UpRequest
+    from llmstack.paths import Home
 
 
 @click.command(
@@ -19,9 +26,20 @@ from llmstack.errors import BadInput
 )
 @click.argument("model", required=False)
 @click.option("--demo", is_flag=True, help="Use a small model written on the spot: no download, no GPU.")
-@click.option("--listen", "host", help="Address of the proxy (default 127.0.0.1).")
+@click.option(
+    "--listen", "host", metavar="ADDRESS", help="Address of the proxy: 127.0.0.1 (default), 0.0.0.0 for all, or one."
+)
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the proxy (default 5000).")
 @click.option("--server-port", type=click.IntRange(1, 65535), help="Port of llama-server (default 8080).")
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name that clients call the proxy by, such as one behind a web server; '' for none.",
+)
+@click.option("--proxy-only", is_flag=True, help="Start the proxy and no model: for upstreams elsewhere.")
+@click.option("--cpu", "without_card", is_flag=True, help="Go on though the engine cannot use a card that is here.")
 @click.option("--offline", is_flag=True, help="Never use the network.")
 @click.option("--foreground", is_flag=True, help="Stay, show the logs, and stop the stack at the end: for containers.")
 @click.option("--force", is_flag=True, help="Replace units that were edited by hand.")
@@ -33,6 +51,9 @@ def command(
     host: str | None,
     port: int | None,
     server_port: int | None,
+    allow_hosts: tuple[str, ...],
+    proxy_only: bool,
+    without_card: bool,
     offline: bool,
     foreground: bool,
     force: bool,
@@ -56,7 +77,13 @@ def command(
             "--foreground has no end, so it cannot be one JSON object", next=command_line("up", "--foreground")
         )
     folders = home()
-    request = UpRequest(model, demo, make_goal(**goal), host, port, server_port, offline)
+    request = UpRequest(
+        model, demo, make_goal(**goal), host, port, server_port, offline, host_names(allow_hosts), without_card
+    )
+    if proxy_only or _was_alone(folders, request):
+        if model or demo or any(value for value in goal.values()):
+            raise BadInput("--proxy-only starts no model", next=command_line("up", "--proxy-only"))
+        return _up_alone(folders, request, as_json=as_json, foreground=foreground)
     with StepProgress() as progress:
         prepared = prepare(folders, request, progress, progress.download)
         for sentence in prepared.warnings:
@@ -74,4 +101,40 @@ def command(
         from llmstack.render.logs import show_following
 
         hold(folders, lambda lines: show_following((), lines, is_raw=False))
+    return 0
+
+
+def host_names(names: tuple[str, ...]) -> tuple[str, ...] | None:
+    """As `--allow-host` gives them; None where it was not given. Raises BadInput for what is no name."""
+    for name in names:
+        if name and not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", name):
+            raise BadInput(
+                f"--allow-host {name} is no host name", why="a name alone, without http:// and without a port",
+                next=command_line("up", "--allow-host", "llm.example.lan"),
+            )  # fmt: skip
+    return tuple(dict.fromkeys(name.lower() for name in names if name)) if names else None
+
+
+def _was_alone(home: Home, request: UpRequest) -> bool:
+    """Whether the proxy alone is all that was ever deployed: then it is what `up` starts again."""
+    from llmstack import stackfile
+
+    nothing_said = request.model is None and not request.demo
+    return nothing_said and stackfile.read(home) is None and stackfile.read_alone(home) is not None
+
+
+def _up_alone(home: Home, request: UpRequest, *, as_json: bool, foreground: bool) -> int:
+    from llmstack.deploy.proxy_alone import up_alone
+    from llmstack.deploy.status import gather
+    from llmstack.render.output import StepProgress, emit
+    from llmstack.render.stack import show_alone
+
+    with StepProgress() as progress:
+        up_alone(home, request, progress)
+    emit(gather(home), as_json, show_alone)
+    if foreground:
+        from llmstack.deploy.foreground import hold
+        from llmstack.render.logs import show_following
+
+        hold(home, lambda lines: show_following((), lines, is_raw=False))
     return 0

@@ -7,14 +7,16 @@ from typing import Any
 
 import click
 
-from llmstack.cli.options import json_option
+from llmstack.cli.group import CommandGroup
+from llmstack.cli.options import json_option, yes_option
 from llmstack.commands import command_line
 
 
 @click.group(
+    cls=CommandGroup,
     help="""Other places that answer: clouds, gateways, servers.
 
-    Any of them is asked as UPSTREAM/MODEL, by a profile, or by a route."""
+    Any of them is asked as UPSTREAM/MODEL, by a profile, or by a route.""",
 )
 def command() -> None:
     pass
@@ -48,13 +50,15 @@ def list_command(as_json: bool) -> int:
 @click.option("--model", metavar="NAME", help="The model to ask for (default: its profile's, else the first it lists).")
 @json_option
 def test_command(name: str, model: str | None, as_json: bool) -> int:
+    from llmstack.client.profile import files
     from llmstack.client.upstream_check import check_upstream
     from llmstack.paths import home
     from llmstack.render.output import StepProgress, emit
     from llmstack.render.upstream import UpstreamChecks, show_checks
 
     with StepProgress() as progress:
-        checks = UpstreamChecks(name, check_upstream(home(), name, model, progress))
+        findings = check_upstream(home(), name, model, progress)
+        checks = UpstreamChecks(name, findings, name == "local" or name in files(home()).table("profiles"))
     emit(checks, as_json, show_checks)
     return 0 if checks.ok else 1
 
@@ -101,7 +105,31 @@ def add_command(name: str | None, as_json: bool, **options: Any) -> int:
     if outcome.hidden_by is not None:
         warn(f"your route for {outcome.hidden_by} stands before the new one and takes its names")
     data = {"upstream": outcome.name, "file": str(outcome.file), "key_file": outcome.key_file, "model": outcome.model}
+    data["route"] = options["route"]
     emit(data, as_json, show_added)
+    return 0
+
+
+@command.command(
+    "remove",
+    help="""Take out an upstream that `add` wrote into your models.toml, and delete the key that it stored.
+
+    A shipped one stays known, without a key. What stood in its block is printed.""",
+)
+@click.argument("name")
+@yes_option
+@json_option
+def remove_command(name: str, yes: bool, as_json: bool) -> int:
+    from llmstack.client.upstream_file import remove
+    from llmstack.errors import Interrupted
+    from llmstack.paths import home
+    from llmstack.render.output import confirm, emit
+    from llmstack.render.upstream import show_removed_upstream
+
+    again = command_line("upstream", "remove", name, "--yes")
+    if not yes and not as_json and not confirm(f"Remove {name} and the key that was stored for it?", again):
+        raise Interrupted("nothing was removed")
+    emit(remove(home(), name), as_json, show_removed_upstream)
     return 0
 
 

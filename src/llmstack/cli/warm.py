@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from llmstack.cli.options import json_option
-from llmstack.commands import command_line
 
 
 @click.command(
@@ -19,20 +18,15 @@ from llmstack.commands import command_line
 def command(client: str | None, as_json: bool) -> int:
     import os
 
-    from llmstack import stackfile
     from llmstack.client.record import record_claude
+    from llmstack.deploy.ensure_ready import running_stack
     from llmstack.deploy.warm import warm
-    from llmstack.errors import NotSo
     from llmstack.paths import home
     from llmstack.render.cache import show_warmed
     from llmstack.render.output import StepProgress, emit
 
     folders = home()
-    stack = stackfile.read(folders)
-    if stack is None:
-        raise NotSo(
-            "nothing is deployed yet", next=f"{command_line('up', 'MODEL')}   or   {command_line('up', '--demo')}"
-        )
+    stack = running_stack(folders)
     with StepProgress() as progress:
         request = None
         if client is not None:

@@ -79,8 +79,11 @@ def claude_environment(
     stack: StackAccess | None = None,
     limits: ModelLimits | None = None,
     key: str | None = None,
+    tiers: Mapping[str, str] = {},
 ) -> ClientEnvironment:
     """stack: needed for a profile that leads to it. key: the profile's fixed key, read. limits: of its model.
+
+    tiers: the names that opus, sonnet and haiku go out under where neither the profile nor its model says.
 
     Raises BadInput for a Vertex profile without a project.
     """
@@ -95,7 +98,7 @@ def claude_environment(
     variables = _gateway(profile, stack)
     if key is not None and stack is None:
         variables["ANTHROPIC_AUTH_TOKEN"] = key
-    variables |= _models(profile, stack.model if stack is not None else None)
+    variables |= _models(profile, stack.model if stack is not None else None, tiers)
     variables |= _limits(ModelLimits(profile.context or limits.context, profile.max_output or limits.max_output))
     variables |= _QUIET | _PATIENCE
     if profile.headers:
@@ -145,17 +148,18 @@ def _said(name: str, value: str | None) -> dict[str, str]:
     return {} if value is None else {name: value}
 
 
-def _models(profile: Profile, deployed: str | None) -> dict[str, str]:
+def _models(profile: Profile, deployed: str | None, tiers: Mapping[str, str]) -> dict[str, str]:
     """Every tier gets a name: an unset one means a model of Anthropic's, which no route of the user's may know."""
     model = profile.model or deployed
     if model is None:
-        tiers = (profile.opus, profile.sonnet, profile.haiku)
-        return {tier: name for tier, name in zip(_TIERS, tiers, strict=True) if name is not None}
-    haiku = profile.haiku or model
+        named = (profile.opus, profile.sonnet, profile.haiku)
+        return {tier: name for tier, name in zip(_TIERS, named, strict=True) if name is not None}
+    routed = tiers if profile.model is None else {}
+    haiku = profile.haiku or routed.get("haiku", model)
     variables = {
         "ANTHROPIC_MODEL": model,
-        "ANTHROPIC_DEFAULT_OPUS_MODEL": profile.opus or model,
-        "ANTHROPIC_DEFAULT_SONNET_MODEL": profile.sonnet or model,
+        "ANTHROPIC_DEFAULT_OPUS_MODEL": profile.opus or routed.get("opus", model),
+        "ANTHROPIC_DEFAULT_SONNET_MODEL": profile.sonnet or routed.get("sonnet", model),
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": haiku,
         "ANTHROPIC_SMALL_FAST_MODEL": haiku,
     }

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from llmstack import stackfile
 from llmstack.catalog import overlay, routes
-from llmstack.catalog.profiles import Gateway, Profile
+from llmstack.catalog.profiles import Gateway, Profile, profiles
 from llmstack.catalog.profiles import profile as find_profile
 from llmstack.client.environment import ClientEnvironment, ModelLimits, StackAccess, claude_environment
 from llmstack.client.settings import StackSettings
-from llmstack.commands import command_line
+from llmstack.client.tiers import routed_tiers
+from llmstack.commands import again, command_line, quoted
 from llmstack.deploy import keys
-from llmstack.errors import MissingPart, NotSo
+from llmstack.errors import BadInput, MissingPart, NotSo
 from llmstack.paths import Home, catalog_texts, chosen_root, own_command
 from llmstack.proxy.live_config import read_secret
 
@@ -32,26 +34,32 @@ def routing(home: Home) -> routes.Routing:
 
 
 def environment_of(home: Home, name: str, inherited: Mapping[str, str]) -> ClientEnvironment:
-    """Raises NotSo when nothing is deployed and the profile needs it, BadInput, MissingPart for a key."""
-    profile = find_profile(files(home), name)
+    """Raises NotSo when nothing is deployed and the profile needs it, BadInput, MissingPart for a key.
+
+    A profile whose model is answered elsewhere needs the proxy alone.
+    """
+    profile = profile_of(home, name)
     if profile.gateway is not Gateway.STACK:
         return claude_environment(name, profile, inherited, key=_key(home, name, profile, inherited))
-    deployed = stackfile.read(home)
-    if deployed is None:
+    deployed, proxy = stackfile.read(home), stackfile.read_proxy(home)
+    if needs_local_model(home, name) and deployed is None:
         raise NotSo(
             "nothing is deployed yet", next=f"{command_line('up', 'MODEL')}   or   {command_line('up', '--demo')}"
         )
-    stack = StackAccess(deployed.proxy.url, keys.token(home), deployed.model.name)
-    return claude_environment(name, profile, inherited, stack=stack, limits=_limits(home, profile, deployed))
+    if proxy is None:
+        raise NotSo("the proxy has not been started yet", next=command_line("up", "--proxy-only"))
+    stack = StackAccess(proxy.url, keys.token(home), deployed.model.name if deployed is not None else "")
+    limits, tiers = _limits(home, profile, deployed), routed_tiers(routing(home))
+    return claude_environment(name, profile, inherited, stack=stack, limits=limits, tiers=tiers)
 
 
 def leads_to_stack(home: Home, name: str) -> bool:
-    return find_profile(files(home), name).gateway is Gateway.STACK
+    return profile_of(home, name).gateway is Gateway.STACK
 
 
 def needs_local_model(home: Home, name: str) -> bool:
     """Whether the profile's main model is answered by the stack's own server."""
-    profile = find_profile(files(home), name)
+    profile = profile_of(home, name)
     if profile.gateway is not Gateway.STACK:
         return False
     if profile.model is None:
@@ -60,9 +68,11 @@ def needs_local_model(home: Home, name: str) -> bool:
     return choice is None or any(target.is_local for target in choice.targets[:1])
 
 
-def _limits(home: Home, profile: Profile, deployed: stackfile.StackRecord) -> ModelLimits:
-    own = ModelLimits(deployed.n_ctx_slot or None, deployed.n_predict)
-    choice = routing(home).choose(profile.model or deployed.model.name)
+def _limits(home: Home, profile: Profile, deployed: stackfile.StackRecord | None) -> ModelLimits:
+    own, model = ModelLimits(), profile.model or ""
+    if deployed is not None:
+        own, model = ModelLimits(deployed.n_ctx_slot or None, deployed.n_predict), profile.model or deployed.model.name
+    choice = routing(home).choose(model)
     if choice is None or not choice.targets:
         return own
     target = choice.targets[0]
@@ -77,7 +87,7 @@ def _key(home: Home, name: str, profile: Profile, inherited: Mapping[str, str]) 
         if not path.exists():
             raise MissingPart(
                 f"the profile {name} needs a key and there is no {path}",
-                next=f"umask 077; mkdir -p '{path.parent}'; cat > '{path}'   then paste the key and press ctrl-D",
+                next=_key_remedy(home, profile.token_file, path),
             )
         return read_secret(path).decode("latin-1")
     if profile.token_env is not None:
@@ -88,9 +98,33 @@ def _key(home: Home, name: str, profile: Profile, inherited: Mapping[str, str]) 
     return None
 
 
+def _key_remedy(home: Home, token_file: str, path: Path) -> str:
+    """What stores the key: `upstream add` where an upstream takes its key from the same file."""
+    for name, settings in routing(home).upstreams.items():
+        if settings.api_key_file == token_file:
+            return command_line("upstream", "add", name)
+    folder, file = quoted(str(path.parent)), quoted(str(path))
+    return f"umask 077; mkdir -p {folder}; cat > {file}   then paste the key and press ctrl-D"
+
+
+def profile_of(home: Home, name: str) -> Profile:
+    """Raises BadInput for a name that is not there, with the command that makes one of an upstream."""
+    try:
+        return find_profile(files(home), name)
+    except BadInput as error:
+        known = profiles(files(home))
+        if name in routing(home).upstreams:
+            remedy = command_line("upstream", "add", name, "--model", "NAME")
+            raise BadInput(error.what, why=f"{name} is an upstream without a model", next=remedy) from None
+        near = difflib.get_close_matches(name, known, 1)
+        raise BadInput(
+            error.what, why=error.why, next=again(None, "--profile", near[0]) if near else error.next
+        ) from None
+
+
 def settings_of(home: Home, name: str, environment: ClientEnvironment, ttl_s: float) -> StackSettings:
     """The same as a settings file says it: a token by a command instead of by value."""
-    profile = find_profile(files(home), name)
+    profile = profile_of(home, name)
     variables = {key: value for key, value in environment.variables.items() if key not in _SECRET}
     helper = profile.token_command
     if helper is not None:

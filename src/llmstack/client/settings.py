@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from llmstack.commands import command_line
-from llmstack.errors import BadInput, NotSo
+from llmstack.errors import BadInput, NotSo, StackError
 from llmstack.paths import Home, write_atomic, write_private
 
 HELPER = "apiKeyHelper"
@@ -133,6 +133,40 @@ def undo(home: Home, file: Path) -> Undone:
     return Undone(path, whole=data is not None, removed=data is None)
 
 
+def written_files(home: Home) -> tuple[Path, ...]:
+    """Every settings file with something of ours in it. Raises NotSo for a record that does not say which it is."""
+    files = []
+    for record in sorted(_records(home).glob("*.json")):
+        backup = _read_backup(record)
+        if backup is None:
+            raise NotSo(
+                f"{record} cannot be read: it says which Claude Code settings file leads to this stack",
+                next=f"look for {HELPER} in your .claude/settings files and take it out; then delete {record}",
+            )
+        files.append(Path(backup.path))
+    return tuple(files)
+
+
+def undo_every(home: Home) -> tuple[Undone, ...]:
+    """Takes this stack out of every file that it was written into: without it, Claude Code would not start there.
+
+    Raises StackError, with the rest undone, for files that it could not be taken out of; their records stay.
+    """
+    undone, problems = [], []
+    for file in written_files(home):
+        try:
+            undone.append(undo(home, file))
+        except StackError as error:
+            problems.append(": ".join(filter(None, (error.what, error.why))))
+    if problems:
+        raise NotSo(
+            "this stack is still in a Claude Code settings file, which would then lead to nothing",
+            why="\n".join(problems),
+            next="correct or delete that file, then run this again",
+        )
+    return tuple(undone)
+
+
 def _edits(document: Mapping[str, Any], settings: StackSettings) -> tuple[Edit, ...]:
     """What makes the document say `settings`, in the order of writing."""
     values: list[tuple[tuple[str, ...], Any]] = []
@@ -241,8 +275,12 @@ def _real(file: Path) -> Path:
     return Path(os.path.realpath(file))
 
 
+def _records(home: Home) -> Path:
+    return home.state / "claude-settings"
+
+
 def _record(home: Home, path: Path) -> Path:
-    return home.state / "claude-settings" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
+    return _records(home) / f"{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.json"
 
 
 def _read_backup(record: Path) -> SettingsBackup | None:

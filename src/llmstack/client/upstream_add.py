@@ -9,6 +9,7 @@ from typing import Protocol
 
 from llmstack.catalog.routes import Target, UpstreamSettings, resolve
 from llmstack.client import ollama
+from llmstack.client.outside import remember_ollama_model
 from llmstack.client.profile import files, routing
 from llmstack.client.upstream_file import UpstreamEntry, store_key
 from llmstack.client.upstream_file import add as write
@@ -67,6 +68,7 @@ def add(home: Home, name: str | None, request: UpstreamRequest, ask: AskUser) ->
         context = context or DEFAULT_NUM_CTX
         if model is not None:
             model = ollama.with_context(_base(target), model, context)
+            remember_ollama_model(home, _base(target), model)
     entry = UpstreamEntry(
         name=name,
         kind=kind or (target.kind if shipped_settings is not None and request.base_url else None),
@@ -77,6 +79,7 @@ def add(home: Home, name: str | None, request: UpstreamRequest, ask: AskUser) ->
         context=context,
         max_output=request.max_output,
         route=request.route,
+        keyless=request.no_key,
     )
     written = write(home, entry)
     if key is not None:

@@ -19,7 +19,7 @@ import httpx
 from llmstack.catalog.routes import Target, resolve
 from llmstack.client import ollama
 from llmstack.client.profile import files, routing
-from llmstack.commands import command_line
+from llmstack.commands import command_line, quoted
 from llmstack.deploy import keys
 from llmstack.errors import BadInput, StackError
 from llmstack.findings import Finding, Level
@@ -50,9 +50,9 @@ def check_upstream(home: Home, name: str, model: str | None, on_progress: OnProg
     routes = routing(home)
     if name not in routes.upstreams:
         names = ", ".join(sorted(routes.upstreams))
-        raise BadInput(
-            f"there is no upstream called {name}", why=f"known are {names}", next=command_line("upstream", "add")
-        )
+        near = difflib.get_close_matches(name, routes.upstreams, 1)
+        better = command_line("upstream", "test", near[0]) if near else command_line("upstream", "add", name)
+        raise BadInput(f"there is no upstream called {name}", why=f"known are {names}", next=better)
     keys.ensure(home.make())
     target = resolve(name, routes.upstreams[name], None)
     live = LiveConfig(home, lambda event, fields: None).start()
@@ -83,7 +83,7 @@ class _Examiner:
     def run(self) -> list[Finding]:
         base = self._live.base_url(self._target)
         if base is None:
-            self._add("address", Level.FAIL, "the stack is not deployed", command_line("up"))
+            self._add("address", Level.FAIL, "no model is deployed here", command_line("up", "MODEL"))
             return self._checks
         headers = self._key()
         listed = self._address(base, headers) if headers is not None else None
@@ -125,7 +125,9 @@ class _Examiner:
         try:
             answer = httpx.get(f"{base}/v1/models", headers=headers, timeout=20, trust_env=not self._target.stays_here)
         except httpx.HTTPError as error:
-            start = {"ollama": "ollama serve", "local": command_line("up")}.get(name, "start it, or correct base_url")
+            other = f"is its address another one? {command_line('upstream', 'add', name, '--base-url', 'URL')}"
+            place = "start it; " if self._target.stays_here else "check the network; "
+            start = {"ollama": "ollama serve", "local": command_line("up")}.get(name, place + other)
             self._add("address", Level.FAIL, f"nothing answers at {base} ({type(error).__name__})", start)
             return None
         self._add("address", Level.OK, f"{base} answers")
@@ -151,7 +153,8 @@ class _Examiner:
             return None
         if listed and model not in listed and target.name != "local":
             near = difflib.get_close_matches(model, listed, 3, 0.4) or listed[:3]
-            remedy = f"ollama pull {model}" if target.name == "ollama" else f"--model {near[0]}"
+            words = ("add" if self._model is None else "test", target.name, "--model", near[0])
+            remedy = f"ollama pull {quoted(model)}" if target.name == "ollama" else command_line("upstream", *words)
             self._add("model", Level.FAIL, f"it has no {model}; it has {', '.join(near)}", remedy)
             return None
         self._add("model", Level.OK, model + ("" if listed else " (it lists none)"))
@@ -180,7 +183,7 @@ class _Examiner:
         system = [{"type": "text", "text": "Answer in one word."}]
         answer = await post(system=system, messages=[{"role": "user", "content": "Say yes."}])
         if answer.status_code != 200:
-            self._add("answer", Level.FAIL, _error(answer), _remedy().get(answer.status_code, ""))
+            self._add("answer", Level.FAIL, _error(answer), _remedy(self._target.name).get(answer.status_code, ""))
             return False
         usage = answer.json()["usage"]
         tokens = usage["input_tokens"] + usage.get("cache_read_input_tokens", 0)
@@ -268,9 +271,9 @@ class _Examiner:
                 self._add("num_ctx", Level.OK, f"Ollama runs it with {loaded.context} tokens")
 
 
-def _remedy() -> dict[int, str]:
+def _remedy(name: str) -> dict[int, str]:
     return {
-        401: f"{command_line('upstream', 'add', 'NAME')}   with a key that is valid",
+        401: f"{command_line('upstream', 'add', name)}   with a key that is valid",
         429: "wait, or ask for a higher rate",
     }
 

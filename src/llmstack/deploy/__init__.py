@@ -13,10 +13,12 @@
 | prepare        | brings the model's files here, then plans: what should run                  |
 | apply          | `up`, `down` and `restart`: all or nothing                                  |
 | move_model     | the running stack on another file of its model                              |
+| proxy_alone    | the proxy without a server                                                  |
 | transaction    | what ran before, on disk until the new stack has proved itself              |
 | services       | the two services, as data                                                   |
 | supervisors    | who keeps the services running on this machine                              |
-| ports          | who holds a TCP port                                                        |
+| ports          | where a stack may listen, and who holds a TCP port                          |
+| routes_in_force | whether the proxy goes by the models.toml of the user                      |
 | keys           | the two secrets of a stack                                                  |
 | waiting, ready | waits for what another process does; for a service that answers             |
 | ensure_ready   | brings the stack to where a client can use it                               |

@@ -18,6 +18,7 @@ from llmstack.deploy import keys, observe, ports, tools_shown, transaction, warm
 from llmstack.deploy.demo_model import prune_demo_models
 from llmstack.deploy.health import check
 from llmstack.deploy.ready import wait_ready
+from llmstack.deploy.routes_in_force import out_of_force
 from llmstack.deploy.services import Addresses, stack_services
 from llmstack.deploy.supervisors import (
     chosen,
@@ -27,6 +28,7 @@ from llmstack.deploy.supervisors import (
     others,
     preview,
     put_back,
+    start_alone,
     supervisor_for,
 )
 from llmstack.deploy.transaction import Previous
@@ -36,7 +38,7 @@ from llmstack.engine.find import Engine
 from llmstack.errors import NotSo
 from llmstack.paths import Home
 from llmstack.plan import Goal, Plan
-from llmstack.stackfile import ModelEntry, ProxyEntry, ServerEntry, StackRecord
+from llmstack.stackfile import ModelEntry, ServerEntry, StackRecord
 from llmstack.supervisor import Supervisor
 
 OnProgress = Callable[[str], None]
@@ -117,11 +119,12 @@ def up(home: Home, deployment: Deployment, on_progress: OnProgress, *, force: bo
                 on_progress("warming the prompt cache")
                 warm.restore(home, stack)  # the check has used the slots
         except BaseException:
-            _put_back(home, supervisor, previous, on_progress)
+            put_back_previous(home, supervisor, previous, on_progress)
             raise
+        stackfile.write_alone(home, None)
         transaction.end(home)
         prune_demo_models(home, deployment.model.path)
-        return UpResult(stack, started, time.monotonic() - began, (*blind, *notices(supervisor)))
+        return UpResult(stack, started, time.monotonic() - began, (*blind, *notices(supervisor), *out_of_force(home)))
 
 
 def _compared(home: Home, stack: StackRecord, supervisor: Supervisor) -> StackRecord:
@@ -151,6 +154,8 @@ def restart(home: Home, names: tuple[str, ...], on_progress: OnProgress) -> Stac
             raise NotSo(
                 "nothing is deployed yet", next=f"{command_line('up', 'MODEL')}   or   {command_line('up', '--demo')}"
             )
+        if not names or "server" in names:
+            require_file(stack)
         supervisor = supervisor_for(home)
         names = names or tuple(service.name for service in stack.services)
         warm.save(home, stack)
@@ -167,6 +172,17 @@ def restart(home: Home, names: tuple[str, ...], on_progress: OnProgress) -> Stac
             on_progress("warming the prompt cache")
             warm.restore(home, stack)
         return stack
+
+
+def require_file(stack: StackRecord) -> None:
+    """Before a server that runs is stopped. Raises NotSo when it could not come back."""
+    if not Path(stack.model.path).is_file():
+        raise NotSo(
+            f"the model file is gone: {stack.model.path}",
+            why="the server that runs now has it open, and could not load it again",
+            next=f"put it back, or: {command_line('up', 'MODEL')}   takes another; {command_line('models', 'list')}   "
+            "shows what there is",
+        )
 
 
 def _save(home: Home, running: StackRecord | None, target: StackRecord, on_progress: OnProgress) -> None:
@@ -199,7 +215,7 @@ def _wait(
         wait_ready(supervisor, name, url, deadline_s=deadline_s, deaths_before=before, started_at=started_at)
 
 
-def _put_back(home: Home, supervisor: Supervisor, previous: Previous, on_progress: OnProgress) -> None:
+def put_back_previous(home: Home, supervisor: Supervisor, previous: Previous, on_progress: OnProgress) -> None:
     """The services, their units and the record as they were; a second failure must not hide the first.
 
     Where that fails too, the transaction stays, and the next `up` goes back to the same stack.
@@ -219,6 +235,11 @@ def _put_back(home: Home, supervisor: Supervisor, previous: Previous, on_progres
             put_back(old, previous.stack.services, previous.units, run=previous.ran)
             if previous.ran:
                 _wait(old, previous.stack, (), started_at, _size(previous.stack.model.path), lambda _: None)
+        stackfile.write_alone(home, previous.alone)
+        if previous.alone is not None and previous.alone_ran:
+            old = of_kind(home, previous.alone.supervisor)
+            start_alone(old, previous.alone.service)
+            wait_ready(old, "proxy", previous.alone.proxy.url, deadline_s=PROXY_DEADLINE_S)
         transaction.end(home)
     except Exception as error:
         on_progress(f"the previous stack did not come back: {error}")
@@ -228,8 +249,9 @@ def _check_ports(home: Home, deployment: Deployment, supervisor: Supervisor) -> 
     everyone = (supervisor, *others(home, supervisor))
     ours = [status.pid for one in everyone for status in one.status().values() if status.pid]
     at = deployment.addresses
-    ports.check_free(at.proxy_host, at.proxy_port, what="proxy", flag="--port", ours=ours)
-    ports.check_free(at.server_host, at.server_port, what="server", flag="--server-port", ours=ours)
+    proxy = ports.WantedPort("proxy", at.proxy_host, at.proxy_port, "--port")
+    server = ports.WantedPort("server", at.server_host, at.server_port, "--server-port")
+    ports.check_free((proxy, server), ours=ours)
 
 
 def record_of(home: Home, deployment: Deployment, supervisor: str) -> StackRecord:
@@ -240,7 +262,7 @@ def record_of(home: Home, deployment: Deployment, supervisor: str) -> StackRecor
     return StackRecord(
         model=ModelEntry(deployment.name, str(deployment.model.path)),
         server=ServerEntry(at.server_host, at.server_port, deployment.engine.name, server.argv),
-        proxy=ProxyEntry(at.proxy_host, at.proxy_port),
+        proxy=at.proxy,
         n_ctx=a.ctx,
         n_ctx_slot=plan.n_ctx_slot,
         n_parallel=a.parallel,

@@ -27,7 +27,9 @@ def _read(path: Path) -> str:
     try:
         mode = path.stat().st_mode & 0o777
     except FileNotFoundError:
-        raise BadInput("there is no token yet", why="it is made at the first `up`", next=command_line("up")) from None
+        raise BadInput(
+            "there is no token yet", why="it is made at the first `up`", next=command_line("up", "--proxy-only")
+        ) from None
     if mode & 0o077:
         raise BadInput(
             f"{path} can be read by others (mode {mode:o})",

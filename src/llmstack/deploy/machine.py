@@ -57,11 +57,13 @@ def this_machine(
     server = supervisor_for(home).status().get("server")
     pid = server.pid if server is not None else None
     if pid is None:
-        machine = Machine(detected.hardware, engine, spare=detected.spare, warnings=detected.warnings)
+        machine = Machine(
+            detected.hardware, engine, spare=detected.spare, warnings=detected.warnings, unused=detected.unused
+        )
         return _with_holders(machine, detected.cards, ())
     deployed = stackfile.read(home)
     hardware, estimates = without_own_server(detected, pid, deployed.plan if deployed is not None else None)
-    machine = Machine(hardware, engine, True, estimates, detected.spare, detected.warnings)
+    machine = Machine(hardware, engine, True, estimates, detected.spare, detected.warnings, unused=detected.unused)
     return _with_holders(machine, detected.cards, family({pid}))
 
 
@@ -87,7 +89,10 @@ def for_engine(detected: Detected, engine: Engine | None) -> Detected:
     cards = drivers.beside(listed.devices, known, os.environ)
     devices = tuple(drivers.with_driver(device, card) for device, card in zip(listed.devices, cards, strict=True))
     warnings = (*detected.warnings, *_unlisted(known, cards, engine, listed))
-    return _usable(Detected(replace(detected.hardware, devices=devices), warnings, cards))
+    missing = [card.device for card in known if card not in cards]
+    deliberate = bool(listed.problem or listed.devices or _hidden()) or _can_compute(engine, missing)
+    unused = () if deliberate else tuple(device.name for device in missing)
+    return _usable(Detected(replace(detected.hardware, devices=devices), warnings, cards, unused=unused))
 
 
 def _usable(detected: Detected) -> Detected:
@@ -100,7 +105,7 @@ def _usable(detected: Detected) -> Detected:
     hardware, usable = usable_hardware(hardware)
     of_devices = tuple(cards.get(device.id) for device in usable.devices)
     warnings = (*detected.warnings, *usable.reasons)
-    return Detected(hardware, warnings, of_devices, usable.spare)
+    return Detected(hardware, warnings, of_devices, usable.spare, detected.unused)
 
 
 def _unlisted(
@@ -111,7 +116,7 @@ def _unlisted(
     if not unused:
         return
     names = ", ".join(dict.fromkeys(unused))
-    hidden = {name: text for name, text in chosen_variables(os.environ).items() if name.endswith("VISIBLE_DEVICES")}
+    hidden = _hidden()
     if devices.problem:
         why = f"the engine {engine.name} did not list its devices ({devices.problem}); {command_line('doctor')}"
     elif hidden:
@@ -127,10 +132,32 @@ def _unlisted(
     yield f"{names} will not be used: {why}"
 
 
+def _hidden() -> dict[str, str]:
+    """What of the shell's environment hides cards from the engine."""
+    return {name: text for name, text in chosen_variables(os.environ).items() if name.endswith("VISIBLE_DEVICES")}
+
+
 def _can_compute(engine: Engine, cards: Sequence[Device]) -> bool:
     """Whether this build has a backend for one of these cards, which are the drivers' own."""
     built = {backend.lower() for backend in engine.backends}
     return any(built & (NVIDIAS if card.backend == "CUDA" else AMDS) for card in cards)
+
+
+def refuse_without_card(machine: Machine, model: str, go_on: str) -> None:
+    """Before a download: the size that suits the processor is not the one that suits the card.
+
+    go_on: the command that does without the card. Raises MissingPart where another engine could use a card that is
+    here.
+    """
+    if machine.engine is None or not machine.unused:
+        return
+    names = " and ".join(dict.fromkeys(machine.unused))
+    raise MissingPart(
+        f"the engine {machine.engine.name} cannot use your {names}, and {model} would be downloaded for the processor",
+        why="with an engine for the card another size is the right one: this one would be downloaded in vain",
+        next=f"{command_line('engine', 'install')}   gets an engine for the card, then run this again; "
+        f"{go_on}   goes on without the card",
+    )
 
 
 def without_own_server(detected: Detected, pid: int, deployed: Plan | None) -> tuple[Hardware, bool]:

@@ -28,7 +28,7 @@ class Machine:
 
     serves: our server runs. estimates: no driver says how much of a card it holds, so its own plan did. spare: devices
     that only a pinned -dev uses. warnings: a sentence each. holders: programs that hold memory of a card now, and MiB.
-    idle: the same machine as if they were closed.
+    idle: the same machine as if they were closed. unused: cards that another build of the engine could use.
     """
 
     hardware: Hardware
@@ -39,6 +39,7 @@ class Machine:
     warnings: tuple[str, ...] = ()
     holders: tuple[tuple[str, int], ...] = ()
     idle: Hardware | None = None
+    unused: tuple[str, ...] = ()
 
     def without_others(self) -> Machine:
         """As if the programs that hold memory of a card were closed."""

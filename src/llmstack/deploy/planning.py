@@ -46,10 +46,9 @@ SAID = (
 
 @dataclass(frozen=True, slots=True)
 class UpRequest:
-    """What the command line says. model None: the one that is deployed. Ports None: as deployed, else the defaults.
-
-    name: what clients call the model; empty: as the model itself is called.
-    """
+    """What the command line says. model None: the one that is deployed. Ports, hosts None: as deployed, else
+    the defaults. name: what clients call the model; empty: as the model itself is called. without_card: a model is
+    downloaded though the engine can't use a card that is here."""
 
     model: str | None = None
     demo: bool = False
@@ -58,6 +57,8 @@ class UpRequest:
     proxy_port: int | None = None
     server_port: int | None = None
     offline: bool = False
+    allow_hosts: tuple[str, ...] | None = None
+    without_card: bool = False
     name: str = ""
 
 
@@ -119,6 +120,35 @@ def resumed(home: Home, request: UpRequest) -> UpRequest:
     new = request.goal
     changes = {name: value for name in SAID if (value := getattr(new, name)) not in (None, "")}
     return replace(request, goal=replace(before, pins={**before.pins, **new.pins}, **changes))
+
+
+def given_up(home: Home, request: UpRequest, path: Path) -> str:
+    """A sentence on what was asked for of this very model before, and is not said any more; empty where nothing is."""
+    from llmstack import stackfile
+
+    deployed = stackfile.read(home)
+    before = deployed.goal if deployed is not None and Path(deployed.model.path) == path else None
+    if before is None or (request.model is None and not request.demo):
+        return ""
+    new = request.goal
+    options = [
+        _option(name, value)
+        for name in SAID
+        if (value := getattr(before, name)) not in (None, "") and getattr(new, name) in (None, "")
+    ]
+    options += [f"--set {flag}={value}" for flag, value in before.pins.items() if flag not in new.pins]
+    if not options:
+        return ""
+    how = f"{command_line('up')}   without a model keeps what was asked for"
+    return f"what was asked for before is not any more: {', '.join(options)} ({how})"
+
+
+def _option(name: str, value: Any) -> str:
+    """As the command line says it."""
+    flag = name.removesuffix("_path").removesuffix("_mib").replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag} {value}{'MiB' if name.endswith('_mib') else ''}"
 
 
 def subject_of(

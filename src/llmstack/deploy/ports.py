@@ -1,39 +1,104 @@
-"""Who holds a TCP port. A port in use is refused by the name of its owner before anything is written."""
+"""Where a stack may listen: who holds a TCP port, which addresses are here. What cannot be is refused before anything
+is written, a port in use by the name of its owner."""
 
 from __future__ import annotations
 
 import errno
+import ipaddress
+import os
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-from llmstack.commands import command_line
-from llmstack.errors import MissingPart
+from llmstack.commands import again
+from llmstack.errors import BadInput, MissingPart
 
 
-def check_free(host: str, port: int, *, what: str, flag: str, ours: Collection[int]) -> None:
-    """Raises MissingPart when the port is taken by a process whose pid is not in `ours`."""
-    problem = _bind_problem(host, port)
-    if problem is None:
-        return
-    if problem == errno.EADDRINUSE:
-        pid, name = owner(port)
+@dataclass(frozen=True, slots=True)
+class WantedPort:
+    """what: the service that needs it. flag: the option that chooses another."""
+
+    what: str
+    host: str
+    port: int
+    flag: str
+
+
+def check_free(needs: Sequence[WantedPort], *, ours: Collection[int]) -> None:
+    """Raises MissingPart for ports that are taken by a process whose pid is not in `ours`: all of them at once."""
+    problems, refused, others = [], [], []
+    chosen = [one.port for one in needs]
+    for one in needs:
+        problem = _bind_problem(one.host, one.port)
+        if problem is None:
+            continue
+        pid, name = owner(one.port) if problem == errno.EADDRINUSE else (None, "")
         if pid is not None and pid in ours:
-            return
-        who = f"{name} (pid {pid})" if pid is not None else "a process of another user"
-        raise MissingPart(
-            f"port {port}, which the {what} needs, is in use by {who}",
-            next=f"stop it, or choose another port: {command_line('up', flag, port + 1)}",
+            continue
+        problems.append(problem)
+        refused.append(
+            _refused(one, problem, f"{name} (pid {pid})" if pid is not None else "a process of another user")
         )
-    why = {errno.EACCES: "ports below 1024 need root", errno.EADDRNOTAVAIL: f"{host} is no address of this machine"}
-    raise MissingPart(
-        f"the {what} cannot listen on {host}:{port}",
-        why=why.get(problem, errno.errorcode.get(problem, str(problem))),
-        next=command_line("up", flag, "PORT"),
+        free = next_free(one.host, max(one.port, 1023), chosen)
+        chosen.append(free)
+        others += [one.flag, str(free)]
+    if refused:
+        stop = "stop it, or choose another port: " if set(problems) == {errno.EADDRINUSE} else ""
+        raise MissingPart("; ".join(refused), next=f"{stop}{again('up', *others)}")
+
+
+def _refused(one: WantedPort, problem: int, who: str) -> str:
+    if problem == errno.EADDRINUSE:
+        return f"port {one.port}, which the {one.what} needs, is in use by {who}"
+    why = "ports below 1024 need root" if problem == errno.EACCES else os.strerror(problem)
+    return f"the {one.what} cannot listen on {one.host}:{one.port}: {why}"
+
+
+def check_address(host: str) -> None:
+    """Raises BadInput for what is no address of this machine."""
+    problem = errno.EINVAL
+    if _is_address(host):
+        of_bind = _bind_problem(host, 0)
+        if of_bind is None:
+            return
+        problem = of_bind
+    what = "is no address of this machine" if _is_address(host) else "is no IP address"
+    unusual = problem not in (errno.EADDRNOTAVAIL, errno.EINVAL)
+    raise BadInput(
+        f"{host}: nothing can listen there: {os.strerror(problem)}" if unusual else f"{host} {what}",
+        why=f"this machine has {', '.join(addresses())}",
+        next=f"{again('up', '--listen', '0.0.0.0')}   listens on all of them",
     )
+
+
+def addresses() -> tuple[str, ...]:
+    """Of this machine's interfaces, loopback first; without those that hold on one link only."""
+    import psutil
+
+    every = [
+        ipaddress.ip_address(entry.address)
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family in (socket.AF_INET, socket.AF_INET6) and "%" not in entry.address
+    ]
+    return tuple(str(one) for one in sorted(dict.fromkeys(every), key=lambda one: (not one.is_loopback, one.version)))
+
+
+def next_free(host: str, port: int, chosen: Collection[int] = ()) -> int:
+    """The first port above this one that nobody holds, and that is not in `chosen`; the next where a hundred are."""
+    above = range(port + 1, min(port + 101, 65536))
+    return next((one for one in above if one not in chosen and is_free(host, one)), port + 1)
 
 
 def is_free(host: str, port: int) -> bool:
     return _bind_problem(host, port) != errno.EADDRINUSE
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return host == "localhost" or bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 def _bind_problem(host: str, port: int) -> int | None:

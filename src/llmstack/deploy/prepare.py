@@ -7,15 +7,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmstack import stackfile
-from llmstack.commands import command_line
+from llmstack.commands import again, command_line, typed_words
+from llmstack.deploy import ports
 from llmstack.deploy.apply import Deployment
-from llmstack.deploy.machine import this_machine
-from llmstack.deploy.planning import Planned, Subject, UpRequest, plan_subject, resumed, served_name, subject_of
+from llmstack.deploy.machine import refuse_without_card, this_machine
+from llmstack.deploy.planning import (
+    Planned,
+    Subject,
+    UpRequest,
+    given_up,
+    plan_subject,
+    resumed,
+    served_name,
+    subject_of,
+)
 from llmstack.deploy.projector import is_here
 from llmstack.deploy.services import Addresses, stack_services
 from llmstack.deploy.supervisors import chosen, preview
 from llmstack.engine.find import Engine, find
-from llmstack.errors import MissingPart, NotSo, StackError
+from llmstack.errors import BadInput, MissingPart, NotSo, StackError
 from llmstack.fetch import hub
 from llmstack.fetch.find_local import drafter_of
 from llmstack.fetch.model import ResolvedModel
@@ -25,7 +35,7 @@ from llmstack.fetch.remote import remote_header
 from llmstack.llama_server.flags import pinnable_flag
 from llmstack.paths import Home
 from llmstack.plan import Goal, Plan
-from llmstack.stackfile import PROXY_PORT, SERVER_PORT
+from llmstack.stackfile import SERVER_PORT
 from llmstack.units import UnitDiff
 
 
@@ -49,9 +59,14 @@ def prepare(
     Raises StackError, Infeasible among them.
     """
     request = resumed(home, request)
+    addresses = addresses_of(home, request)  # refused before anything is downloaded
     machine = this_machine(home, on_progress, engine)
     engine = machine.engine or find(home)  # raises what is wrong with it
     subject = subject_of(home, request, machine.hardware, on_progress)
+    if subject.files.path is None and not request.without_card:
+        by_up = typed_words()[:1] == ("up",)
+        go_on = again("up", "--cpu") if by_up else command_line("up", request.model or subject.name, "--cpu")
+        refuse_without_card(machine, subject.name, go_on)
     subject = _pulled(home, request, subject, on_download)
     on_progress("planning")
     planned = plan_subject(home, request, subject, machine)
@@ -66,7 +81,8 @@ def prepare(
         problem = pull_drafter(home, planned.plan.goal, subject, on_download)
         planned = plan_subject(home, request, subject, machine, alone=bool(problem))
         problems += (problem,) if problem else ()
-    warnings = planned.warnings + planned.plan.warnings + problems
+    left = given_up(home, request, planned.model.path) if planned.model is not None else ""
+    warnings = planned.warnings + planned.plan.warnings + problems + ((left,) if left else ())
     assert planned.model is not None
     deployment = Deployment(
         name=planned.subject.name,
@@ -74,7 +90,7 @@ def prepare(
         plan=planned.plan,
         engine=engine,
         inputs=planned.digest,
-        addresses=addresses_of(home, request),
+        addresses=addresses,
         asked=request.goal,
         again=_again(home, request, on_progress, engine) if machine.estimates and _is_squeezed(planned.plan) else None,
     )
@@ -106,13 +122,20 @@ def changes(home: Home, request: UpRequest, planned: Planned) -> UnitDiff | None
 
 
 def addresses_of(home: Home, request: UpRequest) -> Addresses:
-    """As requested, else as deployed, else the defaults."""
+    """As requested, else as deployed, else the defaults. Raises BadInput for what cannot be."""
     deployed = stackfile.read(home)
-    host, ports = "127.0.0.1", (PROXY_PORT, SERVER_PORT)
-    if deployed is not None:
-        host, ports = deployed.proxy.host, (deployed.proxy.port, deployed.server.port)
-    proxy_port, server_port = request.proxy_port or ports[0], request.server_port or ports[1]
-    return Addresses(request.proxy_host or host, proxy_port, server_port=server_port)
+    before = stackfile.read_proxy(home) or stackfile.ProxyEntry()
+    proxy_port = request.proxy_port or before.port
+    server_port = request.server_port or (deployed.server.port if deployed is not None else SERVER_PORT)
+    allow_hosts = before.allow_hosts if request.allow_hosts is None else request.allow_hosts
+    if proxy_port == server_port:
+        raise BadInput(
+            f"the proxy and the server need two ports, and both would have {proxy_port}",
+            next=again("up", "--port", proxy_port, "--server-port", ports.next_free("127.0.0.1", proxy_port)),
+        )
+    if request.proxy_host is not None:
+        ports.check_address(request.proxy_host)
+    return Addresses(request.proxy_host or before.host, proxy_port, server_port=server_port, allow_hosts=allow_hosts)
 
 
 def _pulled(home: Home, request: UpRequest, subject: Subject, on_download: OnTransfer) -> Subject:

@@ -14,7 +14,7 @@ from llmstack.engine.find import Engine
 from llmstack.engine.flags import fit, parse_help
 from llmstack.paths import Home
 from llmstack.plan import Plan
-from llmstack.stackfile import PROXY_PORT, SERVER_PORT
+from llmstack.stackfile import PROXY_PORT, SERVER_PORT, ProxyEntry
 from llmstack.supervisor import Service
 from llmstack.warmstart.fingerprint import folder_name
 
@@ -33,18 +33,23 @@ PROXY_MEMORY_MIB = 2048
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where proxy and server listen."""
+    """Where proxy and server listen. allow_hosts: names that the proxy may be called by."""
 
     proxy_host: str = "127.0.0.1"
     proxy_port: int = PROXY_PORT
     server_host: str = "127.0.0.1"
     server_port: int = SERVER_PORT
+    allow_hosts: tuple[str, ...] = ()
+
+    @property
+    def proxy(self) -> ProxyEntry:
+        return ProxyEntry(self.proxy_host, self.proxy_port, self.allow_hosts)
 
 
 def stack_services(home: Home, engine: Engine, plan: Plan, at: Addresses) -> tuple[Service, Service]:
     """Server and proxy. Raises MissingPart when the engine lacks a flag that has no equivalent."""
     server = server_service(home, engine, plan.argv, at.server_host, at.server_port, ram_limit(plan))
-    return server, proxy_service(at.proxy_host, at.proxy_port)
+    return server, proxy_service(at.proxy)
 
 
 def server_service(
@@ -78,8 +83,9 @@ def ram_limit(plan: Plan) -> int | None:
     return max(budget // 256 * 256, round(plan.memory.host.total)) if budget else None
 
 
-def proxy_service(host: str, port: int) -> Service:
-    argv = (sys.executable, "-m", "llmstack", "serve-proxy", "--host", host, "--port", str(port))
+def proxy_service(at: ProxyEntry) -> Service:
+    names = [word for name in at.allow_hosts for word in ("--allow-host", name)]
+    argv = (sys.executable, "-m", "llmstack", "serve-proxy", "--host", at.host, "--port", str(at.port), *names)
     words = "Anthropic to OpenAI proxy (llmstack)"
     return Service("proxy", words, argv, environment(), memory_max_mib=PROXY_MEMORY_MIB, notify=True)
 

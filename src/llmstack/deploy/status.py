@@ -13,7 +13,9 @@ from llmstack.commands import command_line
 from llmstack.deploy import observe, tools_shown, transaction, usage
 from llmstack.deploy import warm as deploy_warm
 from llmstack.deploy.failure_causes import explain
+from llmstack.deploy.ports import addresses
 from llmstack.deploy.ready import excerpt, last_words
+from llmstack.deploy.routes_in_force import out_of_force
 from llmstack.deploy.served import Served, failure
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.deploy.usage import Used
@@ -22,8 +24,10 @@ from llmstack.errors import NotSo
 from llmstack.findings import Finding
 from llmstack.llama_server.last_words import last_words as last_fatal
 from llmstack.paths import Home
-from llmstack.stackfile import StackRecord
+from llmstack.stackfile import ProxyAlone, ProxyEntry, StackRecord
 from llmstack.supervisor import ServiceState, ServiceStatus, Supervisor
+
+LOOPBACK = ("127.0.0.1", "::1")
 
 
 class StackState(enum.StrEnum):
@@ -60,6 +64,8 @@ class StackStatus:
     served: what the engine did at its last start; findings: where that is not what was planned. interrupted: an `up`
     was cut off and none runs now. bench: the last run, as `bench --json` gave it. refused: how many requests, prefixes
     and states the proxy keeps from the engine, because it died on them. hung: how often it was ended because it hung.
+    out_of_force: what is wrong with the user's models.toml. alone: the proxy is deployed without a server; the stack
+    is then what `up` would start.
     """
 
     state: StackState
@@ -77,20 +83,51 @@ class StackStatus:
     bench: Mapping[str, Any] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
     hung: int = 0
+    out_of_force: tuple[str, ...] = ()
+    alone: ProxyEntry | None = None
+
+    @property
+    def proxy(self) -> ProxyEntry | None:
+        """Where the proxy listens, or would."""
+        return self.alone or (self.stack.proxy if self.stack is not None else None)
+
+    @property
+    def hint(self) -> str:
+        """The next command: what helps, else what one does in this state."""
+        if self.next and not self.interrupted:
+            return self.next
+        if self.alone is not None:
+            stopped = self.state is StackState.STOPPED
+            return command_line("up", "--proxy-only") if stopped else command_line("claude", "--profile", "NAME")
+        if self.stack is None:
+            return f"{command_line('up', '--demo')}   or   {command_line('up', 'MODEL')}"
+        if self.interrupted:
+            return f"{command_line('up')}   finishes it"
+        if self.state is StackState.READY and self.stack.capabilities.get("tools") is False:
+            return f"{command_line('models', 'list')}   shows models that call tools"
+        return {
+            StackState.READY: command_line("claude"),
+            StackState.STARTING: command_line("logs", "-f"),
+            StackState.DEGRADED: command_line("logs", "-n", "50"),
+            StackState.STOPPED: command_line("up"),
+            StackState.FAILED: command_line("logs", "server", "-n", "50"),
+        }[self.state]
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the deployed model cannot do, or has otherwise than it was asked for: a sentence each."""
-        if self.stack is None:
-            return ()
+        if self.stack is None or self.alone is not None:
+            return self.out_of_force
         plan = self.stack.plan
-        return tuple(filter(None, (tools_shown.missing(self.stack), *(plan.warnings if plan is not None else ()))))
+        of_plan = plan.warnings if plan is not None else ()
+        return tuple(filter(None, (tools_shown.missing(self.stack), *of_plan, *self.out_of_force)))
 
     def to_json(self) -> dict[str, Any]:
-        ports = {"server": self.stack.server.port, "proxy": self.stack.proxy.port} if self.stack else {}
+        ports = {"server": self.stack.server.port} if self.stack else {}
+        ports |= {"proxy": self.proxy.port} if self.proxy else {}
         return {
             "state": self.state.value,
-            "url": self.stack.proxy.url if self.stack else None,
+            "url": self.proxy.url if self.proxy else None,
             "services": {
                 name: {
                     "state": service.state.value,
@@ -105,11 +142,20 @@ class StackStatus:
                 for name, service in self.services.items()
             },
             "supervisor": self.supervisor,
-            "model": self.stack.model.name if self.stack else None,
+            "model": self.stack.model.name if self.stack and self.alone is None else None,
+            "proxy_only": self.alone is not None,
+            "listens": self.proxy
+            and {
+                "host": self.proxy.host,
+                "port": self.proxy.port,
+                "open": self.proxy.is_open,
+                "allow_hosts": self.proxy.allow_hosts,
+                "urls": urls(self.proxy),
+            },
             "warm": self.warm.to_json(),
             "last_error": self.last_error or None,
             "cause": self.cause or None,
-            "next": self.next or None,
+            "next": self.hint,
             "used": {"ram_mib": self.used.ram_mib, "vram_mib": self.used.vram_mib},
             "interrupted": self.interrupted,
             "refused": dict(self.refused),
@@ -127,10 +173,18 @@ def gather(home: Home) -> StackStatus:
     stack = stackfile.read(home)
     services = supervisor.status()
     interrupted = transaction.interrupted(home)
+    alone = stackfile.read_alone(home)
+    if alone is not None and not _lives(services, "server"):
+        return _of_alone(home, alone, stack, supervisor, services)
+    if stack is None and (home.stack.exists() or any(service.pid for service in services.values())):
+        return _unrecorded(home, services, supervisor.kind)
     if stack is None or not services:
-        return StackStatus(StackState.STOPPED, stack, services, supervisor.kind, _COLD, interrupted=interrupted)
+        return StackStatus(
+            StackState.STOPPED, stack, services, supervisor.kind, _COLD,
+            interrupted=interrupted, out_of_force=out_of_force(home),
+        )  # fmt: skip
     server, warm = _ask_server(home, stack) if _lives(services, "server") else (Readiness.UNREACHABLE, _COLD)
-    proxy = _ask_proxy(stack) if _lives(services, "proxy") else Readiness.UNREACHABLE
+    proxy = _ask_proxy(stack.proxy) if _lives(services, "proxy") else Readiness.UNREACHABLE
     refused: dict[str, int] = {}
     hung, is_hung = 0, False
     if proxy is Readiness.READY:
@@ -160,7 +214,53 @@ def gather(home: Home) -> StackStatus:
         bench=usage.last_bench(home),
         refused=refused,
         hung=hung,
+        out_of_force=out_of_force(home),
     )  # fmt: skip
+
+
+def _of_alone(
+    home: Home,
+    alone: ProxyAlone,
+    stack: StackRecord | None,
+    supervisor: Supervisor,
+    services: Mapping[str, ServiceStatus],
+) -> StackStatus:
+    services = {name: service for name, service in services.items() if name == "proxy"}
+    readiness = _ask_proxy(alone.proxy) if _lives(services, "proxy") else Readiness.UNREACHABLE
+    # Of a server that is not deployed, it is in order that it does not answer; the proxy says so as LOADING.
+    answers = readiness is not Readiness.UNREACHABLE
+    state = health_of(services, Readiness.READY, Readiness.READY if answers else readiness)
+    trouble = _Trouble()
+    if state in (StackState.FAILED, StackState.DEGRADED):
+        words = excerpt(supervisor, "proxy", 0.0, most=1)
+        trouble = _Trouble(words, services["proxy"].last_exit or "", command_line("logs", "proxy", "-n", "50"))
+    return StackStatus(
+        state, stack, services, supervisor.kind, _COLD, trouble.line, trouble.cause, trouble.next,
+        used=usage.used([status.pid for status in services.values() if status.pid]),
+        out_of_force=out_of_force(home),
+        alone=alone.proxy,
+    )  # fmt: skip
+
+
+def _unrecorded(home: Home, services: Mapping[str, ServiceStatus], supervisor: str) -> StackStatus:
+    """There is no record that can be read of what is deployed, though services run or a file is there."""
+    lives = any(service.pid for service in services.values())
+    how = "is damaged" if home.stack.exists() else "is gone"
+    return StackStatus(
+        StackState.DEGRADED if lives else StackState.STOPPED, None, services, supervisor, _COLD,
+        cause=f"the record of the deployed stack {how}: {home.stack}",
+        next=f"{command_line('up', 'MODEL')}   writes it anew",
+    )  # fmt: skip
+
+
+def urls(proxy: ProxyEntry) -> tuple[str, ...]:
+    """What other machines call it by, where it listens for them; else what this one does."""
+    if not proxy.is_open:
+        return (proxy.url,)
+    hosts = addresses() if proxy.host in ("0.0.0.0", "::") else (proxy.host,)
+    reached = [host for host in hosts if ":" not in host or proxy.host != "0.0.0.0"]
+    names = (f"http://{name}:{proxy.port}" for name in proxy.allow_hosts)
+    return (*names, *(ProxyEntry(host, proxy.port).url for host in reached if host not in LOOPBACK))
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +360,6 @@ def _kept(report: Mapping[str, Any], seen: Warm) -> Warm:
     return seen
 
 
-def _ask_proxy(stack: StackRecord) -> Readiness:
-    with EngineClient(stack.proxy.url) as client:
+def _ask_proxy(proxy: ProxyEntry) -> Readiness:
+    with EngineClient(proxy.url) as client:
         return client.readiness()

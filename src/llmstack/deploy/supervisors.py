@@ -22,7 +22,7 @@ VARIABLE = "LLMSTACK_SUPERVISOR"
 
 def supervisor_for(home: Home) -> Supervisor:
     """The one that runs what is deployed; the one `up` would choose when nothing is."""
-    stack = stackfile.read(home)
+    stack = stackfile.read_alone(home) or stackfile.read(home)
     return of_kind(home, stack.supervisor) if stack is not None else chosen(home)
 
 
@@ -104,6 +104,17 @@ def put_back(supervisor: Supervisor, services: Sequence[Service], units: Mapping
         supervisor.apply(services)
     else:
         supervisor.stop()
+
+
+def start_alone(supervisor: Supervisor, service: Service) -> None:
+    """This service and no other. Units of the others stay where they are, an edited one as it was edited."""
+    from llmstack.systemd import SystemdSupervisor
+
+    if not isinstance(supervisor, SystemdSupervisor):
+        supervisor.apply([service])
+        return
+    supervisor.restore({**supervisor.installed(), **supervisor.desired([service])}, start=False)
+    supervisor.restart([service.name])
 
 
 def preview(supervisor: Supervisor, services: Sequence[Service]) -> UnitDiff:

@@ -17,17 +17,22 @@ import msgspec
 from llmstack import stackfile
 from llmstack.deploy.supervisors import of_kind, snapshot
 from llmstack.paths import Home, write_private
-from llmstack.stackfile import StackRecord
+from llmstack.stackfile import ProxyAlone, StackRecord
 from llmstack.supervisor import Supervisor
 
 
 @dataclass(frozen=True, slots=True)
 class Previous:
-    """stack None: nothing was deployed. units: the texts of the installed units, edited ones as they were."""
+    """stack None: nothing was deployed. units: the texts of the installed units, edited ones as they were.
+
+    ran: the stack; alone_ran: the proxy, which was deployed without it.
+    """
 
     stack: StackRecord | None
     ran: bool
     units: dict[str, str]
+    alone: ProxyAlone | None = None
+    alone_ran: bool = False
 
 
 class _Written(msgspec.Struct):
@@ -36,6 +41,8 @@ class _Written(msgspec.Struct):
     stack: msgspec.Raw
     ran: bool
     units: dict[str, str] = {}
+    alone: ProxyAlone | None = None
+    alone_ran: bool = False
 
 
 def pending(home: Home) -> Previous | None:
@@ -45,7 +52,7 @@ def pending(home: Home) -> Previous | None:
         stack = None if bytes(written.stack) == b"null" else stackfile.decode(written.stack)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
-    return Previous(stack, written.ran, written.units)
+    return Previous(stack, written.ran, written.units, written.alone, written.alone_ran)
 
 
 def interrupted(home: Home) -> bool:
@@ -71,8 +78,12 @@ def begin(home: Home) -> Previous:
     previous = pending(home)
     if previous is None:
         stack = stackfile.read(home)
-        old = of_kind(home, stack.supervisor) if stack is not None else None
-        previous = Previous(stack, runs(old) if old else False, snapshot(old) if old else {})
+        alone = stackfile.read_alone(home)
+        deployed = alone or stack
+        old = of_kind(home, deployed.supervisor) if deployed is not None else None
+        lives = old is not None and runs(old)
+        units = snapshot(old) if old is not None else {}
+        previous = Previous(stack, lives and alone is None, units, alone, lives and alone is not None)
         write_private(home.transaction, msgspec.json.encode(previous))
     return previous
 

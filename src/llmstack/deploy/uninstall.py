@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,19 +25,23 @@ class LeftBehind:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """removed: folders and units that were there; freed_mib: their size."""
+    """removed: folders and units that were there; freed_mib: their size. undone: files of others that were put back."""
 
     removed: tuple[str, ...]
     kept: tuple[LeftBehind, ...]
     freed_mib: int
+    undone: tuple[str, ...] = ()
 
 
-def uninstall(home: Home, *, keep_models: bool) -> Removed:
+def uninstall(home: Home, *, keep_models: bool, take_out: Callable[[], Sequence[Path]] = tuple) -> Removed:
     """Ends both supervisors' services, removes units and folders. Nothing to remove is no error.
 
     A unit edited by hand is removed too: it was ours, and it would fail without us. Drop-ins are the user's.
+    take_out: undoes what was written outside the folders, before the record of it goes, and says where; what it
+    raises ends all.
     """
     _refuse_broad_home(home)
+    undone = tuple(str(file) for file in take_out())
     remains: list[LeftBehind] = []
     removed: list[str] = []
     if _exists(home):
@@ -56,7 +61,7 @@ def uninstall(home: Home, *, keep_models: bool) -> Removed:
         removed.append(str(folder))
         _remove_empty_parents(folder)
     left = sum(_size(folder) for folder in home.folders())
-    return Removed(tuple(removed), tuple(remains), (size - left) >> 20)
+    return Removed(tuple(removed), tuple(remains), (size - left) >> 20, undone)
 
 
 def _refuse_broad_home(home: Home) -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 import msgspec
 
 from llmstack.hardware import Device, Hardware, Measured
-from llmstack.paths import Home, write_private
+from llmstack.paths import Home, write_cached, write_private
 from llmstack.plan.rates import PINNED_LINK  # the planner takes this share of the link's own rate
 
 
@@ -107,7 +107,7 @@ def ensure(home: Home, hardware: Hardware) -> Calibration:
                 link = round(bandwidth.cuda_link(index).pinned_gbps / PINNED_LINK, 1)
         links.append(link)
     made = Calibration(machine_of(hardware), ram, tuple(links), time.time())
-    write(home, made)
+    write_cached(home.calibration, msgspec.json.encode(made))
     return made
 
 

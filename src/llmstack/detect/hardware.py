@@ -22,13 +22,14 @@ class Detected:
     """The facts, and what a person should know about how they came (a sentence each).
 
     cards: the driver's own of each device, in the devices' order; None where no driver knows it. spare: devices that
-    are used only when somebody names them.
+    are used only when somebody names them. unused: names of cards that the engine is built without.
     """
 
     hardware: Hardware
     warnings: tuple[str, ...] = ()
     cards: tuple[DriverCard | None, ...] = ()
     spare: tuple[Device, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 def detect() -> Detected:

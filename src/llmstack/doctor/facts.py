@@ -185,6 +185,9 @@ class DoctorFacts:
     ports: tuple[PortFacts, ...] = ()
     stack: StackFacts | None = None
     proxy: ProxyFacts | None = None
+    alone: str = ""  # where the proxy is deployed without a server, and its state
+    unrecorded: str = ""  # why nobody can say what is deployed
+    reach: str = ""  # who else reaches the proxy
 
 
 @dataclass(frozen=True, slots=True)

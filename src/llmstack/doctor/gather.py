@@ -35,5 +35,8 @@ def gather(home: Home, *, deep: bool = False) -> DoctorFacts:
         client=gather_client.client(os.environ, Path.home(), token, url),
         ports=gather_stack.ports(status),
         stack=gather_stack.stack(status),
+        alone=f"{status.state.value} at {status.alone.url}" if status.alone is not None else "",
+        unrecorded=status.cause if status.stack is None and status.alone is None else "",
+        reach=gather_stack.reach(status),
         proxy=gather_stack.proxy(home, status.stack, deep=deep),
     )

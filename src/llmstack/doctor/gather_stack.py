@@ -9,7 +9,7 @@ from typing import Any
 from llmstack.commands import command_line
 from llmstack.deploy import ports as port_owners
 from llmstack.deploy.served import failure
-from llmstack.deploy.status import StackState, StackStatus
+from llmstack.deploy.status import StackState, StackStatus, urls
 from llmstack.detect.held import family
 from llmstack.doctor.facts import PortFacts, ProxyFacts, SecretFacts, ServiceFacts, StackFacts, SupervisorFacts
 from llmstack.doctor.gather_machine import user_id
@@ -25,7 +25,7 @@ BACKGROUND_MODEL = "claude-haiku-4-5-20251001"
 
 def stack(status: StackStatus) -> StackFacts | None:
     record = status.stack
-    if record is None:
+    if record is None or status.alone is not None:
         return None
     path = Path(record.model.path)
     exists, ready = path.exists(), status.state is StackState.READY
@@ -53,10 +53,20 @@ def stack(status: StackStatus) -> StackFacts | None:
     )
 
 
+def reach(status: StackStatus) -> str:
+    """Empty where only this machine reaches the proxy."""
+    if status.proxy is None or not status.proxy.is_open or status.state is StackState.STOPPED:
+        return ""
+    where = ", ".join(urls(status.proxy))
+    return f"other machines reach the proxy at {where}; its token goes over the network as plain text"
+
+
 def ports(status: StackStatus) -> tuple[PortFacts, ...]:
     record = status.stack
     addresses: Sequence[tuple[str, str, int]] = DEFAULT_PORTS
-    if record is not None:
+    if status.alone is not None:
+        addresses = (("proxy", status.alone.host, status.alone.port),)
+    elif record is not None:
         addresses = (
             ("proxy", record.proxy.host, record.proxy.port),
             ("server", record.server.host, record.server.port),

@@ -14,6 +14,16 @@ from llmstack.plan.client_room import too_small
 
 def services(facts: DoctorFacts) -> Iterator[Finding]:
     stack = facts.stack
+    if facts.reach:
+        yield Finding(
+            "reach", Level.WARN, facts.reach, "", f"{command_line('up', '--listen', '127.0.0.1')}   ends that"
+        )
+    if facts.unrecorded:
+        yield Finding("stack", Level.FAIL, facts.unrecorded, "", f"{command_line('up', 'MODEL')}   writes it anew")
+        return
+    if facts.alone:
+        yield Finding("stack", Level.OK, f"the proxy alone: {facts.alone}")
+        return
     if stack is None:
         yield Finding(
             "stack",
@@ -49,7 +59,7 @@ def services(facts: DoctorFacts) -> Iterator[Finding]:
             Level.FAIL,
             f"the model file is gone: {stack.model_path}",
             "",
-            f"{command_line('models', 'list')}   then {command_line('up')}",
+            f"{command_line('models', 'list')}   then {command_line('up', 'MODEL')}",
         )
 
 

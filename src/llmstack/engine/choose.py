@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from llmstack.commands import command_line
@@ -17,7 +19,9 @@ def use(home: Home, name: str) -> Engine:
     engine = named(home, name)
     if engine is None:
         raise BadInput(
-            f"there is no engine named {name}", next=f"{command_line('engine', 'list')}   shows what is here"
+            f"there is no engine named {name}",
+            why=f"the folder {name} holds no llama-server" if Path(name).expanduser().is_dir() else "",
+            next=f"{command_line('engine', 'list')}   shows what is here",
         )
     usable(engine)
     choice = read_choice(home)

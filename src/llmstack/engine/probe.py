@@ -18,7 +18,7 @@ import msgspec
 from llmstack.engine.environment import device_environment
 from llmstack.engine.flags import Flags, parse_help
 from llmstack.hardware import Device
-from llmstack.paths import write_atomic
+from llmstack.paths import write_cached
 
 PROBE_SECONDS = 30.0  # a CUDA build initialises its devices even for --version
 _VERSION = re.compile(r"^version:\s*(?P<version>\S+)(?:\s*\((?P<inside>[^)]*)\))?", re.M)
@@ -60,8 +60,7 @@ def probe(binary: Path, cache: Path) -> Probe:
         pass
     answers = msgspec.structs.replace(_ask(binary, status), libraries=libraries_beside(binary))
     if not answers.failure:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(entry, msgspec.json.encode(answers), 0o644)
+        write_cached(entry, msgspec.json.encode(answers))
     return answers
 
 

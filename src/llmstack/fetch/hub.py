@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from llmstack.catalog.models import family_of, is_file, quant_of, shards, stem_of
-from llmstack.commands import command_line
+from llmstack.commands import command_line, repeated
 from llmstack.errors import MissingPart, NotSo, StackError
 from llmstack.gguf import printable
 from llmstack.sizes import GIB
@@ -32,6 +32,9 @@ class GoneFile(NotSo):
 def endpoint() -> str:
     """The hub's address, or its mirror's."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+_WITH_FILE = "with the file here already: LLMSTACK_OFFLINE=1 "
 
 
 def offline() -> bool:
@@ -235,7 +238,7 @@ def refused(where: str, status: int, headers: Mapping[str, str], words: str = ""
     return MissingPart(
         f"{endpoint()} does not answer for {where}",
         why=reason or f"it said {status}",
-        next="try again later, or a mirror: HF_ENDPOINT; with the file here already: --offline",
+        next=f"try again later, or name a mirror: HF_ENDPOINT=https://… {repeated()}; {_WITH_FILE}{repeated()}",
     )
 
 
@@ -244,5 +247,5 @@ def _unreachable(where: str, error: Exception) -> StackError:
     return MissingPart(
         f"{endpoint()} cannot be reached for {where}",
         why=f"{type(error).__name__}: {reason[0][:200] if reason else ''}",
-        next="check the network, or a mirror: HF_ENDPOINT; with the file here already: --offline",
+        next=f"check the network, or name a mirror: HF_ENDPOINT=https://… {repeated()}; {_WITH_FILE}{repeated()}",
     )

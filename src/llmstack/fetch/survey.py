@@ -23,7 +23,7 @@ from llmstack.fetch.model import ResolvedModel
 from llmstack.fetch.model_ref import ReferenceKind
 from llmstack.fetch.model_ref import parse as parse_reference
 from llmstack.hardware import Hardware
-from llmstack.paths import Home
+from llmstack.paths import Home, write_cached
 from llmstack.plan import Goal, Infeasible, ModelFacts, make_plan, read_facts
 from llmstack.plan.client_room import too_small
 
@@ -33,6 +33,10 @@ ENOUGH_TPS = 10.0
 
 COMFORTABLE_TPS = 20.0
 """Decode speed (tokens/s) that is comfortable to work with: faster than one reads."""
+
+
+PATIENCE_S = 300.0
+"""How long a first answer may take to begin (s): Claude Code itself, unless told otherwise, gives up after that."""
 
 
 class SurveyRow(msgspec.Struct, frozen=True):
@@ -86,8 +90,9 @@ def suited(home: Home, what: str, model: ResolvedModel, hardware: Hardware) -> R
 def recommended(rows: Iterable[SurveyRow], models: Mapping[str, Model]) -> str:
     """The best-ranked model that answers at reading speed (COMFORTABLE_TPS), else the fastest; empty for none.
 
-    One whose context is too short for a coding agent only where no other fits."""
-    fitting = [row for row in rows if row.fits]
+    One whose first answer begins after PATIENCE_S is never one; one whose context is too short for a coding agent only
+    where no other is left."""
+    fitting = [row for row in rows if row.fits and row.ttft_cold_s <= PATIENCE_S]
     fitting = [row for row in fitting if not too_small(row.context)] or fitting
     quick = [row for row in fitting if row.decode_tps >= COMFORTABLE_TPS]
     if quick:
@@ -109,8 +114,7 @@ def look(name: str, model: Model, quant: str, hardware: Hardware, cache: Path | 
             pass
     row = _plan(name, model, quant, hardware)
     if entry is not None:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        entry.write_bytes(msgspec.json.encode(row))
+        write_cached(entry, msgspec.json.encode(row))
     return row
 
 

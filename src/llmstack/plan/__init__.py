@@ -27,6 +27,7 @@ plan.argv, to_json(plan)
 | speed         | what limits each step, added up                                 |
 | rates         | its constants                                                   |
 | ranges        | how far a predicted speed may be off                            |
+| card_memory   | what a card of a name has of memory                             |
 | cards         | known accelerators, and what kernels reach on each generation   |
 | devices       | which of the listed devices a plan may use                      |
 | splits        | how a model is divided among several                            |

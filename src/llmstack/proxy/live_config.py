@@ -31,7 +31,7 @@ def read_secret(path: Path) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise MissingPart(f"there is no {path}", next=command_line("up")) from None
+        raise MissingPart(f"there is no {path}", next=command_line("up", "--proxy-only")) from None
     except OSError as error:
         raise BadInput(f"{path} cannot be read", why=error.strerror or str(error)) from None
     try:

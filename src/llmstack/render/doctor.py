@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmstack.doctor.facts import DoctorReport
 from llmstack.findings import Finding, Level
+from llmstack.render.fitted import wrapped
 from llmstack.render.output import show, style
 
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
@@ -56,13 +56,13 @@ def show_finding(finding: Finding) -> None:
     mark = style(f"{finding.status.value:<4}", _COLOURS[finding.status])
     indent = " " * (5 + _NAME + 1)
     width = max(shutil.get_terminal_size().columns - len(indent), 30)
-    first, *more = textwrap.wrap(finding.finding, width, break_long_words=False, break_on_hyphens=False) or [""]
+    first, *more = wrapped(finding.finding, width)
     show(f"{mark} {finding.name:<{_NAME}} {first}")
     for line in more:
         show(f"{indent}{line}")
     if finding.status is Level.OK:
         return
-    for line in textwrap.wrap(finding.cause, width - 2, break_long_words=False):
+    for line in wrapped(finding.cause, width - 2) if finding.cause else []:
         show(f"{indent}{line}")
     if finding.remedy:
         show(f"{indent}{style('next:', 'cyan')} {finding.remedy}")

@@ -11,7 +11,7 @@ from typing import Any
 from llmstack.commands import command_line
 from llmstack.engine.find import Engine
 from llmstack.engine.install import BuildStep, Installed
-from llmstack.render.output import overwrite, show, style
+from llmstack.render.output import has_cursor, overwrite, show, style
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class BuildProgress:
     """One line that is overwritten on a terminal; a line per stage and per tenth elsewhere. On stderr."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
+        self._terminal = has_cursor(sys.stderr)
         self._began = time.monotonic()
         self._stage = ""
         self._tenth = -1

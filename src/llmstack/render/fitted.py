@@ -9,7 +9,19 @@ import shutil
 import sys
 import textwrap
 
+from llmstack.commands import spelled
 from llmstack.render.output import show
+
+_NO_BREAK = "\x00"
+
+
+def wrapped(text: str, width: int, **options: str | bool) -> list[str]:
+    """Lines of at most this width, broken between words. A command stays on one line, whatever its width: broken, it
+    could not be copied."""
+    for command in sorted(spelled(), key=len, reverse=True):
+        text = text.replace(command, command.replace(" ", _NO_BREAK))
+    lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False, **options)  # type: ignore[arg-type]
+    return [line.replace(_NO_BREAK, " ") for line in lines] or [""]
 
 
 def fitted(text: str, indent: int, *, first: int = 0) -> list[str]:
@@ -17,13 +29,16 @@ def fitted(text: str, indent: int, *, first: int = 0) -> list[str]:
     if not sys.stdout.isatty():
         return [text]
     columns = max(shutil.get_terminal_size().columns, indent + 20)
-    lines = textwrap.wrap(
-        " " * first + text, columns, subsequent_indent=" " * indent, break_on_hyphens=False, drop_whitespace=True,
-        replace_whitespace=False,
-    )  # fmt: skip
-    return [lines[0][first:], *lines[1:]] if lines else [""]
+    lines = wrapped(" " * first + text, columns, subsequent_indent=" " * indent, replace_whitespace=False)
+    return [lines[0][first:], *lines[1:]]
 
 
 def show_fitted(text: str, indent: int = 2) -> None:
     for line in fitted(text, indent):
         show(line)
+
+
+def span(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    return f"{seconds:.0f} s" if seconds < 180 else f"{seconds / 60:.0f} min"

@@ -44,7 +44,8 @@ def _show(lines: Iterable[LogLine], *, is_raw: bool, until_end: bool) -> None:
 def _write(line: Shown) -> None:
     when = datetime.fromtimestamp(line.time_s).strftime("%H:%M:%S")
     name = style(f"{line.service:<6}", _SERVICES.get(line.service, "white"))
-    text = printable(line.text)
+    mark = {LogLevel.ERROR: "E ", LogLevel.WARN: "W "}.get(line.level, "")  # colour is not for everybody
+    text = mark + printable(line.text)
     colour = _LEVELS.get(line.level)
     lines = [style(part, colour) if colour else part for part in fitted(text, _INDENT, first=_INDENT)]
     sys.stdout.write(f"{when} {name} " + "\n".join(lines) + "\n")

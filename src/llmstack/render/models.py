@@ -13,11 +13,11 @@ from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.fetch.models_dir import FileVerdict, Stored
 from llmstack.fetch.progress import Stage, TransferProgress
-from llmstack.fetch.survey import SurveyRow, recommended
+from llmstack.fetch.survey import PATIENCE_S, SurveyRow, recommended
 from llmstack.gguf import printable
 from llmstack.plan.client_room import first_request, too_small
-from llmstack.render.fitted import fitted
-from llmstack.render.output import clip, columns, overwrite, show, style
+from llmstack.render.fitted import fitted, span
+from llmstack.render.output import clip, columns, has_cursor, overwrite, show, style
 from llmstack.sizes import bytes_text
 
 
@@ -71,7 +71,7 @@ def show_list(rows: Sequence[SurveyRow], models: Mapping[str, Model], here: Mapp
     show(f"on {machine}:")
     show("")
     choice = recommended(rows, models)
-    head = f"  {'rank':>4}  {'model':<{width}}  {'size':<11} {'file':>9}  {'context':>7}  {'decode':>6}  {'prefill':>7}"
+    head = f"  {'rank':>4}  {'model':<{width}}  {'size':<11} {'file':>9}  {'context':>7}  {'decode':>6}  {'begins':>7}"
     show(f"{head}  here" if any(row.name in here for row in fitting) else head)
     wide = columns(sys.stdout)
     for row in fitting:
@@ -80,11 +80,9 @@ def show_list(rows: Sequence[SurveyRow], models: Mapping[str, Model], here: Mapp
         mark = style("→", "green") if row.name == choice else " "
         figures = f"{row.quant:<11} {size(row.size_bytes):>9}  {row.context // 1024:>6}k"
         few = "!" if too_small(row.context) else " "
-        line = (
-            f"{row.name:<{width}}  {figures}{few} {style(f'{row.decode_tps:>6,.0f}', colour)}  {row.prefill_tps:>7,.0f}"
-        )
+        line = f"{row.name:<{width}}  {figures}{few} {style(f'{row.decode_tps:>6,.0f}', colour)}  {_begins(row)}"
         stored = here.get(row.name, "")
-        if wide and len(head) + 2 + len(stored) > wide:
+        if stored and wide and len(head) + 2 + len(stored) > wide:
             stored = "yes"
         show(f"{mark} {rank:>4}  {line}  {stored}".rstrip())
     missing = [row for row in rows if not row.fits]
@@ -96,11 +94,18 @@ def show_list(rows: Sequence[SurveyRow], models: Mapping[str, Model], here: Mapp
     show("")
     if choice:
         show(f"→ the best coder at reading speed here: {command_line('up', choice)}")
-    show("decode, prefill: tokens/s, predicted, 30,000 tokens deep")
+    elif fitting:
+        show("none is recommended: each takes over five minutes to begin a first answer")
+    show("decode: tokens/s, predicted, 30,000 tokens deep")
+    show("begins: after so long the first answer comes; later ones are quicker")
     if any(too_small(row.context) for row in fitting):
         one = first_request()
         show(f"!: too short for {one.client}, whose first request takes about {one.tokens:,} tokens")
     show(f"how each comes about: {command_line('plan', 'MODEL')}")
+
+
+def _begins(row: SurveyRow) -> str:
+    return style(f"{span(row.ttft_cold_s):>7}", "red" if row.ttft_cold_s > PATIENCE_S else "white")
 
 
 def show_reason(start: str, reason: str) -> None:
@@ -239,7 +244,7 @@ class PullProgress:
     """A bar with speed and time left on a terminal; a line every few seconds elsewhere. All on stderr."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
+        self._terminal = has_cursor(sys.stderr)
         self._file = ""
         self._stage: Stage | None = None
         self._began = self._last = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar, runtime_checka
 import click
 import msgspec
 
-from llmstack.errors import StackError
+from llmstack.errors import BadInput, StackError
 
 if TYPE_CHECKING:
     from llmstack.fetch.progress import TransferProgress as Download
@@ -22,8 +23,12 @@ _R = TypeVar("_R")
 
 def show_json(result: Any) -> None:
     """One JSON object on stdout, and nothing else there."""
-    data = msgspec.json.format(msgspec.json.encode(result), indent=2)
-    sys.stdout.write(data.decode() + "\n")
+    text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a locale without these letters: JSON has escapes for them
+        text = json.dumps(json.loads(text), indent=2)
+    sys.stdout.write(text + "\n")
 
 
 @runtime_checkable
@@ -61,9 +66,21 @@ def warn(text: str) -> None:
     click.echo(f"{style('warning:', 'yellow', sys.stderr)} {text}", err=True)
 
 
+def confirm(question: str, unasked: str) -> bool:
+    """Asks on the terminal. Raises BadInput where nobody can answer. unasked: the command that does not ask."""
+    if not sys.stdin.isatty():
+        raise BadInput("there is no terminal to ask at, and this cannot be undone", next=unasked)
+    return click.confirm(question, default=False, err=True)
+
+
 def has_colour(stream: TextIO) -> bool:
     """A terminal that did not opt out (NO_COLOR, no-color.org)."""
     return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def has_cursor(stream: TextIO) -> bool:
+    """A terminal that can go back and write over what stands there."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def style(text: str, colour: str, stream: TextIO | None = None) -> str:
@@ -95,7 +112,7 @@ class StepProgress:
     """Steps of a long command on stderr: one line that is overwritten on a terminal, a line each elsewhere."""
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr.isatty()
+        self._terminal = has_cursor(sys.stderr)
         self._began = time.monotonic()
         self._stage: object = None
 

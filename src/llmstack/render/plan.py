@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from llmstack.plan import Infeasible, Plan, to_json
 from llmstack.plan.memory import MemoryUse
 from llmstack.plan.ranges import WIDE, bounds
 from llmstack.plan.result import stated_spread
+from llmstack.render.fitted import fitted, show_fitted, span, wrapped
 from llmstack.render.output import show, show_json, style
 from llmstack.sizes import mib_text
 
@@ -55,21 +55,23 @@ def show_planned(
 def show_plan(plan: Plan) -> None:
     facts, predicted = plan.facts, plan.predicted
     experts = f", {facts.n_expert} experts of which {facts.n_expert_used} work" if facts.moe else ""
-    show(
-        f"{style(printable(facts.name), 'cyan')}  {mib_text(facts.size_bytes / 2**20)}, {printable(facts.arch)}, "
-        f"{facts.n_layer} blocks{experts}, trained on {facts.n_ctx_train} tokens"
-    )
-    show(
-        f"{style('fits', 'green')}: {plan.assignment.ctx} tokens of context, {_speed(predicted.decode_tps)} tok/s; "
-        f"first answer begins after {_time(predicted.ttft_cold_s)}, later ones after {_time(predicted.ttft_warm_s)}"
-    )
+    _head(
+        printable(facts.name), "cyan",
+        f"  {mib_text(facts.size_bytes / 2**20)}, {printable(facts.arch)}, "
+        f"{facts.n_layer} blocks{experts}, trained on {facts.n_ctx_train} tokens",
+    )  # fmt: skip
+    _head(
+        "fits", "green",
+        f": {plan.assignment.ctx} tokens of context, {_speed(predicted.decode_tps)} tok/s; "
+        f"first answer begins after {span(predicted.ttft_cold_s)}, later ones after {span(predicted.ttft_warm_s)}",
+    )  # fmt: skip
     show("")
     for device, use, budget in zip(plan.hardware.devices, plan.memory.devices, plan.budget.devices, strict=True):
         _bar(printable(device.name), use, budget)
     _bar("RAM", plan.memory.host, plan.budget.ram)
     if plan.memory.cache_ram or plan.memory.checkpoints:
         reserves = f"prompt cache {mib_text(plan.memory.cache_ram)}, checkpoints {mib_text(plan.memory.checkpoints)}"
-        show(f"  {'':{_BAR}}   of RAM, at most: {reserves}")
+        show_fitted(f"  {'':{_BAR}}   of RAM, at most: {reserves}", _BAR + 6)
     show("")
     for decision in plan.decisions:
         flag = f"{decision.flag} {decision.value}".strip()
@@ -82,8 +84,8 @@ def show_plan(plan: Plan) -> None:
         "speed",
         f"prefill {_ranged(predicted.prefill_tps, factors.prefill)} tok/s over a cold prompt of {work.cold_tokens} "
         f"tokens, decode {_ranged(predicted.decode_tps, factors.decode)} tok/s at a depth of {work.depth}; "
-        f"first token cold {_time(predicted.ttft_cold_s)}, warm {_time(predicted.ttft_warm_s)}, "
-        f"after a restart {_time(predicted.ttft_restart_s)}",
+        f"first token cold {span(predicted.ttft_cold_s)}, warm {span(predicted.ttft_warm_s)}, "
+        f"after a restart {span(predicted.ttft_restart_s)}",
     )
     for cache in plan.caches:
         p = cache.predicted
@@ -103,6 +105,13 @@ def show_plan(plan: Plan) -> None:
         _row("note", printable(note, 400), "yellow")
     show("")
     show("llama-server " + shlex.join(plan.argv))
+
+
+def _head(word: str, colour: str, rest: str) -> None:
+    first, *more = fitted(word + rest, 2)
+    show(first.replace(word, style(word, colour), 1))
+    for line in more:
+        show(line)
 
 
 def _ranged(tps: float, factor: float) -> str:
@@ -126,7 +135,7 @@ def show_explained(explanation: Explanation, *, as_json: bool) -> None:
         show_json(msgspec.to_builtins(explanation))
         return
     show(f"{style(explanation.flag, 'cyan')} {explanation.value}")
-    for line in textwrap.wrap(explanation.about, _width()):
+    for line in wrapped(explanation.about, _width()):
         show(line)
     show("")
     _row("here", explanation.reason + (f" ({explanation.cost})" if explanation.cost else ""))
@@ -138,7 +147,7 @@ def show_explained(explanation: Explanation, *, as_json: bool) -> None:
         end = style("chosen", "green") if row.chosen else "" if row.fits else style("does not fit", "red")
         show(
             f"  {row.value:>10}  {row.vram_mib:>9.0f}  {row.ram_mib:>9.0f}  {row.prefill_tps:>8.0f}  "
-            f"{row.decode_tps:>7.1f}  {_time(row.session_s):>9}  {end}".rstrip()
+            f"{row.decode_tps:>7.1f}  {span(row.session_s):>9}  {end}".rstrip()
         )
 
 
@@ -152,7 +161,7 @@ def show_comparison(comparison: FitComparison) -> None:
     _row("decode", f"{_speed(comparison.fit.decode_tps)} tok/s against {_speed(comparison.ours.decode_tps)}")
     _row(
         "same work",
-        f"{_time(comparison.fit.session_s)} against {_time(comparison.ours.session_s)}: {comparison.verdict}",
+        f"{span(comparison.fit.session_s)} against {span(comparison.ours.session_s)}: {comparison.verdict}",
     )
 
 
@@ -177,7 +186,7 @@ def show_ranked(rows: Sequence[Any], hardware: Hardware, *, as_json: bool) -> No
             continue
         show(
             f"  {row.name:<30} {row.quant:<10} {row.context:>8} {row.decode_tps:>8.1f} {row.prefill_tps:>8.0f} "
-            f"{_time(row.ttft_cold_s):>10}"
+            f"{span(row.ttft_cold_s):>10}"
         )
     show("")
     show(f"{command_line('plan', 'MODEL')}   says why; {command_line('up', 'MODEL')}   runs it")
@@ -207,14 +216,15 @@ def _bar(name: str, use: MemoryUse, budget: int) -> None:
     part = min(use.total / budget, 1.0) if budget else float(use.total > 0)
     filled = round(part * _BAR)
     bar = "█" * filled + "░" * (_BAR - filled)
-    show(
+    show_fitted(
         f"  {bar}  {name}: {use.total:.0f} of {budget} MiB: weights {mib_text(use.weights)}, "
-        f"cache {mib_text(use.context)}, compute {mib_text(use.compute)}, other {mib_text(use.other)}"
+        f"cache {mib_text(use.context)}, compute {mib_text(use.compute)}, other {mib_text(use.other)}",
+        _BAR + 6,
     )
 
 
 def _row(label: str, text: str, colour: str = "cyan") -> None:
-    lines = textwrap.wrap(text, max(_width() - _FLAG - 3, 30), break_long_words=False) or [""]
+    lines = wrapped(text, max(_width() - _FLAG - 3, 30))
     show(f"  {style(f'{label:<{_FLAG}}', colour)} {lines[0]}")
     for line in lines[1:]:
         show(f"  {'':<{_FLAG}} {line}")
@@ -226,12 +236,6 @@ def _width() -> int:
 
 def _speed(value: float) -> str:
     return f"{value:.0f}" if value >= 20 else f"{value:.1f}"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    return f"{seconds:.0f} s" if seconds < 180 else f"{seconds / 60:.0f} min"
 
 
 def _change(other: float, ours: float) -> str:

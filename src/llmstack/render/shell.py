@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llmstack.client.environment import MARK
+from llmstack.client.shell_change import ShellChange
 
 
 def quote_fish(text: str) -> str:
@@ -26,26 +27,39 @@ def quote_powershell(text: str) -> str:
 @dataclass(frozen=True, slots=True)
 class _Shell:
     set: Callable[[str, str], str]
+    copy: Callable[[str, str], str]
     unset: Callable[[str], str]
 
 
-_SH = _Shell(lambda name, value: f"export {name}={shlex.quote(value)}", lambda name: f"unset {name}")
+_SH = _Shell(
+    lambda name, value: f"export {name}={shlex.quote(value)}",
+    lambda name, source: f'export {name}="${source}"',
+    lambda name: f"unset {name}",
+)
 _SHELLS = {
     "sh": _SH,
     "bash": _SH,
     "zsh": _SH,
-    "fish": _Shell(lambda name, value: f"set -gx {name} {quote_fish(value)}", lambda name: f"set -e {name}"),
+    "fish": _Shell(
+        lambda name, value: f"set -gx {name} {quote_fish(value)}",
+        lambda name, source: f'set -gx {name} "${source}"',
+        lambda name: f"set -e {name}",
+    ),
     "powershell": _Shell(
         lambda name, value: f"$env:{name} = {quote_powershell(value)}",
+        lambda name, source: f"$env:{name} = $env:{source}",
         lambda name: f"Remove-Item Env:{name} -ErrorAction SilentlyContinue",
     ),
 }
 
 
-def assignments(environment: Mapping[str, str], removed: Sequence[str], shell: str) -> str:
+def assignments(changes: Sequence[ShellChange], shell: str) -> str:
     writer = _SHELLS[shell]
-    lines = [writer.unset(name) for name in removed]
-    lines += [writer.set(name, value) for name, value in environment.items()]
+    lines = []
+    for change in changes:
+        lines += [writer.copy(name, source) for name, source in change.copied.items()]
+        lines += [writer.unset(name) for name in change.removed]
+        lines += [writer.set(name, value) for name, value in change.variables.items()]
     return "\n".join(lines)
 
 

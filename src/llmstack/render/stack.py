@@ -7,10 +7,10 @@ from typing import Any
 
 from llmstack.commands import command_line
 from llmstack.deploy.apply import UpResult
-from llmstack.deploy.status import StackState
+from llmstack.deploy.status import StackState, StackStatus, urls
 from llmstack.render.fitted import fitted, show_fitted
-from llmstack.render.output import show, style
-from llmstack.stackfile import HealthRecord, StackRecord
+from llmstack.render.output import show, style, warn
+from llmstack.stackfile import HealthRecord, ProxyEntry, StackRecord
 
 _LONGEST = 36  # characters of a command beside its meaning: half of 80 columns stay for that
 
@@ -26,6 +26,32 @@ def show_up(outcome: UpResult, *, is_demo: bool) -> None:
     if is_demo:
         show_demo_note()
     show_connect(stack)
+
+
+def show_alone(status: StackStatus) -> None:
+    assert status.alone is not None
+    show(f"{style('ready', 'green')}  the proxy alone, at {status.alone.url}")
+    show("")
+    show("Use it:")
+    _show_table(
+        (command_line("upstream", "list"), "who can answer"),
+        (command_line("claude", "--profile", "NAME"), "Claude Code on one of them"),
+        (status.alone.url, f"Anthropic and OpenAI clients; the key: {command_line('token')}"),
+    )
+    show_reach(status.alone)
+    show_fitted(f"Stop it: {command_line('down')}. With a model: {command_line('up', 'MODEL')}.", 12)
+
+
+def show_reach(proxy: ProxyEntry) -> None:
+    """Who else can use it, where it listens for other machines."""
+    if proxy.is_open:
+        show_fitted(f"From other machines: {', '.join(urls(proxy))}", 2)
+        warn(f"{open_sentence(proxy)}; {command_line('up', '--listen', '127.0.0.1')}   ends that")
+
+
+def open_sentence(proxy: ProxyEntry) -> str:
+    where = "every address of this machine" if proxy.host in ("0.0.0.0", "::") else proxy.host
+    return f"the proxy listens on {where}, port {proxy.port}, and its token goes over the network as plain text"
 
 
 def up_json(outcome: UpResult, warnings: Sequence[str] = ()) -> dict[str, Any]:
@@ -83,6 +109,7 @@ def show_connect(stack: StackRecord) -> None:
         (stack.proxy.url, f"Anthropic and OpenAI clients; the key: {command_line('token')}"),
     )
     look = ", ".join([command_line("status"), command_line("logs", "-f"), command_line("bench")])
+    show_reach(stack.proxy)
     show_fitted(f"Look at it: {look}. Stop it: {command_line('down')}.", 12)
 
 
@@ -91,7 +118,7 @@ def _show_table(*rows: tuple[str, str]) -> None:
 
     A command too long for that has its meaning on the next line.
     """
-    width = max(23, *(len(command) for command, _ in rows if len(command) <= _LONGEST))
+    width = max((23, *(len(command) for command, _ in rows if len(command) <= _LONGEST)))
     for command, meaning in rows:
         if len(command) > width:
             show(f"  {command}")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Callable
 
+import click
+
 from llmstack.commands import command_line
-from llmstack.deploy.status import StackState, StackStatus, Warm
+from llmstack.deploy.status import StackState, StackStatus, Warm, urls
 from llmstack.deploy.usage import Used
 from llmstack.findings import Level
 from llmstack.plan import Plan
-from llmstack.render.output import has_colour, show, style
-from llmstack.stackfile import StackRecord
+from llmstack.render.fitted import wrapped
+from llmstack.render.output import has_colour, has_cursor, show, style
+from llmstack.render.stack import open_sentence
+from llmstack.stackfile import ProxyEntry, StackRecord
 from llmstack.supervisor import ServiceState, ServiceStatus
 
 _COLOURS = {
@@ -24,16 +27,6 @@ _COLOURS = {
     StackState.STOPPED: "white",
     StackState.FAILED: "red",
 }
-
-
-def _next_of_state() -> dict[StackState, str]:
-    return {
-        StackState.READY: command_line("claude"),
-        StackState.STARTING: command_line("logs", "-f"),
-        StackState.DEGRADED: command_line("logs", "-n", "50"),
-        StackState.STOPPED: command_line("up"),
-        StackState.FAILED: command_line("logs", "server", "-n", "50"),
-    }
 
 
 _SERVICE_COLOURS = {ServiceState.RUNNING: "green", ServiceState.FAILED: "red", ServiceState.BACKOFF: "yellow"}
@@ -47,14 +40,17 @@ def show_status(status: StackStatus) -> None:
 
 def watch(look: Callable[[], StackStatus], every_s: float) -> None:
     """Redraws in place until ctrl-C: each line overwrites the old one, so nothing flickers."""
-    drawn = 0
+    before: list[str] = []
     while True:
         size = shutil.get_terminal_size()
         lines = screen(look(), size.columns)[: max(size.lines - 1, 1)]
-        if sys.stdout.isatty():
+        if has_cursor(sys.stdout):
+            drawn = sum(
+                max(1, -(-len(click.unstyle(line)) // size.columns)) for line in before
+            )  # a command may be wider
             up = f"\x1b[{drawn}A" if drawn else ""
             sys.stdout.write(up + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J")
-            drawn = len(lines)
+            before = lines
         else:
             sys.stdout.write("".join(f"{line}\n" for line in (*lines, "")))
         sys.stdout.flush()
@@ -62,15 +58,28 @@ def watch(look: Callable[[], StackStatus], every_s: float) -> None:
 
 
 def screen(status: StackStatus, columns: int) -> list[str]:
-    """The lines of one screen, none wider than the terminal."""
+    """The lines of one screen, none wider than the terminal but a command, which is not broken."""
+    head, *lines = _screen(status, columns)
+    state = status.state.value
+    first, *more = wrapped(head, max(columns, 20), subsequent_indent="  ")
+    return [first.replace(state, style(state, _COLOURS[status.state]), 1), *more, *lines]
+
+
+def _screen(status: StackStatus, columns: int) -> list[str]:
     stack = status.stack
-    head = style(status.state.value, _COLOURS[status.state])
+    head = status.state.value
+    if status.alone is not None:
+        return _of_alone(status, status.alone, head, columns)
     if stack is None:
-        return [f"{head}: nothing is deployed", _row("next", _next(status), columns)[0]]
+        lines = [f"{head}: {status.cause or 'nothing is deployed'}"]
+        lines += [line for service in status.services.values() for line in _service(service, columns)]
+        lines += [line for text in status.warnings for line in _row("warning", text, columns, "yellow")]
+        return [*lines, *_row("next", status.hint, columns, "cyan")]
     lines = [f"{head}  {stack.model.name} on {stack.server.engine}  {stack.proxy.url}  ({status.supervisor})"]
     if status.interrupted:
         lines += _row("note", "the last `up` was cut off before the stack had answered", columns, "yellow")
     lines += [line for service in status.services.values() for line in _service(service, columns)]
+    lines += _reach(stack.proxy, columns)
     lines += _row("plan", _plan(stack), columns)
     lines += _row("memory", _memory(status.used, stack.plan), columns)
     lines += _row("speed", _speed(status), columns)
@@ -85,7 +94,28 @@ def screen(status: StackStatus, columns: int) -> list[str]:
         lines += _row("cause", status.cause, columns, "red")
     if status.last_error:
         lines += _row("error", status.last_error, columns)
-    return lines + _row("next", _next(status), columns, "cyan")
+    return lines + _row("next", status.hint, columns, "cyan")
+
+
+def _of_alone(status: StackStatus, proxy: ProxyEntry, head: str, columns: int) -> list[str]:
+    lines = [f"{head}  the proxy alone  {proxy.url}  ({status.supervisor})"]
+    lines += [line for service in status.services.values() for line in _service(service, columns)]
+    lines += _reach(proxy, columns)
+    lines += [line for text in status.warnings for line in _row("warning", text, columns, "yellow")]
+    lines += _row("cause", status.cause, columns, "red") + _row("error", status.last_error, columns)
+    if status.stack is not None:
+        lines += _row("note", f"{command_line('up')}   starts {status.stack.model.name} again", columns)
+    return lines + _row("next", status.hint, columns, "cyan")
+
+
+def _reach(proxy: ProxyEntry, columns: int) -> list[str]:
+    """Who else can use it; nothing where it listens on loopback."""
+    if not proxy.is_open:
+        return []
+    return [
+        *_row("listens", f"on {proxy.host}:{proxy.port}; from other machines: {', '.join(urls(proxy))}", columns),
+        *_row("warning", open_sentence(proxy), columns, "yellow"),
+    ]
 
 
 def _warm(warm: Warm) -> str:
@@ -100,22 +130,12 @@ def _warm(warm: Warm) -> str:
     return f"warm: {warm.prefix_tokens:,} tokens held{restored}"
 
 
-def _next(status: StackStatus) -> str:
-    if status.stack is None:
-        return f"{command_line('up', '--demo')}   or   {command_line('up', 'MODEL')}"
-    if status.interrupted:
-        return f"{command_line('up')}   finishes it"
-    if status.state is StackState.READY and status.stack.capabilities.get("tools") is False:
-        return f"{command_line('models', 'list')}   shows models that call tools"
-    return status.next or _next_of_state()[status.state]
-
-
 def _row(label: str, text: str, columns: int, colour: str | None = None) -> list[str]:
     """A label and its text; text that is too long goes on below, in line."""
     if not text:
         return []
     width = max(columns - _LABEL - 3, 20)
-    first, *more = textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+    first, *more = wrapped(text, width)
     name = f"{label:<{_LABEL}}"
     return [f"  {style(name, colour) if colour else name}{first}", *(f"  {'':<{_LABEL}}{line}" for line in more)]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llmstack.client.upstream_file import RemovedUpstream
 from llmstack.commands import command_line
 from llmstack.findings import Finding, Level
 from llmstack.render.doctor import show_finding
@@ -32,6 +33,7 @@ class UpstreamChecks:
 
     name: str
     findings: Sequence[Finding]
+    has_profile: bool = True
 
     @property
     def ok(self) -> bool:
@@ -44,7 +46,13 @@ class UpstreamChecks:
 def show_checks(checks: UpstreamChecks) -> None:
     for finding in checks.findings:
         show_finding(finding)
-    if checks.ok:
+    if checks.ok and not checks.has_profile:
+        model = next((finding.finding.split()[0] for finding in checks.findings if finding.name == "model"), "NAME")
+        make = command_line("upstream", "add", checks.name, "--model", model)
+        show(f"{checks.name} can be used: {make}   then {command_line('claude', '--profile', checks.name)}")
+    elif checks.ok and checks.name == "local":
+        show(f"it can be used: {command_line('claude')}")
+    elif checks.ok:
         show(f"{checks.name} can be used: {command_line('claude', '--profile', checks.name)}")
 
 
@@ -56,9 +64,21 @@ def show_offline(written: Mapping[str, Any]) -> None:
         show("upstreams elsewhere may be asked")
 
 
+def show_removed_upstream(removed: RemovedUpstream) -> None:
+    show(f"{removed.name} is no more in {removed.file}" if removed.lines else f"nothing of {removed.name} was there")
+    for line in removed.lines:
+        show(f"  {line}")
+    if removed.key_file is not None:
+        show(f"its key is deleted: {removed.key_file}")
+
+
 def show_added(added: Mapping[str, Any]) -> None:
     """added: as `upstream add --json` says it."""
     show(f"{added['upstream']} is in {added['file']}")
     if added["key_file"]:
         show(f"its key is in {added['key_file']}")
+    if added["route"]:
+        show(
+            f"{added['route']} goes there, under {command_line('claude')} too: choose the model with /model, or --model"
+        )
     show(f"next: {command_line('upstream', 'test', added['upstream'])}")

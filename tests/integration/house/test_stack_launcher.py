@@ -138,7 +138,7 @@ def test_a_machine_without_python_is_told_what_to_install(checkout: Path, tmp_pa
     ran = run([checkout / "stack", "up"], environment(tmp_path, str(folder)))
     assert ran.returncode == 3
     assert "llmstack needs Python 3.11 or newer" in ran.stderr
-    assert "apt install python3 python3-venv" in ran.stderr
+    assert "apt install python3.11 python3.11-venv" in ran.stderr
 
 
 def test_a_python_that_is_too_old_is_named(checkout: Path, tmp_path: Path) -> None:

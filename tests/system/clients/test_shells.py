@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import venv
@@ -124,6 +125,27 @@ def test_env_is_taken_back_by_off(shell: Shell) -> None:
     shell.run(f"source {shell.folder / 'on'}\nsource {shell.folder / 'off'}\nclaude x")
     seen = shell.called()[0]["env"]
     assert isinstance(seen, dict) and not [n for n in seen if n.startswith(("ANTHROPIC", "CLAUDE_CODE"))]
+
+
+def test_off_gives_a_shell_back_what_it_had(shell: Shell) -> None:
+    """The environment is asked in the shell itself, as it is printed: one profile, another one, and back."""
+    (shell.stack.root / "config" / "models.toml").write_text(
+        '[profiles.far]\ngateway = "bedrock"\nregion = "us-east-1"\nskip_auth = true\nenv = { MY_OWN = "theirs" }\n'
+    )
+    program = shlex.join([*LLMSTACK, "env", "--shell", shell.name])
+    evaluate = {"fish": "{} | source"}.get(shell.name, 'eval "$({})"')
+    show = "env | grep -v -e '^_=' -e '^SHLVL=' | sort"
+    lead = [evaluate.format(f"{program} {options}".strip()) for options in ("", "--profile far", "--profile far")]
+    script = "\n".join(
+        [f"{show} > before", *lead, f"{show} > led", evaluate.format(f"{program} --off"), f"{show} > after"]
+    )
+    mine = {"ANTHROPIC_API_KEY": 'it\'s "mine" $x', "NO_PROXY": "corp", "AWS_REGION": "eu-west-1", "MY_OWN": ""}
+    ran = shell.run(script, **mine)
+    assert ran.returncode == 0, ran.stderr
+    (shell.stack.root / "config" / "models.toml").unlink()
+    texts = {name: (shell.folder / name).read_text() for name in ("before", "led", "after")}
+    assert "AWS_REGION=us-east-1" in texts["led"] and "\nANTHROPIC_API_KEY=" not in texts["led"]
+    assert texts["after"] == texts["before"] != ""
 
 
 def test_an_alias_of_the_same_name_is_no_obstacle(shell: Shell) -> None:

@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from llmstack import paths
+from llmstack.deploy.demo_model import ensure_demo_model
 from llmstack.systemd import SystemdSupervisor, suffix_of
 from support import user_manager
+from support.stack import Stack
+
+KINDS = ("systemd", "process")
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +51,29 @@ def supervisor(home: paths.Home, tmp_path: Path) -> Iterator[SystemdSupervisor]:
     yield made
     made.force = True
     made.remove()
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Which supervisor `up` finds: a user manager that answers, or none."""
+    if request.param == "systemd":
+        request.getfixturevalue("manager")
+    else:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "no-manager"))
+        monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def demo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo model, written once for all tests of this folder."""
+    folder = tmp_path_factory.mktemp("model")
+    home = paths.Home(*(folder / name for name in ("config", "state", "data", "cache")))
+    return ensure_demo_model(home.make())
+
+
+@pytest.fixture
+def stack(kind: str, stack_home: Stack, demo_model: Path) -> Iterator[Stack]:
+    """A home under that supervisor; nothing of it is left afterwards."""
+    yield stack_home.with_model(demo_model)
+    stack_home.run("uninstall", "--yes")

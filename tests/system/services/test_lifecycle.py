@@ -16,8 +16,6 @@ from typing import Any
 import httpx
 import pytest
 
-from llmstack import paths
-from llmstack.deploy.demo_model import ensure_demo_model
 from support.paths import TESTS
 from support.poisoned_engine import install
 from support.stack import Stack
@@ -26,36 +24,9 @@ from support.wait import eventually
 
 pytestmark = pytest.mark.timeout(1800)  # `up` is killed before each of its steps
 
-KINDS = ("systemd", "process")
 # A first `up` shares its steps with any other, and all of those are tried; LLMSTACK_TEST_STRIDE=1 tries all here too.
 STRIDE = int(os.environ.get("LLMSTACK_TEST_STRIDE", "3"))
 CRASH = TESTS / "support" / "crash.py"
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """Which supervisor `up` finds: a user manager that answers, or none."""
-    if request.param == "systemd":
-        request.getfixturevalue("manager")
-    else:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "no-manager"))
-        monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
-    return str(request.param)
-
-
-@pytest.fixture(scope="session")
-def demo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo model, written once for all tests of this file."""
-    folder = tmp_path_factory.mktemp("model")
-    home = paths.Home(*(folder / name for name in ("config", "state", "data", "cache")))
-    return ensure_demo_model(home.make())
-
-
-@pytest.fixture
-def stack(kind: str, stack_home: Stack, demo_model: Path) -> Iterator[Stack]:
-    """A home under that supervisor; nothing of it is left afterwards."""
-    yield stack_home.with_model(demo_model)
-    stack_home.run("uninstall", "--yes")
 
 
 @pytest.fixture

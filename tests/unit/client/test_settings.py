@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmstack.client.settings import HELPER, TTL, StackSettings, apply, undo
+from llmstack.client.settings import HELPER, TTL, StackSettings, apply, undo, undo_every, written_files
 from llmstack.errors import BadInput, NotSo
 from llmstack.paths import Home
 
@@ -216,3 +216,38 @@ def test_a_backup_of_the_first_form_still_takes_out_what_is_ours(home: Home, fil
     file.write_text(json.dumps(changed))
     assert not undo(home, file).whole
     assert json.loads(file.read_text()) == {"model": "opus", "theme": "dark"}
+
+
+def test_everything_that_was_written_is_known_and_undone_at_once(home: Home, tmp_path: Path) -> None:
+    own, fresh = tmp_path / "own" / "settings.json", tmp_path / "fresh" / "settings.local.json"
+    own.parent.mkdir()
+    own.write_text('{"model": "opus"}')
+    for file in (own, fresh):
+        apply(home, file, WANTED)
+    assert set(written_files(home)) == {own, fresh}
+    own.write_text(own.read_text().replace('"opus"', '"sonnet"'))  # somebody went on writing
+    undo_every(home)
+    assert json.loads(own.read_text()) == {"model": "sonnet"} and not fresh.exists()
+    assert written_files(home) == () == undo_every(home)
+
+
+def test_a_file_that_cannot_be_undone_is_named_and_the_others_are_undone(home: Home, tmp_path: Path) -> None:
+    broken, fine = tmp_path / "a" / "settings.json", tmp_path / "b" / "settings.json"
+    for file in (broken, fine):
+        apply(home, file, WANTED)
+    broken.write_text(broken.read_text()[:-4])
+    with pytest.raises(NotSo) as refused:
+        undo_every(home)
+    assert str(broken) in refused.value.why and not fine.exists()
+    assert written_files(home) == (broken,)
+    broken.unlink()
+    undo_every(home)
+    assert written_files(home) == ()
+
+
+def test_a_record_that_says_nothing_is_named_with_what_to_look_for(home: Home, file: Path) -> None:
+    record = apply(home, file, WANTED).backup
+    record.write_text("garbage")
+    with pytest.raises(NotSo, match=record.name) as refused:
+        undo_every(home)
+    assert HELPER in refused.value.next

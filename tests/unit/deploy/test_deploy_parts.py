@@ -60,7 +60,7 @@ class TestKeys:
     def test_no_token_yet_names_the_command_that_makes_it(self, home: Home) -> None:
         with pytest.raises(BadInput) as refused:
             keys.token(home)
-        assert refused.value.next == "llmstack up"
+        assert refused.value.next == "llmstack up --proxy-only"
 
 
 def test_a_model_named_like_the_vendor_s_is_set_apart() -> None:

@@ -19,6 +19,7 @@ from llmstack.detect.hardware import Detected, detect
 from llmstack.engine.environment import DEVICE_VARIABLES, device_environment
 from llmstack.engine.find import Engine, EngineKind, EngineOrigin
 from llmstack.engine.probe import DeviceList, parse_devices
+from llmstack.errors import MissingPart
 from llmstack.hardware import Cpu, Device, Ram
 from llmstack.plan import Goal, ModelFacts, Plan, make_plan, read_facts
 from llmstack.plan.devices import usable_devices, with_ids
@@ -129,3 +130,25 @@ class TestNames:
         assert machine_record.machine_of_file(file).warnings == (
             "NVIDIA GeForce RTX 3090 is full: 200 of 24,576 MiB are free",
         )
+
+
+@pytest.mark.parametrize("entry", MACHINES, ids=lambda entry: str(entry["about"]))
+def test_nothing_is_downloaded_for_the_processor_beside_a_card_that_another_engine_could_use(
+    entry: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detected = look(entry, monkeypatch)
+    in_vain = not detected.hardware.devices and any("built without it" in text for text in detected.warnings)
+    assert bool(detected.unused) == in_vain
+    engine = Engine("cpu-only", EngineKind.BINARY, EngineOrigin.PATH, ("/opt/llama-server",))
+    seen = machine_record.Machine(detected.hardware, engine, warnings=detected.warnings, unused=detected.unused)
+    if not in_vain:
+        machine.refuse_without_card(seen, "m", "llmstack up m --cpu")
+        return
+    with pytest.raises(MissingPart) as refused:
+        machine.refuse_without_card(seen, "m", "llmstack up m --cpu")
+    assert detected.unused[0] in refused.value.what and "cpu-only" in refused.value.what
+    assert "engine install" in refused.value.next and "llmstack up m --cpu" in refused.value.next
+
+
+def test_some_machine_of_the_table_is_refused_and_some_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {bool(look(entry, monkeypatch).unused) for entry in MACHINES} == {True, False}

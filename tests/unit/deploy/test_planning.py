@@ -20,6 +20,7 @@ from llmstack.detect import bandwidth, hardware
 from llmstack.detect.model_file import open_model
 from llmstack.engine.find import Engine, EngineKind, EngineOrigin
 from llmstack.engine.probe import DeviceList
+from llmstack.errors import NotSo
 from llmstack.fetch.model import ResolvedModel
 from llmstack.hardware import Cpu, Device, Ram
 from llmstack.paths import Home
@@ -318,7 +319,7 @@ def test_a_model_that_is_not_here_is_planned_in_the_size_that_up_downloads(
     shown = planned(name)
     monkeypatch.setattr(prepare, "pull", pull)
     with pytest.raises(Enough):
-        prepare.prepare(home, UpRequest(name), lambda _: None)
+        prepare.prepare(home, UpRequest(name, without_card=True), lambda _: None)
     [files] = pulled
     source = files.sources[0]
     assert shown["argv"][:2] == ["-m", str(home.models / source.repo / source.file)]
@@ -370,3 +371,42 @@ def test_a_model_of_one_s_own_that_is_called_demo_is_no_demo_model(
     stack = agree(home, monkeypatch, path)
     assert stack.model.name == "demo"
     assert plan_for(home, UpRequest()).subject.files.path == path
+
+
+def test_up_without_a_model_brings_back_what_was_asked_for_and_says_nothing(
+    home: Home, on_machine: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goal = Goal(ctx=16384, kv_type="q8_0", parallel=2, pins={"ub": "1024"})
+    before, _ = bring_up(home, UpRequest(str(model), goal=goal), monkeypatch)
+    prepared = prepare.prepare(home, UpRequest(), lambda _: None)
+    assert prepared.deployment.plan.argv == before.plan.argv if before.plan is not None else False
+    assert not any("asked for before" in sentence for sentence in prepared.warnings)
+    changed = prepare.prepare(home, UpRequest(goal=Goal(ctx=8192)), lambda _: None)
+    assert changed.deployment.asked is not None
+    assert (changed.deployment.asked.ctx, changed.deployment.asked.parallel) == (8192, 2)
+
+
+def test_naming_the_model_anew_says_what_is_given_up_thereby(
+    home: Home, on_machine: str, model: Path, larger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goal = Goal(ctx=16384, kv_type="q8_0", vision=False, pins={"ub": "1024"})
+    bring_up(home, UpRequest(str(model), goal=goal), monkeypatch)
+    (told,) = (
+        text for text in prepare.prepare(home, UpRequest(str(model)), lambda _: None).warnings if "any more" in text
+    )
+    for option in ("--ctx 16384", "--kv-type q8_0", "--no-vision", "--set ub=1024", "llmstack up"):
+        assert option in told
+    same = prepare.prepare(home, UpRequest(str(model), goal=goal), lambda _: None)
+    other = prepare.prepare(home, UpRequest(str(larger)), lambda _: None)
+    assert not any("any more" in text for text in (*same.warnings, *other.warnings))
+
+
+def test_a_restart_whose_model_file_is_gone_stops_nothing(
+    home: Home, on_machine: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring_up(home, UpRequest(str(model)), monkeypatch)
+    monkeypatch.setattr(Still, "restart", lambda *_: pytest.fail("it was stopped"))
+    model.unlink()
+    for names in ((), ("server",)):
+        with pytest.raises(NotSo, match="the model file is gone"):
+            apply.restart(home, names, lambda _: None)

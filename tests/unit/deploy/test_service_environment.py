@@ -12,6 +12,7 @@ from llmstack.engine.environment import DEVICE_VARIABLES
 from llmstack.engine.find import Engine, EngineKind, EngineOrigin
 from llmstack.engine.flags import parse_help
 from llmstack.paths import Home
+from llmstack.stackfile import ProxyEntry
 
 SHELL = {
     "LD_LIBRARY_PATH": "/opt/my build/lib:/50%",
@@ -44,6 +45,6 @@ def test_the_server_gets_what_decides_its_devices_and_the_order_of_the_bus() -> 
 
 
 def test_the_proxy_computes_nothing_and_gets_none_of_it() -> None:
-    environment = dict(proxy_service("127.0.0.1", 5000).env)
+    environment = dict(proxy_service(ProxyEntry()).env)
     assert not set(environment) & {*SHELL, "CUDA_DEVICE_ORDER"}
     assert "secret" not in environment.values()

@@ -52,6 +52,15 @@ SOUND = DoctorFacts(
 )
 
 
+def test_what_nobody_can_say_or_others_can_reach_is_found() -> None:
+    damaged = diagnose(replace(SOUND, stack=None, unrecorded="the record of the deployed stack is damaged: /s"))
+    assert any(f.status is Level.FAIL and "damaged" in f.finding and "up MODEL" in f.remedy for f in damaged.findings)
+    reached = diagnose(replace(SOUND, reach="other machines reach the proxy at http://192.0.2.7:5000"))
+    assert any(f.status is Level.WARN and "--listen 127.0.0.1" in f.remedy for f in reached.findings)
+    gone = diagnose(replace(SOUND, stack=replace(STACK, model_exists=False)))
+    assert any(f.name == "model" and f.remedy.endswith("up MODEL") for f in gone.findings)
+
+
 def test_a_sound_machine_with_a_sound_stack_has_nothing_to_report() -> None:
     report = diagnose(SOUND)
     assert report.ok

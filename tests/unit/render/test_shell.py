@@ -8,16 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmstack.client.shell_change import ShellChange
 from llmstack.render.shell import Functions, assignments, functions, quote_fish, quote_powershell
 
 
 def test_each_shell_s_assignment() -> None:
     odd = {"A": "it's $HOME `x` \\"}
-    assert assignments(odd, ["B"], "sh") == f"unset B\nexport A={shlex.quote(odd['A'])}"
-    assert assignments(odd, ["B"], "fish") == "set -e B\nset -gx A 'it\\'s $HOME `x` \\\\'"
+    change = [ShellChange({"C": "B"}, ("B",), odd)]
+    assert assignments(change, "sh") == f'export C="$B"\nunset B\nexport A={shlex.quote(odd["A"])}'
+    assert assignments(change, "fish") == "set -gx C \"$B\"\nset -e B\nset -gx A 'it\\'s $HOME `x` \\\\'"
     assert (
-        assignments(odd, ["B"], "powershell")
-        == "Remove-Item Env:B -ErrorAction SilentlyContinue\n$env:A = 'it''s $HOME `x` \\'"
+        assignments(change, "powershell")
+        == "$env:C = $env:B\nRemove-Item Env:B -ErrorAction SilentlyContinue\n$env:A = 'it''s $HOME `x` \\'"
     )
 
 

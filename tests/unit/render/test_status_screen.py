@@ -123,3 +123,27 @@ def test_without_a_bench_the_health_check_gives_the_speed() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (60, "1 min"), (7199, "1 h"), (200_000, "2 d")])
 def test_durations_are_short(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_who_else_reaches_the_proxy_is_on_the_screen() -> None:
+    assert "listens" not in "\n".join(screen(READY, 80))
+    open_stack = msgspec.structs.replace(STACK, proxy=ProxyEntry("192.0.2.7", 5000, ("llm.lan",)))
+    lines = "\n".join(screen(replace(READY, stack=open_stack), 120))
+    assert "192.0.2.7:5000" in lines and "http://llm.lan:5000" in lines and "plain text" in lines
+
+
+def test_the_proxy_alone_has_a_screen_of_its_own_with_the_way_to_a_model() -> None:
+    proxy = {"proxy": ServiceStatus("proxy", ServiceState.RUNNING, 42, 59.0)}
+    alone = StackStatus(StackState.READY, STACK, proxy, "process", Warm("cold", 0, None), alone=ProxyEntry())
+    lines = "\n".join(screen(alone, 80))
+    assert "the proxy alone" in lines and "claude --profile NAME" in lines and "up   starts qwen again" in lines
+    stopped = replace(alone, state=StackState.STOPPED, stack=None)
+    assert screen(stopped, 80)[-1].endswith("llmstack up --proxy-only")
+
+
+@pytest.mark.parametrize("state", list(StackState))
+@pytest.mark.parametrize("stack", [STACK, None])
+def test_words_and_json_say_the_same_next_command(state: StackState, stack: StackRecord | None) -> None:
+    status = replace(READY, state=state, stack=stack)
+    hint = status.to_json()["next"]
+    assert hint and screen(status, 200)[-1].endswith(hint)
