@@ -5,6 +5,7 @@
 | output                           | where output goes; colour only on a terminal |
 | fitted                           | lines that fit the terminal                  |
 | plan, models, found, engine      | before anything runs                         |
+| catalog_page                     | the tables of docs/models.md                 |
 | upgrade                          | what a new engine proved                     |
 | stack, status, logs, folding     | the running stack; logs made readable        |
 | bench, report, tune, quality     | figures on the terminal, and the page        |
