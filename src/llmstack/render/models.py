@@ -84,7 +84,7 @@ def show_list(rows: Sequence[SurveyRow], models: Mapping[str, Model], here: Mapp
     show(f"on {machine}:")
     show("")
     choice = recommended(rows, models)
-    head = f"  {'rank':>4}  {'model':<{width}}  {'size':<11} {'file':>9}  {'context':>7}  {'decode':>6}  {'prefill':>7}"
+    head = f"  {'rank':>4}  {'model':<{width}}  {'size':<10} {'file':>9}  {'context':>7}  {'decode':>6}  {'prefill':>7}"
     show(f"{head}  here" if any(row.name in here for row in fitting) else head)
     wide = columns(sys.stdout)
     for row in fitting:
@@ -128,7 +128,7 @@ def _entry_columns(row: SurveyRow, model: Model, width: int) -> str:
     """Rank, name, size and bytes: what each of the three lists starts its lines with."""
     rank = "old" if model.superseded_by else str(model.quality or "")
     star = "*" if _has_terms(model) else " "
-    return f" {rank:>4} {star}{row.name:<{width}}  {row.quant:<11} {size(row.size_bytes):>9}"
+    return f" {rank:>4} {star}{row.name:<{width}}  {row.quant:<10} {size(row.size_bytes):>9}"
 
 
 def _has_terms(model: Model) -> bool:
