@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 WIDTHS = (80, 140)
-ROWS = 45
+ROWS = 60
 
 
 class Terminal:
@@ -18,7 +18,7 @@ class Terminal:
         self._environment = environment
         self._tmux("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(ROWS), "env", "PS1=$ ", "sh")
 
-    def screen(self, command: str, *, colours: bool, seconds: float = 90.0) -> str:
+    def screen(self, command: str, *, colours: bool, seconds: float = 180.0) -> str:
         """What is on the screen once the command has ended, the command's own line first."""
         self._tmux("send-keys", f"clear; {'' if colours else 'NO_COLOR=1 '}{command}; tmux wait-for -S done", "Enter")
         self._tmux("wait-for", "done", timeout=seconds)

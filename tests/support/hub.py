@@ -58,6 +58,7 @@ class HubServer:
     url: str = ""
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     contents: int = 0
+    license: str = ""
 
     def digest(self, name: str) -> str:
         return hashlib.sha256(self.files[name]).hexdigest()
@@ -115,7 +116,8 @@ def hub_server(files: dict[str, bytes]) -> Iterator[HubServer]:
                 }
                 for name, data in state.files.items()
             ]
-            data = json.dumps({"id": repo, "sha": COMMIT, "siblings": siblings}).encode()
+            tags = [f"license:{state.license}"] if state.license else []
+            data = json.dumps({"id": repo, "sha": COMMIT, "siblings": siblings, "tags": tags}).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))

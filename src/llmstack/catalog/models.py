@@ -33,8 +33,10 @@ class ToolFormat(enum.StrEnum):
     QWEN_XML = "qwen-xml"  # <tool_call><function=…><parameter=…>: Qwen3-Coder, Qwen3.5 and later, Nemotron 3
     HARMONY = "harmony"  # gpt-oss channels
     MISTRAL = "mistral"  # [TOOL_CALLS]name[ARGS]{…}
-    GLM = "glm"  # <tool_call>name<arg_key>…</arg_key><arg_value>…
+    GLM = "glm"  # <tool_call>name<arg_key>…</arg_key><arg_value>…: GLM, Laguna
     GEMMA = "gemma"  # Gemma 4's own call tokens
+    ATEM = "atem"  # <atem:function_calls> to=NAME: Muse Glimmer
+    COHERE = "cohere"  # <|START_ACTION|> and JSON: North, Command
     TEXT = "text"  # no format of its own: the grammar of the tool schema makes it
 
 
@@ -66,7 +68,8 @@ class Quant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """One size of a model. files: the first shard first. size: bytes of all files together, exact; 0 when unknown.
 
     about_gb: its size as published in GB (10^9 bytes), where only that is known. sha256: one per file; empty
-    where no published figure was at hand: the hub's own is then used at the pull.
+    where no published figure was at hand: the hub's own is then used at the pull. repo, revision: where it is not
+    beside the model's other sizes.
     """
 
     file: str = ""
@@ -75,6 +78,7 @@ class Quant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     about_gb: float = 0.0
     sha256: str | tuple[str, ...] = ()
     repo: str = ""
+    revision: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,13 +110,44 @@ class Drafter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     revision: str = "main"
 
 
+class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A published figure of a benchmark. source: the page that states it. note: what one should know of it."""
+
+    name: str
+    value: float
+    source: str
+    note: str = ""
+
+
+class FactSources(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """For each kind of fact the pages that it was read from.
+
+    files: names, sizes and digests. parts: the same of an image encoder and of a file that guesses ahead. shape:
+    dimensions. tools, reasoning: how calls look and how thinking is switched.
+    """
+
+    files: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    shape: tuple[str, ...] = ()
+    license: tuple[str, ...] = ()
+    context: tuple[str, ...] = ()
+    sampling: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    reasoning: tuple[str, ...] = ()
+
+    def items(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Each kind that has a page."""
+        return ((kind, getattr(self, kind)) for kind in self.__struct_fields__ if getattr(self, kind))
+
+
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One entry of the catalog.
 
-    quality: rank among the shipped models for coding, 1 is best (sources beside it). shape: GGUF values of the
-    model (`block_count`, …; arrays allowed), enough to plan before a download. total, active: parameters in
-    billions. mmproj, mmproj_size: the image encoder in the same repository, and its bytes.
-    checked: the day (ISO) on which its facts were looked up.
+    quality: rank among the shipped models for coding, 1 is best; scores: the figures behind it. superseded_by: the
+    entry that is better at the same, and no larger. shape: GGUF values of the model (`block_count`, …; arrays allowed),
+    enough to plan before a download; without them its header is read. total, active: parameters in billions.
+    mmproj, mmproj_size, mmproj_sha256: the image encoder in the same repository, its bytes and its digest.
+    license_url: where its terms are. checked: the day (ISO) on which its facts were looked up; facts_from: where.
     handoff: base URL of an engine elsewhere that serves it (then nothing is downloaded).
     """
 
@@ -127,19 +162,24 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     url: str = ""
     mmproj: str = ""
     mmproj_size: int = 0
+    mmproj_sha256: str = ""
     summary: str = ""
     license: str = ""
+    license_url: str = ""
     checked: str = ""
     total: float | None = None
     active: float | None = None
     context: int | None = None
     quality: int | None = None
+    scores: tuple[Score, ...] = ()
+    superseded_by: str = ""
     tools: ToolFormat | None = None
     reasoning: Reasoning | None = None
     sampling: Sampling = Sampling()
     sampling_thinking: Sampling = Sampling()
     quirks: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    facts_from: FactSources = FactSources()
     arch: str = ""
     shape: dict[str, Any] = {}
     handoff: str = ""
@@ -149,6 +189,20 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         """The maker's sampling settings as llama-server's arguments: its defaults for requests that set none."""
         sampling = self.sampling_thinking if thinking and self.sampling_thinking.flags() else self.sampling
         return tuple(word for pair in sampling.flags() for word in pair)
+
+    @property
+    def order(self) -> tuple[bool, int]:
+        """Sorts models, the best first: what is superseded behind all others, what has no rank behind its peers."""
+        return bool(self.superseded_by), self.quality or UNRANKED
+
+    def pages(self) -> tuple[str, ...]:
+        """Every page that a fact of it was read from, each once."""
+        named = [page for _, pages in self.facts_from.items() for page in pages]
+        return tuple(dict.fromkeys((*self.sources, *named, *(score.source for score in self.scores))))
+
+    def revision_of(self, quant: Quant) -> str:
+        """The branch, tag or commit of one of its sizes: its own, the model's where both share a repository."""
+        return quant.revision or (self.revision if quant.repo in ("", self.repo) else "main")
 
     def sizes(self) -> dict[str, Quant]:
         """Every quant by name, the recommended one first; a plain `file` counts as one without a table."""
@@ -188,7 +242,9 @@ class Catalog(msgspec.Struct, frozen=True):
         return tuple(difflib.get_close_matches(name.partition(":")[0].lower(), list(self.models), n=3, cutoff=0.4))
 
 
+UNRANKED = 999  # behind every rank
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _QUANT = re.compile(r"(?:^|[-_.])((?:UD-)?(?:I?Q\d(?:_\w+)*|MXFP4(?:_MOE)?|NVFP4|BF16|F16|F32))(?=[-.]|$)", re.I)
 
 
@@ -227,7 +283,21 @@ def read_models(overlay: Overlay) -> Catalog:
                 f"{where + ': ' if where else ''}{problem}", next="edit the file; docs/models.md lists every key"
             )
         models[name] = model
+    for name in models:
+        for problem in _successor_problems(name, models):
+            where = overlay.where(("models", name, "superseded_by"))
+            raise BadInput(f"{where + ': ' if where else ''}{problem}", next="edit the file")
     return Catalog(models)
+
+
+def _successor_problems(name: str, models: Mapping[str, Model]) -> Iterator[str]:
+    successor = models[name].superseded_by
+    if not successor:
+        return
+    if successor not in models:
+        yield f"models.{name}.superseded_by: there is no model named {successor}"
+    elif models[successor].superseded_by:
+        yield f"models.{name}.superseded_by: {successor} is superseded itself, by {models[successor].superseded_by}"
 
 
 def _problems(name: str, model: Model) -> Iterator[tuple[str, tuple[str | int, ...]]]:
@@ -251,6 +321,14 @@ def _problems(name: str, model: Model) -> Iterator[tuple[str, tuple[str | int, .
     ]:
         if repo and not is_repo(repo):
             yield f"models.{name}.repo: {repo!r} is not OWNER/NAME", path
+    if model.mmproj_sha256 and not _DIGEST.fullmatch(model.mmproj_sha256):
+        yield (
+            f"models.{name}.mmproj_sha256 must be 64 hexadecimal digits, not {model.mmproj_sha256!r}",
+            ("mmproj_sha256",),
+        )
+    for page, named_by in _addresses(model):
+        if not page.startswith("https://"):
+            yield f"models.{name}: {page!r} is no https:// address", named_by
     if model.quant and model.quants and model.quant not in model.quants:
         yield f"models.{name}.quant: there is no {model.quant} among {', '.join(model.quants)}", ("quant",)
     for key, quant in model.sizes().items():
@@ -261,10 +339,18 @@ def _problems(name: str, model: Model) -> Iterator[tuple[str, tuple[str | int, .
             if not is_file(file):
                 yield f"models.{name}: {file!r} is not a plain file name inside a repository", here
         for digest in quant.digests:
-            if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            if not _DIGEST.fullmatch(digest):
                 yield f"models.{name}: sha256 must be 64 hexadecimal digits, not {digest!r}", (*here, "sha256")
         if quant.digests and len(quant.digests) != len(quant.names):
             yield f"models.{name}: {len(quant.names)} files but {len(quant.digests)} sha256", (*here, "sha256")
+
+
+def _addresses(model: Model) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    """Every page that it names, and where: they are printed for a person to open."""
+    if model.license_url:
+        yield model.license_url, ("license_url",)
+    yield from ((page, ("facts_from", kind)) for kind, pages in model.facts_from.items() for page in pages)
+    yield from ((score.source, ("scores",)) for score in model.scores)
 
 
 def _drafter_problems(name: str, model: Model) -> Iterator[tuple[str, tuple[str | int, ...]]]:
@@ -278,7 +364,7 @@ def _drafter_problems(name: str, model: Model) -> Iterator[tuple[str, tuple[str 
             f"models.{name}.drafter: {draft.file!r} is not a plain file name inside a repository",
             ("drafter", "file"),
         )
-    if draft.sha256 and not re.fullmatch(r"[0-9a-f]{64}", draft.sha256):
+    if draft.sha256 and not _DIGEST.fullmatch(draft.sha256):
         yield (
             f"models.{name}.drafter: sha256 must be 64 hexadecimal digits, not {draft.sha256!r}",
             ("drafter", "sha256"),

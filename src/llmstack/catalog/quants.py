@@ -114,9 +114,10 @@ def adjust(layout: Sequence[tuple[str, tuple[int, ...]]], kinds: Sequence[GgmlTy
         for index in movable:
             shape, kind = layout[index][1], result[index]
             ladder = _LADDER if shape[0] % 256 == 0 else _ODD_LADDER
-            if kind not in ladder:
+            step = T.IQ4_NL if kind is T.Q4_0 else kind  # of one size
+            if step not in ladder:
                 continue
-            rung = ladder.index(kind) + (1 if total < target else -1)
+            rung = ladder.index(step) + (1 if total < target else -1)
             if not 0 <= rung < len(ladder):
                 continue
             other = ladder[rung]

@@ -18,7 +18,7 @@ from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.gguf import GgufHeader, TensorInfo, tensor_bytes
 from llmstack.gguf.header import HeaderValue
-from llmstack.plan.architectures import ARCHITECTURES, Architecture, SharedGate, TensorLayout
+from llmstack.plan.architectures import ARCHITECTURES, Architecture, OutputGate, SharedGate, TensorLayout
 
 ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT
 OVERHEAD = 11 << 20  # bytes of a header with a vocabulary of 150,000 to 250,000 tokens; published files: 6 to 20 MB
@@ -76,6 +76,9 @@ class Builder:
         self.block(layer, "attn_k.weight", self.width, kv * size)
         self.block(layer, "attn_v.weight", self.width, kv * size)
         self.block(layer, "attn_output.weight", heads * size, self.width)
+        if self.architecture.output_gate is not OutputGate.NONE:
+            wide = size if self.architecture.output_gate is OutputGate.PER_VALUE else 1
+            self.block(layer, "attn_gate.weight", self.width, heads * wide)
         if self.architecture.qk_norms:
             self.block(layer, "attn_q_norm.weight", size)
             self.block(layer, "attn_k_norm.weight", size)
@@ -149,10 +152,12 @@ def _plain(b: Builder) -> None:
     for layer in range(b.layers):
         b.block_norms(layer)
         b.attention(layer)
-        if "expert_count" in b.values:
-            b.experts(layer)
-        else:
+        if "expert_count" not in b.values or layer < b.get("leading_dense_block_count", 0):
             b.dense(layer, b.at("feed_forward_length", layer))
+            continue
+        b.experts(layer)
+        if b.architecture.expert_bias:
+            b.block(layer, "exp_probs_b.bias", b.get("expert_count"))
 
 
 def _qwen_hybrid(b: Builder) -> None:
@@ -256,9 +261,16 @@ def _granite_hybrid(b: Builder) -> None:
 
 
 def _nemotron_h_moe(b: Builder) -> None:
+    trunk = b.layers - b.get("nextn_predict_layers", 0)
     for layer in range(b.layers):
         b.block_norms(layer)
-        if b.at("attention.head_count_kv", layer):
+        if layer >= trunk:  # attention and experts in one block
+            b.attention(layer)
+            b.norms(layer, "post_attention_norm")
+            b.block(layer, "exp_probs_b.bias", b.get("expert_count"))
+            b.experts(layer)
+            _nextn(b, layer)
+        elif b.at("attention.head_count_kv", layer):
             b.attention(layer)
         elif b.at("feed_forward_length", layer):
             b.block(layer, "exp_probs_b.bias", b.get("expert_count"))
@@ -339,7 +351,7 @@ def synthesize(name: str, arch: str, shape: Mapping[str, Any], quant: str, size:
 
 def describe(name: str, model: Model, quant: str) -> GgufHeader:
     """The header of one size of a catalog model. Raises BadInput when the catalog gives no dimensions for it."""
-    if not model.arch:
+    if not model.shape:
         raise BadInput(
             f"the catalog gives no dimensions for {name}",
             next=f"{command_line('models', 'pull', name)}   then plan again",

@@ -69,6 +69,7 @@ def pull_command(
                 "paths": [str(path) for path in model.paths],
                 "mmproj": str(model.mmproj) if model.mmproj else None,
                 "store": model.store,
+                "license": (model.entry.license or None) if model.entry else None,
                 "already": already,
                 "size_bytes": sum(path.stat().st_size for path in paths),
             }

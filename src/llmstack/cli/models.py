@@ -50,6 +50,7 @@ def list_command(
     ram: int | None,
 ) -> int:
     """Show which models fit this machine, how fast, and at what quality rank, before any download."""
+    from llmstack.deploy.known_headers import KnownHeaders
     from llmstack.deploy.machine_record import machine_of_file
     from llmstack.fetch import read_catalog
     from llmstack.fetch.survey import recommended, survey
@@ -78,17 +79,20 @@ def list_command(
     for sentence in machine.warnings:
         warn(sentence)
     rows = []
+    known = KnownHeaders(folders)
     if not names:
         with StepProgress() as progress:
-            for row in survey(catalog, machine.hardware, folders.cache, every=every):
+            for row in survey(catalog, machine.hardware, folders.cache, every=every, known=known):
                 progress(f"planned {row.name}")
                 rows.append(row)
+    for sentence in known.notes.values():
+        warn(sentence)
     if as_json:
         planned = {row.name: row for row in rows}
         listed: list[dict[str, Any]] = []
         for row in rows if every else ():
             listed.append({**entry_json(row.name, catalog.models[row.name], here), **row_json(row)})
-        for name, model in () if every else catalog.models.items():
+        for name, model in () if every else sorted(catalog.models.items(), key=lambda item: item[1].order):
             listed.append({**entry_json(name, model, here), **(row_json(planned[name]) if name in planned else {})})
         show_json({"models": listed, "recommended": recommended(rows, catalog.models) or None})
     else:
@@ -151,6 +155,7 @@ def show_command(name: str, template: bool, as_json: bool) -> int:
     if model.entry is not None:
         data |= entry_json(model.name, model.entry, {})
         data["sizes"] = _sizes(folders, model.name, model.entry, catalog)
+        data["difference"] = _difference(folders, model.name, model.entry)
     elif model.paths:
         total = sum(path.stat().st_size for path in model.paths if path.exists())
         data["sizes"] = [{"quant": model.quant, "size_bytes": total, "sha256": [], "path": str(model.path)}]
@@ -174,16 +179,21 @@ def show_command(name: str, template: bool, as_json: bool) -> int:
     return 0
 
 
-@command.command("cards", help="Print, as Markdown, what each model does on common cards (docs/models.md holds it).")
+@command.command(
+    "cards", help="Print, as Markdown, what each model does on common cards, and where its facts are from."
+)
 @click.option(
-    "--into", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Replace the table in this page."
+    "--into",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Replace both tables in this page (docs/models.md holds them).",
 )
 @json_option
 def cards_command(into: Path | None, as_json: bool) -> int:
     from llmstack.fetch import read_catalog
     from llmstack.fetch.cards import CARDS, cards
     from llmstack.paths import home
-    from llmstack.render.models import cards_markdown, row_json, show_text, with_table
+    from llmstack.render.catalog_page import cards_markdown, facts_markdown, with_table
+    from llmstack.render.models import row_json, show_text
     from llmstack.render.output import show_json
 
     folders = home()
@@ -194,11 +204,17 @@ def cards_command(into: Path | None, as_json: bool) -> int:
             {"cards": {name: {str(gib): row_json(row) for gib, row in rows.items()} for name, rows in table.items()}}
         )
         return 0
-    text = cards_markdown(table, catalog.models, {gib: card.name for gib, card in CARDS.items()})
-    if into is not None:
-        into.write_text(with_table(into.read_text("utf-8"), text), "utf-8")
-    else:
-        show_text(text)
+    tables = (
+        cards_markdown(table, catalog.models, {gib: card.name for gib, card in CARDS.items()}),
+        facts_markdown(catalog.models),
+    )
+    if into is None:
+        show_text("\n\n".join(tables))
+        return 0
+    page = into.read_text("utf-8")
+    for one in tables:
+        page = with_table(page, one)
+    into.write_text(page, "utf-8")
     return 0
 
 
@@ -234,6 +250,16 @@ def _sizes(home: Home, name: str, model: Model, catalog: Catalog) -> list[dict[s
             }
         )
     return listed
+
+
+def _difference(home: Home, name: str, model: Model) -> str | None:
+    """Where the catalog's dimensions are not those of a file that is here, or whose header was read before."""
+    from llmstack.deploy.known_headers import KnownHeaders
+
+    known = KnownHeaders(home)
+    for quant in model.sizes():
+        known(name, model, quant)
+    return known.notes.get(name)
 
 
 def _template(path: Path) -> dict[str, Any] | None:

@@ -69,8 +69,9 @@ def command(
     except Infeasible as error:
         show_refused(error, as_json=as_json)
         return 1
-    for sentence in planned.plan.warnings:
-        warn(sentence)
+    for sentence in (*planned.warnings, *planned.plan.warnings):
+        if sentence not in machine.warnings:
+            warn(sentence)
     if machine.told() and planned.plan.assignment.ngl:
         warn(machine.told())
     if flag is not None:
@@ -105,16 +106,20 @@ def _machine(here: Home, file: Path | None) -> Machine:
 
 
 def _rank(here: Home, machine: Machine, as_json: bool) -> int:
+    from llmstack.deploy.known_headers import KnownHeaders
     from llmstack.fetch.find_local import read_catalog
     from llmstack.fetch.survey import survey
-    from llmstack.render.output import StepProgress
+    from llmstack.render.output import StepProgress, warn
     from llmstack.render.plan import show_ranked
 
     rows = []
+    known = KnownHeaders(here)
     with StepProgress() as progress:
-        for row in survey(read_catalog(here), machine.hardware, here.cache):
+        for row in survey(read_catalog(here), machine.hardware, here.cache, known=known):
             progress(f"planned {row.name}")
             rows.append(row)
-    rows.sort(key=lambda row: (not row.fits, -row.decode_tps))
+    for sentence in known.notes.values():
+        warn(sentence)
+    rows.sort(key=lambda row: (not row.fits, bool(row.superseded_by), -row.decode_tps))
     show_ranked(rows, machine.hardware, as_json=as_json)
     return 0 if any(row.fits for row in rows) else 1

@@ -6,6 +6,7 @@
 | machine        | this machine, as every plan for it sees it                                  |
 | machine_record | a machine that is planned for, as data                                      |
 | model_goal     | what the catalog says of a model, as part of the goal                       |
+| known_headers  | headers of the catalog's files, and where they are not what it says         |
 | projector      | which image encoder a model gets                                            |
 | tuned          | what `tune` found, which the next plan takes up                             |
 | cross_check    | a plan beside what the engine's own programs say                            |

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from llmstack import __version__
+from llmstack.catalog.shape_check import difference_sentence, differences
 from llmstack.commands import command_line
 from llmstack.deploy.demo_model import DEMO_NAME, ensure_demo_model, is_demo_model
+from llmstack.deploy.known_headers import KnownHeaders
 from llmstack.deploy.model_goal import with_drafter, with_entry, with_template
 from llmstack.deploy.projector import is_here, with_projector
 from llmstack.engine.environment import device_environment
 from llmstack.errors import BadInput
 from llmstack.fetch.find_local import entry_of_file, is_listed, locate, own_path
+from llmstack.fetch.header_cache import header_read_before
 from llmstack.fetch.model import ResolvedModel
 from llmstack.hardware import Hardware
 from llmstack.paths import Home
@@ -160,7 +163,7 @@ def subject_of(
         if files.path is None:
             from llmstack.fetch.survey import suited  # it plans each size of the catalog's model
 
-            files = suited(home, request.model, files, hardware)
+            files = suited(home, request.model, files, hardware, KnownHeaders(home))
         is_demo = files.path is not None and is_demo_model(home, files.path)
         return Subject(DEMO_NAME if is_demo else request.name or served_name(files.name), files)
     from llmstack import stackfile
@@ -209,7 +212,7 @@ def plan_subject(home: Home, request: UpRequest, subject: Subject, machine: Mach
     if alone:
         goal = replace(goal, draft=None)
     goal, passed_over = with_projector(home, goal, subject.files, facts, offline=request.offline)
-    warnings = machine.warnings + passed_over
+    warnings = machine.warnings + passed_over + _differing(subject, header)
     if engine is None or model is None:
         plan = _noted(make_plan(facts, hardware, goal, machine.spare), header)
         return Planned(plan, subject, model, engine, hardware, "", warnings=warnings)
@@ -251,23 +254,36 @@ def _is_better(plan: Plan, deployed: Plan) -> bool:
 
 
 def _from_afar(home: Home, subject: Subject, *, offline: bool) -> tuple[Subject, GgufHeader | None, ModelFacts]:
-    """A model that is not here: as the catalog describes it, else by its header, read from its server.
+    """A model that is not here: by its header where that was read before, else as the catalog describes it, else by its
+    header, read from its server.
 
-    The header is None for one of the catalog: its description has no template to look at.
+    The header is None for a description: it has no template to look at.
     """
-    files, real = subject.files, None
-    if files.entry is not None and files.entry.arch and (offline or is_listed(files)):
+    files = subject.files
+    real = header_read_before(home.cache, files.sources)
+    if real is not None:
+        header = real
+    elif files.entry is not None and files.entry.shape and (offline or is_listed(files)):
         from llmstack.catalog.shape import describe
 
         header = describe(files.name, files.entry, files.quant)
     else:
         from llmstack.fetch.remote import remote_header
 
-        files, header = remote_header(files, offline=offline)
+        files, header = remote_header(files, offline=offline, cache=home.cache)
         real = header
         subject = Subject(served_name(files.name), files)
     path = own_path(home, files.sources[0]) if files.sources else Path(f"{files.name}.gguf")
     return subject, real, read_facts(header, path=str(path))
+
+
+def _differing(subject: Subject, header: GgufHeader | None) -> tuple[str, ...]:
+    """What the catalog's dimensions of this very file are not."""
+    entry = subject.entry
+    if header is None or entry is None or subject.files.quant not in entry.sizes():
+        return ()
+    sentence = difference_sentence(f"{subject.name}:{subject.files.quant}", differences(entry, header))
+    return (f"{sentence}; it is planned by its file",) if sentence else ()
 
 
 def _noted(plan: Plan, header: GgufHeader | None) -> Plan:

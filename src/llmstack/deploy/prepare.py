@@ -140,7 +140,7 @@ def addresses_of(home: Home, request: UpRequest) -> Addresses:
 
 def _pulled(home: Home, request: UpRequest, subject: Subject, on_download: OnTransfer) -> Subject:
     """The image encoder comes when the plan takes it (`pull_projector`)."""
-    files = _checked(subject.files, offline=request.offline)
+    files = _checked(home, subject.files, offline=request.offline)
     if not (request.offline or hub.offline()):
         files = with_listing(files)  # a file that was named alone may have an image encoder in its repository
     files = pull(home, files, offline=request.offline, on_progress=on_download, projector=False)
@@ -150,12 +150,12 @@ def _pulled(home: Home, request: UpRequest, subject: Subject, on_download: OnTra
     return subject if files is subject.files else Subject(request.name or served_name(files.name), files)
 
 
-def _checked(files: ResolvedModel, *, offline: bool) -> ResolvedModel:
+def _checked(home: Home, files: ResolvedModel, *, offline: bool) -> ResolvedModel:
     """A stranger's file is looked at before gigabytes of it are downloaded. Raises GgufError for what is no model."""
     if files.path is not None or files.entry is not None or offline or hub.offline():
         return files
     try:
-        return remote_header(files)[0]
+        return remote_header(files, cache=home.cache)[0]
     except MissingPart:  # its server gives no parts: the header is read when all of it is here
         return files
 

@@ -10,12 +10,14 @@
 | foreign_caches | model files that other programs already have               |
 | pull           | what a located model lacks, downloaded whole and checked   |
 | transfer       | one file over HTTP: resumed, checked, then named           |
+| terms          | what is said of a licence before a download                |
 | trust          | where a download may be sent                               |
 | progress       | what a pull tells while it runs                            |
 | hub            | what the Hugging Face hub says of a file                   |
 | discover       | GGUF repositories on the hub, and which files they hold    |
 | found          | what they would do on a machine, from their headers        |
 | remote         | the header of a model that is still on its server          |
+| header_cache   | headers that were read there before                        |
 | survey         | which models of the catalog run on a machine, and how fast |
 | upstream_state | whether a pulled file is still what its repository has     |
 | moved          | where a file is now that is gone under its name            |

@@ -34,5 +34,5 @@ def cards(catalog: Catalog, cache: Path | None = None) -> dict[str, dict[int, Su
     return {
         name: {gib: best(name, model, machine(gib), cache) for gib in CARDS}
         for name, model in catalog.models.items()
-        if model.arch and not model.handoff
+        if model.shape and not model.handoff
     }

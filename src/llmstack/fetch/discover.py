@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from llmstack.catalog.licenses import is_open
 from llmstack.catalog.models import family_of, is_repo, quant_of, shards
 from llmstack.errors import BadInput, StackError
 from llmstack.fetch import hub
@@ -28,7 +29,6 @@ KNOWN_OWNERS = frozenset({
     "nvidia", "ibm-granite", "zai-org", "deepseek-ai", "liquidai", "huggingfacetb", "microsoft", "meta-llama",
     "bytedance-seed", "moonshotai", "minimaxai", "allenai",
 })  # fmt: skip
-_OPEN = re.compile(r"^(apache-2\.0|mit|bsd.*|cc0.*|cc-by-4\.0|openmdw.*|unlicense|isc|mpl-2\.0)$", re.I)
 
 
 class FoundFile(msgspec.Struct, frozen=True):
@@ -61,7 +61,7 @@ class FoundRepo(msgspec.Struct, frozen=True):
     @property
     def is_open(self) -> bool:
         """Whether its licence is one that asks for nothing but a notice; False where it names none."""
-        return bool(_OPEN.match(self.license))
+        return is_open(self.license)
 
 
 def search(query: str, *, limit: int = 10, sort: str = "downloads") -> Iterator[FoundRepo]:

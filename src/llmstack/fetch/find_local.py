@@ -62,9 +62,11 @@ def locate(
     return _hub(home, reference, models, caches)
 
 
-def in_size(home: Home, name: str, entry: Model, quant: str) -> ResolvedModel:
-    """A catalog model in one of its sizes, whichever is here."""
-    return _entry(home, name, entry, quant, foreign_caches.on_this_machine())
+def locate_size(
+    home: Home, name: str, entry: Model, quant: str, caches: foreign_caches.ForeignCaches | None = None
+) -> ResolvedModel:
+    """A catalog model in one of its sizes, whether that is here or not."""
+    return _entry(home, name, entry, quant, foreign_caches.on_this_machine() if caches is None else caches)
 
 
 def _is_here(reference: Reference, what: str) -> bool:
@@ -155,7 +157,7 @@ def sources_of(model: Model, quant: Quant) -> tuple[Source, ...]:
     single = len(quant.names) == 1
     return tuple(
         Source(
-            file.rpartition("/")[2], quant.repo or model.repo, file, model.revision,
+            file.rpartition("/")[2], quant.repo or model.repo, file, model.revision_of(quant),
             size=quant.size if single else 0, sha256=digest,
         )
         for file, digest in zip(quant.names, digests, strict=True)
@@ -166,7 +168,10 @@ def projector_of(model: Model) -> Source | None:
     """The image encoder of a catalog model."""
     if not model.mmproj:
         return None
-    return Source(model.mmproj.rpartition("/")[2], model.repo, model.mmproj, model.revision, size=model.mmproj_size)
+    return Source(
+        model.mmproj.rpartition("/")[2], model.repo, model.mmproj, model.revision,
+        size=model.mmproj_size, sha256=model.mmproj_sha256,
+    )  # fmt: skip
 
 
 def drafter_of(model: Model) -> Source | None:

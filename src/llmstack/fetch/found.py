@@ -20,6 +20,7 @@ from llmstack.catalog.models import Model, family_of
 from llmstack.errors import StackError
 from llmstack.fetch import hub
 from llmstack.fetch.discover import FoundFile, FoundRepo
+from llmstack.fetch.header_cache import identity_of
 from llmstack.fetch.model import Source
 from llmstack.fetch.survey import COMFORTABLE_TPS, ENOUGH_TPS, coarse, planner_digest
 from llmstack.gguf import GgufHeader, merge
@@ -194,7 +195,7 @@ def _headers(repo: FoundRepo, file: FoundFile, cache: Path) -> list[GgufHeader]:
     for number, name in enumerate(file.files):
         digest = file.sha256[number] if file.sha256 else ""
         source = Source(name.rpartition("/")[2], repo.repo, name, repo.revision, sha256=digest)
-        identity = digest or f"{repo.repo}@{repo.revision}/{name}"
+        identity = identity_of(source) or f"{repo.repo}@{repo.revision}/{name}"
         headers.append(kept_header(cache, identity, partial(header_of, source)))
     return headers
 

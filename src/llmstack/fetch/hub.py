@@ -111,6 +111,20 @@ def gguf_files(repo: str, revision: str = "main") -> dict[str, int]:
     return {name: file.size for name, file in listing(repo, revision)[1].items()}
 
 
+def license_of(repo: str, revision: str = "main") -> str:
+    """The licence that a repository names; empty where it names none, or cannot be asked."""
+    from huggingface_hub import HfApi
+
+    try:
+        info = HfApi(endpoint=endpoint()).model_info(repo, revision=revision, timeout=20.0)
+    except Exception:
+        return ""
+    card = info.card_data
+    tagged = (tag.removeprefix("license:") for tag in info.tags or () if tag.startswith("license:"))
+    named = getattr(card, "license_name", None) or getattr(card, "license", None) or next(tagged, "")
+    return printable(named, 60) if isinstance(named, str) else ""
+
+
 def choose(repo: str, files: Mapping[str, int], quant: str) -> tuple[str, ...]:
     """The files of one size out of a repository, first shard first. files: names, and sizes in bytes.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 class Stage(enum.StrEnum):
     ASKING = "asking"  # the server is asked for size and hash
+    TERMS = "terms"  # its licence sets conditions of its own: the note says where they are
     WAITING = "waiting"  # another pull of this file runs
     CHECKING = "checking"  # bytes that are already here are hashed
     DOWNLOADING = "downloading"

@@ -14,6 +14,7 @@ from llmstack.fetch import hub, models_dir, moved
 from llmstack.fetch.find_local import locate, not_here, own_path
 from llmstack.fetch.model import ResolvedModel, Source
 from llmstack.fetch.progress import OnTransfer, Stage, TransferProgress, quiet
+from llmstack.fetch.terms import terms_of
 from llmstack.fetch.transfer import RESERVE, Remote, fetch
 from llmstack.gguf import Incomplete, read_header
 from llmstack.hardware import Hardware
@@ -65,6 +66,9 @@ def pull(
     image = model.projector if projector and model.mmproj is None else None
     missing = () if model.path is not None else model.missing
     on_progress(TransferProgress(Stage.ASKING, model.name))
+    terms = terms_of(model) if missing else ""
+    if terms:
+        on_progress(TransferProgress(Stage.TERMS, model.name, note=terms))
     sources = [*missing, *((image,) if image else ())]
     remotes = [remote_of(source, allow_hosts) for source in sources]
     for source, remote in zip(sources, remotes, strict=True):

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmstack.commands import command_line
 from llmstack.errors import MissingPart, NotSo
 from llmstack.fetch import hub, trust
 from llmstack.fetch.find_local import not_here
+from llmstack.fetch.header_cache import identity_of
 from llmstack.fetch.model import ResolvedModel, Source
 from llmstack.fetch.pull import remote_of, with_listing
 from llmstack.fetch.transfer import Remote
 from llmstack.gguf import GgufError, GgufHeader, merge, read_header
 from llmstack.gguf.kinds import kind_of_header, other_file
+from llmstack.kept_headers import kept_header
 
 if TYPE_CHECKING:
     import httpx
 
 
-def remote_header(model: ResolvedModel, *, offline: bool = False) -> tuple[ResolvedModel, GgufHeader]:
-    """The model with its files named, and its header, all shards merged. Some megabytes are read, not the file.
+def remote_header(
+    model: ResolvedModel, *, offline: bool = False, cache: Path | None = None
+) -> tuple[ResolvedModel, GgufHeader]:
+    """The model with its files named, and its header, all shards merged. Some megabytes are read, not the file; with a
+    cache folder once for each file.
 
     Raises MissingPart when offline or the server cannot be reached, GgufError for a file that is no model.
     """
@@ -31,7 +38,9 @@ def remote_header(model: ResolvedModel, *, offline: bool = False) -> tuple[Resol
     headers = []
     with httpx.Client(timeout=httpx.Timeout(30.0, connect=15.0), headers={"Accept-Encoding": "identity"}) as client:
         for source in model.sources:
-            headers.append(_read(client, source))
+            identity = identity_of(source)
+            read = partial(_read, client, source)
+            headers.append(kept_header(cache, identity, read) if cache and identity else read())
     header = merge(headers)
     key = kind_of_header(header)
     if key:

@@ -43,7 +43,7 @@ class SharedGate(enum.Enum):
 class TensorLayout(enum.Enum):
     """Which function of catalog.shape lists the tensors (load_arch_tensors)."""
 
-    PLAIN = "attention, then a dense feed-forward part or experts"
+    PLAIN = "attention, then a dense feed-forward part (of leading blocks, or of all) or experts"
     QWEN_HYBRID = "delta nets with full attention in between"
     GPT_OSS = "biases everywhere, attention sinks"
     GLM4_MOE = "leading dense blocks, prediction blocks"
@@ -51,6 +51,14 @@ class TensorLayout(enum.Enum):
     GEMMA4 = "a dense part beside the experts"
     GRANITE_HYBRID = "Mamba-2 or attention, each with a feed-forward part"
     NEMOTRON_H_MOE = "each block one of Mamba-2, attention or experts"
+
+
+class OutputGate(enum.Enum):
+    """How wide the gate on attention's result is, where a matrix of its own (attn_gate) makes it."""
+
+    NONE = "there is none"
+    PER_HEAD = "one value for each head"
+    PER_VALUE = "one for each value of each head"
 
 
 WINDOW_FLAGS_ONLY = 0
@@ -67,6 +75,7 @@ class Architecture:
     window_period: which blocks use the sliding window. None: none of them, so that caches are an upper bound.
         N: all but every N-th (`load_swa_pattern(ml, N)`), where the file gives neither flags nor a period of its own.
         WINDOW_FLAGS_ONLY: those that the file flags in attention.sliding_window_pattern.
+    full_first: of each N blocks the first is the full one, not the last (load_swa_pattern's dense_first).
     latent_attention: multi-head latent attention when the file has key_length_mla: the cache holds one latent row.
     recurrence, recurrent_blocks: which graph recurrent blocks have, and which blocks they are.
     single_part_blocks: a block is a mixer or a feed-forward part, never both.
@@ -74,7 +83,7 @@ class Architecture:
     Attention:
     qk_norms, qkv_bias: norms of Q and K per head; biases of Q, K and V.
     value_norm: V is normed too.
-    query_gate: the query's matrix yields a gate for the result as well.
+    query_gate: the query's matrix yields a gate for the result as well. output_gate: a matrix of its own does.
     rope: positions are rotated into Q and K. positions_per_token: 4 for multi-axis rotation (n_pos_per_embd).
 
     Feed-forward part:
@@ -103,6 +112,7 @@ class Architecture:
     checked: bool = True
     companion: str = ""
     window_period: int | None = None
+    full_first: bool = False
     latent_attention: bool = False
     recurrence: Recurrence | None = None
     recurrent_blocks: RecurrentBlocks = RecurrentBlocks.WITHOUT_HEADS
@@ -111,6 +121,7 @@ class Architecture:
     qkv_bias: bool = False
     value_norm: bool = False
     query_gate: bool = False
+    output_gate: OutputGate = OutputGate.NONE
     rope: bool = True
     positions_per_token: int = 1
     gated: bool = True
@@ -284,6 +295,45 @@ _RECORDS = (
         gated=False,
         expert_bias=True,
         tensors=TensorLayout.NEMOTRON_H_MOE,
+        block_norms=("attn_norm",),
+    ),
+    Architecture(
+        name="granite",
+        source="src/models/granite.cpp",
+        embedding_scaled=True,
+        residual_scaled=True,
+        tensors=TensorLayout.PLAIN,
+    ),
+    Architecture(
+        name="laguna",
+        source="src/models/laguna.cpp",
+        window_period=4,
+        full_first=True,
+        qk_norms=True,
+        output_gate=OutputGate.PER_HEAD,
+        expert_bias=True,
+        expert_weights_norm=True,
+        tensors=TensorLayout.PLAIN,
+    ),
+    # whose caches were compared and whose compute buffers were not: a plan leaves more room, and says so
+    Architecture(
+        name="muse-glimmer",
+        source="src/models/muse-glimmer.cpp",
+        checked=False,
+        window_period=4,
+        qk_norms=True,
+        output_gate=OutputGate.PER_VALUE,
+        tensors=TensorLayout.PLAIN,
+        block_norms=GEMMA_NORMS,
+    ),
+    Architecture(
+        name="cohere2moe",
+        source="src/models/cohere2moe.cpp",
+        checked=False,
+        window_period=4,
+        full_first=True,
+        expert_weights_norm=True,
+        tensors=TensorLayout.PLAIN,
         block_norms=("attn_norm",),
     ),
     # of companions (plan.companions): their windows are known, the order of their tensors is a guess

@@ -331,7 +331,7 @@ def _kinds(
     for il in range(n_all):
         if recurrent[il]:
             kinds.append(BlockKind.RECURRENT)
-        elif kv_heads[il] == 0 or (architecture.single_part_blocks and ff[il] > 0):
+        elif kv_heads[il] == 0 or (architecture.single_part_blocks and ff[il] > 0 and il < n_trunk):
             kinds.append(BlockKind.NONE)
         else:
             kinds.append(BlockKind.WINDOW if windowed[il] else BlockKind.FULL)
@@ -367,4 +367,5 @@ def _windows(architecture: Architecture, keys: _Keys, n_all: int, n_trunk: int) 
     if period == WINDOW_FLAGS_ONLY:
         return [False] * n_all
     every = keys.get("attention.sliding_window_pattern", period)
-    return [il < n_trunk and (every == 0 or il % every < every - 1) for il in range(n_all)]
+    full = 0 if architecture.full_first else every - 1
+    return [il < n_trunk and (every == 0 or il % every != full) for il in range(n_all)]

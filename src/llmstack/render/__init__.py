@@ -6,6 +6,7 @@
 | fitted                           | lines that fit the terminal                  |
 | plan, models, found, catalog     | before anything runs                         |
 | engine                           | builds of llama.cpp                          |
+| catalog_page                     | the tables of docs/models.md                 |
 | upgrade                          | what a new engine proved                     |
 | stack, status, logs, folding     | the running stack; logs made readable        |
 | bench, report, tune, quality     | figures on the terminal, and the page        |

@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from llmstack.catalog.licenses import is_open
 from llmstack.catalog.models import Model
 from llmstack.commands import command_line
-from llmstack.errors import BadInput
 from llmstack.fetch.models_dir import FileVerdict, Stored
 from llmstack.fetch.progress import Stage, TransferProgress
 from llmstack.fetch.survey import PATIENCE_S, SurveyRow, recommended
 from llmstack.gguf import printable
 from llmstack.plan.client_room import first_request, too_small
-from llmstack.render.fitted import fitted, span
-from llmstack.render.output import clip, columns, has_cursor, overwrite, show, style
+from llmstack.render.fitted import fitted, show_fitted, span
+from llmstack.render.output import clip, columns, has_cursor, overwrite, show, style, warn
 from llmstack.sizes import bytes_text
 
 
@@ -32,19 +34,27 @@ def entry_json(name: str, model: Model, here: Mapping[str, str]) -> dict[str, An
         "name": name,
         "summary": model.summary,
         "repo": model.repo,
+        "revision": model.revision,
         "license": model.license,
+        "license_url": model.license_url or None,
+        "license_is_open": is_open(model.license) if model.license else None,
+        "checked": model.checked or None,
         "total": model.total,
         "active": model.active,
         "context": model.context,
         "quality": model.quality,
+        "scores": [msgspec.to_builtins(score) for score in model.scores],
+        "superseded_by": model.superseded_by or None,
         "arch": model.arch,
         "tools": model.tools.value if model.tools else None,
         "reasoning": model.reasoning.value if model.reasoning else None,
         "sampling": [list(pair) for pair in model.sampling.flags()],
         "sampling_thinking": [list(pair) for pair in model.sampling_thinking.flags()],
         "quirks": list(model.quirks),
-        "sources": list(model.sources),
+        "sources": list(model.pages()),
+        "facts_from": {kind: list(pages) for kind, pages in model.facts_from.items()},
         "quants": list(model.sizes()),
+        "mmproj": f"{model.repo}/{model.mmproj}" if model.mmproj else None,
         "drafter": f"{model.drafter.repo}/{model.drafter.file}" if model.drafter else None,
         "here": here.get(name),
     }
@@ -54,6 +64,7 @@ def row_json(row: SurveyRow) -> dict[str, Any]:
     return {
         "quant": row.quant,
         "fits": row.fits,
+        "planned": row.planned,
         "size_bytes": row.size_bytes,
         "planned_context": row.context,
         "decode_tps": row.decode_tps,
@@ -65,32 +76,39 @@ def row_json(row: SurveyRow) -> dict[str, Any]:
 
 
 def show_list(rows: Sequence[SurveyRow], models: Mapping[str, Model], here: Mapping[str, str], machine: str) -> None:
-    """What fits this machine, the best coder first; the rest below, with the reason. 80 columns are enough."""
+    """What fits this machine, the best coder first, what is superseded last; below it the rest, with the reason. 80
+    columns are enough."""
     width = max((len(row.name) for row in rows), default=4)
-    fitting = sorted((row for row in rows if row.fits), key=lambda row: models[row.name].quality or 99)
+    rows = sorted(rows, key=lambda row: models[row.name].order)
+    fitting = [row for row in rows if row.fits]
     show(f"on {machine}:")
     show("")
     choice = recommended(rows, models)
-    head = f"  {'rank':>4}  {'model':<{width}}  {'size':<11} {'file':>9}  {'context':>7}  {'decode':>6}  {'begins':>7}"
+    head = f"  {'rank':>4}  {'model':<{width}}  {'size':<10} {'file':>9}  {'context':>7}  {'decode':>6}  {'begins':>7}"
     show(f"{head}  here" if any(row.name in here for row in fitting) else head)
     wide = columns(sys.stdout)
     for row in fitting:
-        rank = str(models[row.name].quality or "")
         colour = "green" if row.decode_tps >= 20 else "yellow" if row.decode_tps >= 8 else "red"
         mark = style("→", "green") if row.name == choice else " "
-        figures = f"{row.quant:<11} {size(row.size_bytes):>9}  {row.context // 1024:>6}k"
         few = "!" if too_small(row.context) else " "
-        line = f"{row.name:<{width}}  {figures}{few} {style(f'{row.decode_tps:>6,.0f}', colour)}  {_begins(row)}"
+        speeds = f"{row.context // 1024:>6}k{few} {style(f'{row.decode_tps:>6,.0f}', colour)}  {_begins(row)}"
         stored = here.get(row.name, "")
         if stored and wide and len(head) + 2 + len(stored) > wide:
             stored = "yes"
-        show(f"{mark} {rank:>4}  {line}  {stored}".rstrip())
-    missing = [row for row in rows if not row.fits]
-    if missing:
+        show(f"{mark}{_entry_columns(row, models[row.name], width)}  {speeds}  {stored}".rstrip())
+    refused = [row for row in rows if row.planned and not row.fits]
+    if refused:
         show("")
         show("does not fit:")
-        for row in missing:
-            show_reason(f"        {row.name:<{width}}  {row.quant:<11} {size(row.size_bytes):>9}  ", row.reason)
+        for row in refused:
+            show_reason(f" {_entry_columns(row, models[row.name], width)}  ", row.reason)
+    unread = [row for row in rows if not row.planned]
+    if unread:
+        show("")
+        show("not planned, for the catalog has no dimensions of it:")
+        for row in unread:
+            line = f" {_entry_columns(row, models[row.name], width)}  "
+            show_reason(line, f"{command_line('plan', row.name)} reads its header")
     show("")
     if choice:
         show(f"→ the best coder at reading speed here: {command_line('up', choice)}")
@@ -101,11 +119,27 @@ def show_list(rows: Sequence[SurveyRow], models: Mapping[str, Model], here: Mapp
     if any(too_small(row.context) for row in fitting):
         one = first_request()
         show(f"!: too short for {one.client}, whose first request takes about {one.tokens:,} tokens")
+    older = {row.name: models[row.name].superseded_by for row in rows if models[row.name].superseded_by}
+    if older:
+        show_fitted(f"old: superseded; {', '.join(f'{name} by {newer}' for name, newer in older.items())}", 5)
+    if any(_has_terms(models[row.name]) for row in rows):
+        show(f"*: its licence sets conditions of its own: {command_line('models', 'show', 'MODEL')}")
     show(f"how each comes about: {command_line('plan', 'MODEL')}")
 
 
 def _begins(row: SurveyRow) -> str:
     return style(f"{span(row.ttft_cold_s):>7}", "red" if row.ttft_cold_s > PATIENCE_S else "white")
+
+
+def _entry_columns(row: SurveyRow, model: Model, width: int) -> str:
+    """Rank, name, size and bytes: what each of the three lists starts its lines with."""
+    rank = "old" if model.superseded_by else str(model.quality or "")
+    star = "*" if _has_terms(model) else " "
+    return f" {rank:>4} {star}{row.name:<{width}}  {row.quant:<10} {size(row.size_bytes):>9}"
+
+
+def _has_terms(model: Model) -> bool:
+    return bool(model.license) and not is_open(model.license)
 
 
 def show_reason(start: str, reason: str) -> None:
@@ -128,14 +162,18 @@ def show_names(models: Mapping[str, Model], here: Mapping[str, str]) -> None:
     width = max((len(name) for name in models), default=4)
     for name, model in models.items():
         mark = style(here[name], "green") if name in here else ""
-        show(f"{name:<{width}}  {', '.join(model.sizes()) or 'elsewhere':<48} {model.summary} {mark}".rstrip())
+        newer = f"(superseded by {model.superseded_by}) " if model.superseded_by else ""
+        sizes = ", ".join(model.sizes()) or "elsewhere"
+        show(f"{name:<{width}}  {sizes:<48} {newer}{model.summary} {mark}".rstrip())
 
 
 def show_model(data: Mapping[str, Any]) -> None:
     """`models show`: what the catalog says, where the files are, what the template is."""
     show(f"{style(data['name'], 'cyan')}  {data.get('summary', '')}".rstrip())
     facts = {
-        "license": data.get("license"),
+        "rank": data.get("quality"),
+        "superseded by": data.get("superseded_by"),
+        "license": _license(data),
         "parameters": _parameters(data),
         "context": f"{data['context']:,} tokens" if data.get("context") else None,
         "architecture": data.get("arch"),
@@ -144,6 +182,7 @@ def show_model(data: Mapping[str, Any]) -> None:
         "sampling": _flags(data.get("sampling")),
         "when thinking": _flags(data.get("sampling_thinking")),
         "quirks": "; ".join(data.get("quirks", ())),
+        "reads images": data.get("mmproj"),
         "guesses ahead": data.get("drafter"),
     }
     for name, value in facts.items():
@@ -154,12 +193,35 @@ def show_model(data: Mapping[str, Any]) -> None:
         amount = size(item["size_bytes"]) or "size asked at the pull"
         mark = "sha256 known" if item["sha256"] else "sha256 from the hub"
         show(f"  {item['quant']:<14} {amount:>22}  {mark:<19}  {where}")
-    for source in data.get("sources", ()):
-        show(f"  {'source':<14} {source}")
+    if data.get("difference"):
+        show_fitted(f"  {'differs':<14} {data['difference']}", 17)
+    for score in data.get("scores", ()):
+        note = f" ({score['note']})" if score.get("note") else ""
+        show_fitted(f"  {score['name']} {score['value']:g}{note}: {score['source']}", 17)
+    if data.get("sources"):
+        show(f"  looked up on {data['checked']}:" if data.get("checked") else "  looked up at:")
+    named = data.get("facts_from", {})
+    for kind, pages in named.items():
+        for page in pages:
+            show(f"    {_KINDS[kind]:<12} {page}")
+    for page in data.get("sources", ()) if not named else ():
+        show(f"    {page}")
     template = data.get("template")
     if template:
         digest = f"sha256 {template['sha256'][:16]}…"
         show(f"  {'template':<14} {template['characters']:,} characters, {digest}, {template['change']}")
+
+
+_KINDS = {
+    "files": "files",
+    "parts": "other files",
+    "shape": "dimensions",
+    "license": "license",
+    "context": "context",
+    "sampling": "sampling",
+    "tools": "tool calls",
+    "reasoning": "thinking",
+}  # the kinds of facts in words
 
 
 def show_template(text: str, change: str) -> None:
@@ -197,36 +259,16 @@ def show_removed(paths: Sequence[Path], freed: int) -> None:
     show(f"{size(freed) or '0 MiB'} freed")
 
 
-def cards_markdown(
-    table: Mapping[str, Mapping[int, SurveyRow]], models: Mapping[str, Model], cards: Mapping[int, str]
-) -> str:
-    """Model by card as a Markdown table: size chosen, context, predicted decode speed in tokens/s."""
-    head = "| rank | model | " + " | ".join(f"{gib} GB ({name})" for gib, name in cards.items()) + " |"
-    lines = [head, "|---" * (len(cards) + 2) + "|"]
-    for name in sorted(table, key=lambda name: models[name].quality or 99):
-        cells = []
-        for gib in cards:
-            row = table[name][gib]
-            cells.append(f"{row.quant}, {row.context // 1024}k, {row.decode_tps:,.0f}" if row.fits else "does not fit")
-        lines.append(f"| {models[name].quality} | {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def with_table(page: str, table: str) -> str:
-    """The page with its table of cards (the one that starts with the same columns) replaced."""
-    lines = page.split("\n")
-    columns = table.partition("(")[0]
-    first = next((number for number, line in enumerate(lines) if line.startswith(columns)), None)
-    if first is None:
-        raise BadInput(
-            f"the page has no table that starts with {columns.strip()}", next=command_line("models", "cards")
-        )
-    last = next((number for number in range(first, len(lines)) if not lines[number].startswith("|")), len(lines))
-    return "\n".join([*lines[:first], *table.split("\n"), *lines[last:]])
-
-
 def show_text(text: str) -> None:
     show(text)
+
+
+def _license(data: Mapping[str, Any]) -> str:
+    """With where it is, if it asks for more than a notice."""
+    if not data.get("license") or data.get("license_is_open"):
+        return data.get("license") or ""
+    page = data.get("license_url") or (f"https://huggingface.co/{data['repo']}" if data.get("repo") else "its page")
+    return f"{data['license']}, with conditions of its own: {page}"
 
 
 def _parameters(data: Mapping[str, Any]) -> str:
@@ -252,6 +294,9 @@ class PullProgress:
 
     def __call__(self, progress: TransferProgress) -> None:
         now = time.monotonic()
+        if progress.stage is Stage.TERMS:
+            warn(progress.note)
+            return
         if (progress.file, progress.stage) != (self._file, self._stage):
             if progress.file != self._file or progress.stage is not Stage.DOWNLOADING:
                 self._from = progress.done

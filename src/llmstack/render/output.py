@@ -125,6 +125,12 @@ class StepProgress:
 
     def download(self, step: Download) -> None:
         """A pull's report; on a terminal at most ten updates a second, elsewhere one line per stage."""
+        from llmstack.fetch.progress import Stage
+
+        if step.stage is Stage.TERMS:
+            self.done()
+            warn(step.note)
+            return
         share = f" {step.done / step.total:.0%} of {step.total / 1e9:.2f} GB" if step.total else ""
         text = f"{step.stage.value} {step.file}{share} {step.note}".rstrip()
         if not self._terminal and step.stage == self._stage:

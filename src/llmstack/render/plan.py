@@ -181,12 +181,14 @@ def show_ranked(rows: Sequence[Any], hardware: Hardware, *, as_json: bool) -> No
     show(f"On {machine(hardware)}:")
     show(f"  {'model':<30} {'size':<10} {'context':>8} {'decode':>8} {'prefill':>8} {'cold start':>10}")
     for row in rows:
+        newer = f"  superseded by {row.superseded_by}" if row.superseded_by else ""
         if not row.fits:
-            show(f"  {row.name:<30} {row.quant:<10} {style('does not fit', 'yellow')}")
+            words = "does not fit" if row.planned else "not planned: its header was not read yet"
+            show(f"  {row.name:<30} {row.quant:<10} {style(words, 'yellow')}{newer}")
             continue
         show(
             f"  {row.name:<30} {row.quant:<10} {row.context:>8} {row.decode_tps:>8.1f} {row.prefill_tps:>8.0f} "
-            f"{span(row.ttft_cold_s):>10}"
+            f"{span(row.ttft_cold_s):>10}{newer}"
         )
     show("")
     show(f"{command_line('plan', 'MODEL')}   says why; {command_line('up', 'MODEL')}   runs it")

@@ -35,7 +35,11 @@ HOLES = [
     Cell("qwen35moe-35b-a3b", "f16", 8192, 2, 2048, "experts"),
     Cell("qwen3moe-30b-a3b", "f16", 131072, 1, 2048, "experts"),
 ]
-ADDED = [Cell("seed-oss-36b", "q8_0", 65536, 2, 2048, "experts")]  # one for each architecture of shapes.ADDED
+ADDED = [  # one for each architecture of shapes.ADDED
+    Cell("seed-oss-36b", "q8_0", 65536, 2, 2048, "experts"),
+    Cell("granite-8b", "q8_0", 65536, 2, 2048, "gpu"),
+    Cell("laguna-33b-a3b", "q8_0", 65536, 2, 2048, "gpu"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +60,18 @@ def misses(rows: tuple[Checked, ...]) -> list[str]:
 @pytest.mark.parametrize("cell", CELLS + HOLES + ADDED, ids=str)
 def test_planned_memory_is_what_llama_server_reports(bench: Bench, cell: Cell) -> None:
     assert misses(bench.run(cell)) == []
+
+
+@pytest.mark.parametrize("fields", [{}, {"ctx": 65536, "ubatch": 2048, "parallel": 2}, {"nkvo": True}, {"ngl": 30}])
+@pytest.mark.parametrize("make", shapes.BOUNDED)
+def test_of_an_unchecked_architecture_no_buffer_is_larger_than_planned(
+    bench: Bench, make: Callable[[], shapes.Shape], fields: dict[str, int | bool]
+) -> None:
+    facts = bench.facts(make().name)
+    base: dict[str, int | bool] = {"ctx": 32768, "ngl": facts.n_layer_all + 1, "threads": 1}
+    rows = bench.compare(facts, Assignment(**{**base, **fields}))  # type: ignore[arg-type]
+    off = [row for row in rows if not row.ok and (row.part != "compute" or row.planned < row.reported)]
+    assert misses(tuple(off)) == []
 
 
 def test_the_cells_cover_every_shape_and_every_value_of_each_axis() -> None:
