@@ -29,7 +29,8 @@ def fitted(text: str, indent: int, *, first: int = 0) -> list[str]:
     if not sys.stdout.isatty():
         return [text]
     columns = max(shutil.get_terminal_size().columns, indent + 20)
-    lines = wrapped(" " * first + text, columns, subsequent_indent=" " * indent, replace_whitespace=False)
+    before = "\x01" * (first - 1) + " " if first else ""  # spaces would be dropped
+    lines = wrapped(before + text, columns, subsequent_indent=" " * indent, replace_whitespace=False)
     return [lines[0][first:], *lines[1:]]
 
 

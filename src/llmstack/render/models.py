@@ -105,10 +105,9 @@ def show_list(rows: Sequence[SurveyRow], models: Mapping[str, Model], here: Mapp
     unread = [row for row in rows if not row.planned]
     if unread:
         show("")
-        show("not planned, for the catalog has no dimensions of it:")
+        show_fitted(f"not planned before its header is read, as {command_line('plan', 'MODEL')} does:")
         for row in unread:
-            line = f" {_entry_columns(row, models[row.name], width)}  "
-            show_reason(line, f"{command_line('plan', row.name)} reads its header")
+            show(f" {_entry_columns(row, models[row.name], width)}")
     show("")
     if choice:
         show(f"→ the best coder at reading speed here: {command_line('up', choice)}")
@@ -146,7 +145,7 @@ def show_reason(start: str, reason: str) -> None:
     """Why something does not fit, behind the start of its line; the last part of a plan's refusal has the figures."""
     first, *rest = fitted(reason.rpartition("; ")[2], len(start), first=len(start))
     for line in (start + first, *rest):
-        show(line)
+        show(line.rstrip())
 
 
 def show_older(ages: Mapping[str, int | None], days: int) -> None:

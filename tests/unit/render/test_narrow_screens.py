@@ -16,7 +16,7 @@ from llmstack.findings import Finding, Level
 from llmstack.plan import Goal, make_plan
 from llmstack.render import models as models_screen
 from llmstack.render.doctor import show_finding
-from llmstack.render.fitted import wrapped
+from llmstack.render.fitted import fitted, wrapped
 from llmstack.render.output import StepProgress, show_json
 from llmstack.render.plan import show_plan
 from llmstack.render.stack import show_connect, show_demo_note
@@ -143,3 +143,16 @@ def test_commands_that_are_long_everywhere_leave_the_first_screen_whole(capsys: 
     show_connect(StackRecord(ModelEntry("demo", "/m"), ServerEntry("127.0.0.1", 1)))
     shown = capsys.readouterr().out
     assert command_line("models", "list") in shown and command_line("claude") in shown
+
+
+def test_a_command_that_does_not_fit_behind_its_line_s_start_stands_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was lost: a line's start of spaces is dropped where nothing fits behind it."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    text = f"{command_line('plan', 'a-model-with-a-long-name')} reads its header"
+    assert fitted(text, 40, first=40) == [
+        "",
+        " " * 40 + command_line("plan", "a-model-with-a-long-name"),
+        " " * 40 + "reads its header",
+    ]
+    assert fitted("short", 40, first=40) == ["short"]
