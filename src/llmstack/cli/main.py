@@ -13,6 +13,7 @@ import click
 
 from llmstack import __version__
 from llmstack.commands import COMMANDS, called_as, command_line, program, quoted
+from llmstack.disk_errors import DISK, of_disk
 from llmstack.errors import Interrupted, StackError
 
 ENVIRONMENT_NOTE = "Everything lives below LLMSTACK_HOME when it is set, else in the user's XDG folders."
@@ -62,6 +63,12 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader left (| head): nothing more to say to it
         return 0
+    except OSError as error:
+        if error.errno not in DISK:
+            return _unexpected(error, as_json)
+        from llmstack.paths import home
+
+        return _fail(of_disk(error, home().state), as_json)
     except Exception as error:
         return _unexpected(error, as_json)
     return result if isinstance(result, int) else 0
