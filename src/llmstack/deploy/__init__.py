@@ -16,7 +16,7 @@
 | services       | the two services, as data                                                   |
 | supervisors    | who keeps the services running on this machine                              |
 | ports          | who holds a TCP port                                                        |
-| listener | who listens where our services should; no key goes to anybody else |
+| listener       | who listens where our services should: no key goes to anybody else           |
 | keys           | the two secrets of a stack                                                  |
 | waiting, ready | waits for what another process does; for a service that answers             |
 | ensure_ready   | brings the stack to where a client can use it                               |
