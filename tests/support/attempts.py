@@ -86,6 +86,9 @@ class FakeUpstreams:
     def failure_of(self, target: Target, error: BaseException) -> Failure:
         return unavailable(f"{target.name} closed the connection", Cause.UNREACHABLE)
 
+    def hidden(self, error: Any) -> Any:
+        return error
+
     def note_health(self, target: Target, *, healthy: bool) -> None:
         self.healthy[target.name] = healthy
 

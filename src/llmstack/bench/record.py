@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -90,8 +91,13 @@ def history(home: Home) -> tuple[BenchRun, ...]:
 
 def remember(home: Home, run: BenchRun) -> None:
     home.bench_history.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with home.bench_history.open("ab") as stream:
-        stream.write(msgspec.json.encode(run) + b"\n")
+    with home.bench_history.open("a+b") as stream:
+        if stream.seek(0, os.SEEK_END):  # a line that was torn at the end must not take this one with it
+            stream.seek(-1, os.SEEK_END)
+            torn = stream.read(1) != b"\n"
+        else:
+            torn = False
+        stream.write((b"\n" if torn else b"") + msgspec.json.encode(run) + b"\n")
 
 
 def like(runs: Iterable[BenchRun], run: BenchRun) -> tuple[BenchRun, ...]:

@@ -20,6 +20,7 @@ from llmstack.bench.stream import Client
 from llmstack.deploy import keys
 from llmstack.deploy.ensure_ready import running_stack
 from llmstack.deploy.expected_speed import ExpectedSpeed, expected_speed
+from llmstack.deploy.listener import refuse_stranger
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect import calibration
 from llmstack.detect.hardware import detect
@@ -52,6 +53,8 @@ def bench(home: Home, on_step: OnStep, *, mode: Mode = Mode.NORMAL, with_restart
     is deployed or nothing answers.
     """
     stack = running_stack(home)
+    refuse_stranger(home, stack.proxy.url, "proxy")
+    refuse_stranger(home, stack.server.url, "server")
     settings = SETTINGS[mode]
     restarts = mode is Mode.FULL if with_restart is None else with_restart
     measured, complete = SessionResults(), True

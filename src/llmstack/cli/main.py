@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import io
 import os
@@ -16,6 +15,7 @@ import click
 from llmstack import __version__
 from llmstack.cli.group import CommandGroup, correction, without_aliases
 from llmstack.commands import COMMANDS, called_as, command_line, program, quoted, typed
+from llmstack.disk_errors import DISK, of_disk
 from llmstack.errors import Interrupted, StackError
 
 ENVIRONMENT_NOTE = "Everything lives below LLMSTACK_HOME when it is set, else in the user's XDG folders."
@@ -73,9 +73,11 @@ def run(argv: Sequence[str]) -> int:
         sys.stderr.close()  # the reader left (| head): nothing more to say to it
         return 0
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _fail(_disk_full(error), as_json)
-        return _unexpected(error, as_json)
+        if error.errno not in DISK:
+            return _unexpected(error, as_json)
+        from llmstack.paths import home
+
+        return _fail(of_disk(error, home().state), as_json)
     except Exception as error:
         return _unexpected(error, as_json)
     return result if isinstance(result, int) else 0
@@ -110,23 +112,6 @@ def _usage(error: click.UsageError, argv: Sequence[str], as_json: bool) -> int:
     path = error.ctx.command_path if error.ctx else program()
     better = correction(error, argv) if isinstance(error, click.exceptions.NoSuchCommand) else ""
     return _fail(BadInput(error.format_message(), next=better or f"{path} --help"), as_json)
-
-
-def _disk_full(error: OSError) -> StackError:
-    from llmstack.errors import MissingPart
-    from llmstack.paths import home
-
-    place = Path(os.fsdecode(error.filename)) if error.filename else home().state
-    while not place.is_dir() and place != place.parent:
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    what = "your quota is used up" if error.errno == errno.EDQUOT else f"the disk is full: {free >> 20} MiB free"
-    return MissingPart(
-        f"{what} at {place}",
-        why=f"{error.filename} could not be written" if error.filename else "",
-        next=f"{command_line('models', 'disk')}   shows what the models take; {command_line('cache', 'clear')}   frees "
-        "the saved prompts",
-    )
 
 
 def _unexpected(error: Exception, as_json: bool) -> int:

@@ -19,6 +19,7 @@
 | services       | the two services, as data                                                   |
 | supervisors    | who keeps the services running on this machine                              |
 | ports          | where a stack may listen, and who holds a TCP port                          |
+| listener       | who listens where our services should: no key goes to anybody else           |
 | routes_in_force | whether the proxy goes by the models.toml of the user                      |
 | keys           | the two secrets of a stack                                                  |
 | waiting, ready | waits for what another process does; for a service that answers             |

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from llmstack.paths import PACKAGE, Home
@@ -19,11 +20,14 @@ def ensure_demo_model(home: Home) -> Path:
     from llmstack.demo import build_model
 
     home.models.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as stream:
-        for piece in build_model(text):
-            stream.write(piece)
-    partial.replace(path)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial")  # two commands may make it at once
+    try:
+        with partial.open("wb") as stream:
+            for piece in build_model(text):
+                stream.write(piece)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path
 
 

@@ -7,6 +7,7 @@ import time
 
 from llmstack.commands import command_line
 from llmstack.deploy.failure_causes import explain, of_exit
+from llmstack.deploy.listener import not_ours, stranger
 from llmstack.deploy.waiting import wait_until
 from llmstack.engine.control import EngineClient, Readiness
 from llmstack.errors import NotSo
@@ -42,13 +43,17 @@ def wait_ready(
     may be older than the wait, for another service was waited for first.
     deaths_before: how often the service had died when it was (re)started; one more is a premature exit.
 
-    Raises NotSo with an excerpt of the service's log: when it died while starting, or when the deadline passed.
+    Raises NotSo with an excerpt of the service's log: when it died while starting, or when the deadline passed. Raises
+    it as well when another program answers in its place.
     """
     began = time.monotonic()
     began_at = time.time() if started_at is None else started_at
 
     def probe() -> bool | None:
         if client.readiness() is Readiness.READY:
+            who = stranger(supervisor, url)
+            if who is not None:
+                raise not_ours(service, url, who)
             return True
         status = supervisor.status().get(service)
         is_down = status is None or status.state in (ServiceState.FAILED, ServiceState.STOPPED)

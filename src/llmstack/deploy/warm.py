@@ -6,6 +6,8 @@ from typing import Any
 
 from llmstack.commands import command_line
 from llmstack.deploy import acceptance
+from llmstack.deploy.listener import refuse_stranger, stranger
+from llmstack.deploy.supervisors import supervisor_for
 from llmstack.errors import NotSo
 from llmstack.paths import Home
 from llmstack.stackfile import StackRecord
@@ -25,7 +27,7 @@ def make_folder(stack: StackRecord) -> None:
 def save(home: Home, stack: StackRecord | None) -> int:
     """What the slots hold goes to disk, and what was seen of guessed tokens; how many slots they were. 0 when nobody
     answers: a stop never waits for that."""
-    if stack is not None:
+    if stack is not None and stranger(supervisor_for(home), stack.server.url) is None:
         acceptance.note(home, stack)
     return int(_ask(home, stack, "save", SAVE_S).get("saved", 0))
 
@@ -38,8 +40,9 @@ def restore(home: Home, stack: StackRecord) -> dict[str, Any]:
 def warm(home: Home, stack: StackRecord, request: bytes | None) -> dict[str, Any]:
     """Computes or restores the prefix of a Messages request, or without one of the prompt used last.
 
-    Raises NotSo when the proxy or the server does not answer.
+    Raises NotSo when the proxy or the server does not answer, or another program does.
     """
+    refuse_stranger(home, stack.proxy.url, "proxy")
     status = _ask(home, stack, "prefill", PREFILL_S, request or b"")
     if "prefix_tokens" not in status:
         raise NotSo(
@@ -63,7 +66,7 @@ def health(stack: StackRecord) -> dict[str, Any]:
 def _ask(home: Home, stack: StackRecord | None, action: str, timeout_s: float, content: bytes = b"") -> dict[str, Any]:
     import httpx
 
-    if stack is None or not home.token.exists():
+    if stack is None or not home.token.exists() or stranger(supervisor_for(home), stack.proxy.url) is not None:
         return {}
     url = f"{stack.proxy.url}/llmstack/warm/{action}"
     headers = {"x-api-key": home.token.read_text().strip()}

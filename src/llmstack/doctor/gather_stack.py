@@ -8,8 +8,10 @@ from typing import Any
 
 from llmstack.commands import command_line
 from llmstack.deploy import ports as port_owners
+from llmstack.deploy.listener import stranger
 from llmstack.deploy.served import failure
 from llmstack.deploy.status import StackState, StackStatus, urls
+from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect.held import family
 from llmstack.doctor.facts import PortFacts, ProxyFacts, SecretFacts, ServiceFacts, StackFacts, SupervisorFacts
 from llmstack.doctor.gather_machine import user_id
@@ -164,6 +166,8 @@ def proxy(home: Home, record: StackRecord | None, *, deep: bool) -> ProxyFacts |
         return None
     import httpx
 
+    if (who := stranger(supervisor_for(home), record.proxy.url)) is not None:
+        return ProxyFacts(reachable=False, problem=f"{who} answers in its place: it was sent no token")
     try:
         token = home.token.read_text().strip()
     except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.gguf.types import GgmlType
 
+_ARCHITECTURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 VOCAB_APART = 128  # SPEC_VOCAB_MAX_SIZE_DIFFERENCE, common/speculative.cpp: padding may differ, tokens may not
 
 Scalar = str | bool | int | float
@@ -60,12 +62,14 @@ class GgufHeader:
         value = self.values.get("general.architecture")
         if not isinstance(value, str) or not value:
             raise GgufError("the file does not name its architecture (general.architecture)")
+        if not _ARCHITECTURE.fullmatch(value):
+            raise GgufError(f"general.architecture is {printable(value, 60)}, which names no architecture")
         return value
 
     @property
     def name(self) -> str:
         value = self.values.get("general.name")
-        return value if isinstance(value, str) else ""
+        return printable(value) if isinstance(value, str) else ""
 
     @property
     def chat_template(self) -> str | None:

@@ -18,6 +18,10 @@ CHUNK = 1 << 20
 MAX_HEADER = 256 << 20  # the largest known headers are near 20 MB; a sparse file could claim any number
 MAX_TEXT = 1 << 20  # longer strings are counted, not kept
 MAX_ARRAY = 4096  # one value per layer is what a plan needs; longer arrays are counted, not kept
+MAX_VALUES = 65_536  # the most known is some hundred
+MAX_TENSORS = 262_144  # 60 blocks of 384 experts, each in tensors of its own, are 70,000
+MAX_STRINGS = 4_000_000  # of all arrays together: the largest vocabularies and their merges are one million
+MAX_KEPT = 16 << 20  # bytes of all the text and numbers that are kept
 MAX_NAME = 63  # GGML_MAX_NAME - 1, ggml.h
 MAX_KEY = 65535  # the GGUF specification's limit
 MAX_ELEMENTS = 1 << 62
@@ -33,6 +37,11 @@ _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 
 def _again() -> str:
     return f"download it again: {command_line('models', 'pull', 'NAME')}"
+
+
+def _too_much(what: str, offset: int) -> GgufError:
+    why = "no known model has such a header; the file is damaged or hostile"
+    return GgufError(f"{what} than a model has", why=why, offset=offset)
 
 
 class RangedSource(Protocol):
@@ -52,6 +61,8 @@ class _Cursor:
         self._buffer = b""
         self._at = 0  # within the buffer
         self._hash = hashlib.sha256()
+        self.kept = 0  # bytes of what was read to be kept
+        self.strings = 0  # that were stepped over
 
     @property
     def offset(self) -> int:
@@ -97,6 +108,7 @@ class _Cursor:
         self.need(count, what)
         data = self._buffer[self._at : self._at + count]
         self._at += count
+        self.kept += count
         return data
 
     def start(self, length: int) -> tuple[bytes, int]:
@@ -137,6 +149,9 @@ class _Cursor:
         """Steps over `count` strings; the loop reads lengths straight from the chunk, for speed."""
         if count * 8 > self.left:
             raise self._short(count * 8, what)
+        self.strings += count
+        if self.strings > MAX_STRINGS:
+            raise _too_much(f"{what} and those before it hold more strings", self.offset)
         unpack = _U64.unpack_from
         while count:
             self.need(8, what)
@@ -159,6 +174,8 @@ def read_header(source: RangedSource, size: int) -> GgufHeader:
     lengths: dict[str, int] = {}
     for _ in range(n_values):
         _read_value(cursor, values, lengths)
+        if cursor.kept > MAX_KEPT or cursor.strings > MAX_STRINGS:
+            raise _too_much("its values hold more text or more numbers", cursor.offset)
     alignment = _alignment(values)
     raw = [_read_tensor(cursor) for _ in range(n_tensors)]
     data_offset = -(-cursor.offset // alignment) * alignment
@@ -202,6 +219,8 @@ def _preamble(cursor: _Cursor) -> tuple[int, int, int]:
             next=_again(),
             offset=8,
         )
+    if n_values > MAX_VALUES or n_tensors > MAX_TENSORS:
+        raise _too_much(f"the header claims {n_values} values and {n_tensors} tensors, more", 8)
     return version, n_tensors, n_values
 
 

@@ -10,11 +10,13 @@ import enum
 from dataclasses import dataclass, field, replace
 
 from llmstack.gguf import GgmlType, GgufError, GgufHeader
+from llmstack.gguf.header import Scalar, printable
 from llmstack.plan.architectures import WINDOW_FLAGS_ONLY, Architecture, RecurrentBlocks, architecture_of
 from llmstack.plan.companions import Companion, companion_of
 from llmstack.plan.tensors import Group, elements, group
 
 _FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+_MOST_SCALED = 1 << 20
 MAX_LAYERS = 512  # LLAMA_MAX_LAYERS, src/llama-hparams.h
 
 
@@ -148,18 +150,21 @@ class _Keys:
             value = value[0] if value else default
         if value is None or isinstance(value, str):
             raise GgufError(f"the file lacks {self._arch}.{key}, which a plan needs")
-        number = int(value)
-        if not 0 <= number < 1 << 40:
-            raise GgufError(f"{self._arch}.{key} is {number}, which cannot be")
-        return number
+        return self._whole(key, value)
+
+    def _whole(self, key: str, value: Scalar) -> int:
+        """A number as the count that it must be: no NaN, no half, nothing negative."""
+        if isinstance(value, str) or value != value or not 0 <= value < 1 << 40 or value != int(value):
+            raise GgufError(f"{self._arch}.{key} is {printable(repr(value))}, which cannot be")
+        return int(value)
 
     def each(self, key: str, n: int, default: int = 0) -> list[int]:
         """One number per block: a scalar is repeated (get_key_or_arr)."""
         value = self._values.get(f"{self._arch}.{key}")
         if isinstance(value, tuple):
-            if len(value) < n or any(isinstance(item, str) for item in value):
+            if len(value) < n:
                 raise GgufError(f"{self._arch}.{key} has {len(value)} values for {n} blocks")
-            return [int(item) for item in value[:n]]
+            return [self._whole(key, item) for item in value[:n]]
         return [self.get(key, default)] * n
 
     def has(self, key: str) -> bool:
@@ -167,7 +172,7 @@ class _Keys:
 
     def array(self, key: str) -> tuple[int, ...] | None:
         value = self._values.get(f"{self._arch}.{key}")
-        return tuple(int(item) for item in value) if isinstance(value, tuple) else None
+        return tuple(self._whole(key, item) for item in value) if isinstance(value, tuple) else None
 
 
 def read_facts(header: GgufHeader, *, path: str = "") -> ModelFacts:
@@ -247,6 +252,8 @@ def _rope_factor(header: GgufHeader) -> float:
     for key in ("rope.scaling.factor", "rope.scale_linear"):
         value = header.values.get(f"{header.arch}.{key}")
         if isinstance(value, int | float):
+            if not 0 <= value < _MOST_SCALED:  # NaN is neither
+                raise GgufError(f"{header.arch}.{key} is {value!r}, which cannot be")
             return float(value)
     return 0.0
 

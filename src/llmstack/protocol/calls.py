@@ -15,6 +15,8 @@ from llmstack.protocol.chat import ToolCallDelta
 from llmstack.protocol.json_text import JsonPieces
 from llmstack.protocol.limits import most
 
+_LONGEST_NAME, _AT_ONCE, _CALLS = most("call_name"), most("open_calls"), most("calls")
+
 
 @dataclass(slots=True)
 class PendingCall:
@@ -93,16 +95,16 @@ class Pieces:
         return waiting
 
 
-def excess(call: PendingCall, *, waiting: int, made: int, max_arguments: int) -> str | None:
+def excess(call: PendingCall, waiting: int, made: int, max_arguments: int) -> str | None:
     """What is too much of a call or of all that are `waiting` or were `made`, in words."""
     if call.raw.size > max_arguments:
         return f"more than {max_arguments} bytes of arguments for one call of {call.name or 'a tool'}"
-    if len(call.name) > (longest := most("call_name")):
-        return f"a tool's name of more than {longest} characters"
-    if waiting > (at_once := most("open_calls")):
-        return f"more than {at_once} tool calls at once"
-    if made + waiting > (calls := most("calls")):
-        return f"more than {calls} tool calls in one answer"
+    if len(call.name) > _LONGEST_NAME:
+        return f"a tool's name of more than {_LONGEST_NAME} characters"
+    if waiting > _AT_ONCE:
+        return f"more than {_AT_ONCE} tool calls at once"
+    if made + waiting > _CALLS:
+        return f"more than {_CALLS} tool calls in one answer"
     return None
 
 

@@ -25,7 +25,7 @@ LIMITS = {
     "bodies": Limit(256 * _MIB, "bytes of all bodies that are still on their way", "529, retry-after 2"),
     "values": Limit(1_000_000, "commas, braces and brackets of a request that is no text", "400"),
     "messages": Limit(20_000, "messages of a request", "400"),
-    "blocks": Limit(30_000, "content blocks of a request, those inside tool results too", "400"),
+    "blocks": Limit(24_000, "content blocks of a request, those inside tool results too", "400"),
     "tools": Limit(2_000, "tools of a request", "400"),
     "schema_values": Limit(50_000, "values in all the tools' schemas", "400"),
     "documents": Limit(100, "documents of a request that are read", "the model is told that one was left out"),

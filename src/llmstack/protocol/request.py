@@ -52,7 +52,8 @@ def decode(body: bytes) -> MessagesRequest:
     Decoded whole first, so that an invalid byte, a lone surrogate, NaN or an endless number is refused wherever it
     stands, then given its types.
     """
-    if body.count(b",") + body.count(b"{") + body.count(b"[") > (values := most("values")):
+    values = most("values")
+    if len(body) > values and body.count(b",") + body.count(b"{") + body.count(b"[") > values:
         raise Refused(invalid(f"the request has more than {values} values"))
     try:
         value = msgspec.json.decode(body)

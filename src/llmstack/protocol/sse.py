@@ -28,6 +28,8 @@ _PREFIX: dict[type[Event], bytes] = {
     kind: f"event: {kind.__struct_config__.tag}\ndata: ".encode()
     for kind in (MessageStart, BlockStart, BlockDelta, BlockStop, MessageDelta, MessageStop, ErrorEvent)
 }
+_MARK = b"\xef\xbb\xbf"
+_SMALL = 4096  # bytes up to which putting an event together anew costs less than anything else
 _BREAK = re.compile(rb"\r\n|\n|\r")
 
 
@@ -45,7 +47,7 @@ class SSEDecoder:
     __slots__ = ("_buffer", "_limit", "_skip_newline", "_started")
 
     def __init__(self, limit: int = most("event")) -> None:
-        self._buffer = bytearray()  # the event that has begun; it grows in place, and its end is looked for once
+        self._buffer: bytes | bytearray = b""  # the event that has begun; a long one grows in place, looked at once
         self._limit = limit
         self._started = False
         self._skip_newline = False
@@ -53,30 +55,24 @@ class SSEDecoder:
     def receive_data(self, data: bytes) -> list[bytes]:
         if b"\r" in data or self._skip_newline:
             data = self._normalise(data)
-        buffer = self._buffer
+        buffer: bytes | bytearray = self._buffer
         if not self._started and (buffer or data):
-            buffer += data
-            if buffer.startswith(b"\xef\xbb\xbf"):  # a byte order mark may stand first
-                del buffer[:3]
-                self._started = True
-            elif not b"\xef\xbb\xbf".startswith(buffer[:3]):
-                self._started = True
-            data, self._buffer = bytes(buffer), bytearray()
-            buffer = self._buffer
-        if buffer:
+            data, buffer = self._begun(bytes(buffer) + data), b""
+            self._buffer = b""
+        if isinstance(buffer, bytearray):
             before = len(buffer)
             buffer += data
             end = buffer.rfind(b"\n\n", max(0, before - 1))
             if end < 0:
                 return self._wait()
-            data, self._buffer = bytes(buffer), bytearray()
+            data = bytes(buffer)
         else:
+            data = buffer + data if buffer else data
             end = data.rfind(b"\n\n")
             if end < 0:
-                buffer += data
+                self._buffer = data if len(data) < _SMALL else bytearray(data)
                 return self._wait()
-        if end + 2 < len(data):
-            self._buffer += data[end + 2 :]
+        self._buffer = data[end + 2 :]
         payloads: list[bytes] = []
         for event in data[:end].split(b"\n\n"):
             if event.startswith(b"data: ") and b"\n" not in event:  # nearly every event there is
@@ -86,6 +82,14 @@ class SSEDecoder:
                 if payload is not None:
                     payloads.append(payload)
         return payloads
+
+    def _begun(self, data: bytes) -> bytes:
+        """Without a byte order mark, which may stand first."""
+        if data.startswith(_MARK):
+            self._started = True
+            return data[len(_MARK) :]
+        self._started = not _MARK.startswith(data)
+        return data
 
     def _wait(self) -> list[bytes]:
         if len(self._buffer) > self._limit:
@@ -108,7 +112,7 @@ class SSEDecoder:
         The standard drops it; upstreams that forget the last newline exist, and dropping a finish_reason would turn
         a good answer into an error.
         """
-        rest, self._buffer = bytes(self._buffer).strip(b"\n"), bytearray()
+        rest, self._buffer = bytes(self._buffer).strip(b"\n"), b""
         payload = _data_of(rest) if rest else None
         return [] if payload is None else [payload]
 

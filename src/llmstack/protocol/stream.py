@@ -356,14 +356,14 @@ class MessageStream:
         text = arguments_of(piece)
         if text:
             call.raw.add(text)
-        most_bytes = self.settings.max_arguments
-        if (
-            too_much := excess(call, waiting=len(self._pieces), made=self.tool_calls, max_arguments=most_bytes)
-        ) is not None:
-            message = f"{self.settings.upstream} wrote {too_much}"
-            out += self.fail(Failure(FailureKind.API, message, Cause.MALFORMED))
-            return
-        if call is self._call:
+        most_bytes, is_open = self.settings.max_arguments, call is self._call
+        if call.raw.size > most_bytes or not is_open:  # one that is open has no more of anything but arguments
+            too_much = excess(call, len(self._pieces), self.tool_calls, most_bytes)
+            if too_much is not None:
+                message = f"{self.settings.upstream} wrote {too_much}"
+                out += self.fail(Failure(FailureKind.API, message, Cause.MALFORMED))
+                return
+        if is_open:
             self._send_arguments(call, out)
         else:
             self._advance(out)
@@ -401,11 +401,12 @@ class MessageStream:
 
     def _send_arguments(self, call: PendingCall, out: list[Event]) -> None:
         assert self._arguments is not None
-        for piece in call.raw.pieces[call.sent :]:
+        pieces = call.raw.pieces
+        for piece in pieces[call.sent :]:
             text = self._arguments.receive(piece)
             if text:
                 out.append(BlockDelta(self._index, InputJsonDelta(text)))
-        call.sent = len(call.raw.pieces)
+        call.sent = len(pieces)
 
     def _end_call(self, out: list[Event]) -> None:
         call, arguments = self._call, self._arguments

@@ -19,7 +19,7 @@ from llmstack.proxy.attempt import ProxyContext
 from llmstack.proxy.documents import Documents
 from llmstack.proxy.engine_care import EngineCare
 from llmstack.proxy.engine_deaths import EngineDeaths
-from llmstack.proxy.gate import Gate, Policy, read_body
+from llmstack.proxy.gate import ClientGone, Gate, Policy, read_body
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.loop_watch import LoopWatch
 from llmstack.proxy.messages import Messages
@@ -274,6 +274,8 @@ class _Handler:
             await self._handler(scope, receive, watched)
         except Refused as refused:
             await refuse(scope, send, refused.failure)
+        except ClientGone:
+            scope["record"].disconnected, scope["record"].status = True, 499
         except RecursionError:
             await refuse(scope, send, Failure(FailureKind.INVALID, "the request is nested too deeply"))
         except Exception as error:

@@ -27,6 +27,10 @@ _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?\Z")
 _OPEN_PATHS = frozenset({"/health"})
 
 
+class ClientGone(Exception):
+    """It left before its request was complete: there is nobody to answer."""
+
+
 @dataclass(slots=True)
 class ArrivingBodies:
     """Bytes of all bodies that are not complete yet: many halves together must not fill the memory."""
@@ -162,7 +166,7 @@ class Gate:
 
 
 async def read_body(scope: Scope, receive: Receive, policy: Policy) -> bytes:
-    """The whole body, never more than the limit in memory. Raises Refused (413, 400, 408 as invalid)."""
+    """The whole body, never more than the limit in memory. Raises Refused (413, 408, 529), or ClientGone."""
     too_large = Failure(FailureKind.TOO_LARGE, f"the request is larger than {policy.max_body // (1024 * 1024)} MiB")
     length = header(scope, b"content-length")
     if length is not None and (not length.isdigit() or len(length) > 15 or int(length) > policy.max_body):
@@ -174,7 +178,7 @@ async def read_body(scope: Scope, receive: Receive, policy: Policy) -> bytes:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise asyncio.CancelledError
+                    raise ClientGone
                 piece = message.get("body", b"")
                 size += len(piece)
                 arriving.size += len(piece)

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.paths import Home
 from llmstack.proxy.app import Proxy
@@ -17,6 +18,8 @@ from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.report import Capture, Reporter
 from llmstack.proxy.server import DRAIN_S, bind, run
 from llmstack.supervisor import Supervisor
+
+LEAST_TOKEN = 8  # characters
 
 
 def is_loopback(host: str) -> bool:
@@ -49,6 +52,9 @@ def serve(
     lines.on_loss = reporter.lost.inc
     loopback = is_loopback(host)
     live = LiveConfig(home, reporter.event).start()
+    if len(live.token) < LEAST_TOKEN:
+        what = f"the token in {home.token} has {len(live.token)} characters, and can be guessed"
+        raise BadInput(what, next=f"remove {home.token}, then: {command_line('up')}")
     policy = Policy(port=port, loopback=loopback, hosts=frozenset(name.lower() for name in allow_hosts))
     capture = Capture(home.state / "debug") if debug else None
     proxy = Proxy(live, policy, reporter, capture, supervisor)

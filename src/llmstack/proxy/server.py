@@ -97,7 +97,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._header_timer: asyncio.TimerHandle | None = None
         self._header_bytes = self._head_size = 0
-        self._refused = False
+        self._refused = self._head_complete = False
         if self.limits.admit(self):
             self._wait_for_header()
         else:
@@ -124,6 +124,8 @@ class LimitedProtocol(HttpToolsProtocol):
             super().data_received(data)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_complete:
+            return  # a trailer field behind a chunked body is no header of the request
         super().on_header(name, value)
         self._head_size += len(name) + len(value)
         if len(self.headers) > MAX_HEADERS or self._head_size > MAX_HEADER_BYTES:
@@ -137,7 +139,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.write(TOO_LARGE)
         self._header_timer = self.loop.call_later(LINGER_S, self.transport.abort)
 
+    def on_message_begin(self) -> None:
+        self._head_complete = False
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
+        self._head_complete = True
         if self._refused:
             return
         self._clear_timer()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -47,23 +48,33 @@ def emit(result: _R, as_json: bool, in_words: Callable[[_R], None]) -> None:
         in_words(result)
 
 
+# Control characters, except line breaks, tabs, and the colours that `style` makes: whatever a file or a server put
+# into a name, it moves no cursor, writes no clipboard and renames no window.
+_CONTROL = re.compile(r"(\x1b\[[0-9;]*m)|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def safe(text: str) -> str:
+    """Text as it may reach a terminal."""
+    return _CONTROL.sub(lambda match: match[1] or match[0].encode("unicode_escape").decode(), text)
+
+
 def show(text: str) -> None:
-    click.echo(text)
+    click.echo(safe(text))
 
 
 def show_error(error: StackError, *, as_json: bool) -> None:
     if as_json:
         show_json(error.to_json())
-    click.echo(f"{style('error:', 'red', sys.stderr)} {error.what}", err=True)
+    click.echo(f"{style('error:', 'red', sys.stderr)} {safe(error.what)}", err=True)
     if error.why:
-        for number, line in enumerate(error.why.splitlines()):
+        for number, line in enumerate(safe(error.why).splitlines()):
             click.echo(f"{'  why:' if number == 0 else '      '} {line}", err=True)
     if error.next:
-        click.echo(f"{style(' next:', 'cyan', sys.stderr)} {error.next}", err=True)
+        click.echo(f"{style(' next:', 'cyan', sys.stderr)} {safe(error.next)}", err=True)
 
 
 def warn(text: str) -> None:
-    click.echo(f"{style('warning:', 'yellow', sys.stderr)} {text}", err=True)
+    click.echo(f"{style('warning:', 'yellow', sys.stderr)} {safe(text)}", err=True)
 
 
 def confirm(question: str, unasked: str) -> bool:
@@ -105,7 +116,7 @@ def clip(text: str, width: int) -> str:
 
 def overwrite(text: str) -> None:
     """One line of stderr's terminal in place of the one before. A line that wrapped could not be overwritten."""
-    sys.stderr.write(f"\r\x1b[K{clip(text, max(columns(sys.stderr) - 1, 20))}")
+    sys.stderr.write(f"\r\x1b[K{clip(safe(text), max(columns(sys.stderr) - 1, 20))}")
 
 
 class StepProgress:
@@ -120,7 +131,7 @@ class StepProgress:
         if self._terminal:
             overwrite(f"… {step}")
         else:
-            sys.stderr.write(f"[{time.monotonic() - self._began:5.1f} s] {step}\n")
+            sys.stderr.write(f"[{time.monotonic() - self._began:5.1f} s] {safe(step)}\n")
         sys.stderr.flush()
 
     def download(self, step: Download) -> None:

@@ -119,7 +119,7 @@ def tool_of(schema: dict[str, Any]) -> dict[str, Any]:
 
 BODIES: dict[str, Callable[[], Any]] = {
     "10,000 results in reverse order": lambda: results_backwards(10_000),
-    "15,000 results in reverse order": lambda: results_backwards(14_900),
+    "12,000 results in reverse order": lambda: results_backwards(11_900),
     "25,000 results in reverse order": lambda: results_backwards(25_000),
     "system messages": lambda: {
         **ask(),

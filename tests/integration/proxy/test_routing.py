@@ -107,7 +107,8 @@ def test_an_anthropic_stream_that_is_cut_ends_in_an_error_event(
     models = f'[upstreams.cloud]\nkind = "anthropic"\nbase_url = "{cloud.url}"\n[[routes]]\nmatch = "*"\nupstream = "cloud"\n'  # noqa: E501
     with standing(tmp_path / "h", upstream.port, models=models) as stand:
         answer = stand.post(ask())
-    assert answer.data.startswith(Anthropic.BODY[:400])
+    whole_events = Anthropic.BODY[: Anthropic.BODY.rindex(b"\n\n", 0, 400) + 2]
+    assert answer.data.startswith(whole_events + b"\n\nevent: error"), "no half of an event"
     assert answer.data.count(b"event: error") == 1
 
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmstack.gguf import GgmlType, GgufError, GgufHeader, Incomplete, merge, printable, read_header
+from llmstack.gguf.reader import MAX_KEPT, MAX_STRINGS, MAX_TENSORS, MAX_TEXT, MAX_VALUES
 from llmstack.gguf.writer import F32, I32, U32, Tensor, Value, header, write
 
 TENSORS = [Tensor("a.weight", (32, 3), GgmlType.Q8_0, bytes(102)), Tensor("b.weight", (5,), GgmlType.F32, bytes(20))]
@@ -284,3 +285,19 @@ def test_a_lying_number_anywhere_raises_nothing_but_our_error(position: int, lie
         read(bytes(data))
     except GgufError:
         return
+
+
+def test_sums_are_bounded_and_not_only_items() -> None:
+    """Many small things together: each passes its own limit."""
+    tensor = struct.pack("<Q", 1)
+    many = raw([], n_tensors=MAX_TENSORS + 1, rest=tensor * 8 * MAX_TENSORS)
+    values = raw([], n_values=MAX_VALUES + 1, rest=b"\0" * 64 * MAX_VALUES)
+    text = struct.pack("<Q", MAX_TEXT) + b"x" * MAX_TEXT
+    texts = raw([(f"k{number}", 8, text) for number in range(1 + MAX_KEPT // MAX_TEXT)])
+    half = MAX_STRINGS // 2 + 1
+    strings = raw([(f"k{number}", 9, struct.pack("<IQ", 8, half) + b"\0" * 8 * half) for number in range(2)])
+    for data in (many, values, texts, strings):
+        began = time.process_time()
+        with pytest.raises(GgufError, match="than a model has"):
+            read(data, len(data) + (1 << 30))
+        assert time.process_time() - began < 10
