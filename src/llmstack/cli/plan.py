@@ -106,15 +106,16 @@ def _machine(here: Home, file: Path | None) -> Machine:
 
 def _rank(here: Home, machine: Machine, as_json: bool) -> int:
     from llmstack.fetch.find_local import read_catalog
-    from llmstack.fetch.survey import survey
+    from llmstack.fetch.survey import recommended, survey
     from llmstack.render.output import StepProgress
     from llmstack.render.plan import show_ranked
 
-    rows = []
+    catalog, rows = read_catalog(here), []
     with StepProgress() as progress:
-        for row in survey(read_catalog(here), machine.hardware, here.cache):
+        for row in survey(catalog, machine.hardware, here.cache):
             progress(f"planned {row.name}")
             rows.append(row)
-    rows.sort(key=lambda row: (not row.fits, -row.decode_tps))
-    show_ranked(rows, machine.hardware, as_json=as_json)
+    models = catalog.models
+    rows.sort(key=lambda row: (not row.fits, models[row.name].quality or 999))  # as `models list` shows them
+    show_ranked(rows, machine.hardware, recommended(rows, models), as_json=as_json)
     return 0 if any(row.fits for row in rows) else 1
