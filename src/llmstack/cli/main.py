@@ -18,6 +18,7 @@ from llmstack.commands import COMMANDS, called_as, command_line, program, quoted
 from llmstack.disk_errors import DISK, of_disk
 from llmstack.errors import Interrupted, StackError
 
+READ_BY_SHELLS = ("env", "shell-init", "token")  # a letter that cannot be written is an error there, not another one
 ENVIRONMENT_NOTE = "Everything lives below LLMSTACK_HOME when it is set, else in the user's XDG folders."
 
 
@@ -53,7 +54,7 @@ def run(argv: Sequence[str]) -> int:
     argv, as_json = without_aliases(argv), "--json" in argv
     called_as(_spelled(os.environ.pop("LLMSTACK_COMMAND", ""), sys.argv[0]))
     typed(argv)
-    for stream in (sys.stdout, sys.stderr):
+    for stream in () if argv[:1] and argv[0] in READ_BY_SHELLS else (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a locale without an arrow shows a question mark in its place
     try:

@@ -108,18 +108,18 @@ def _machine(here: Home, file: Path | None) -> Machine:
 def _rank(here: Home, machine: Machine, as_json: bool) -> int:
     from llmstack.deploy.known_headers import KnownHeaders
     from llmstack.fetch.find_local import read_catalog
-    from llmstack.fetch.survey import survey
+    from llmstack.fetch.survey import recommended, survey
     from llmstack.render.output import StepProgress, warn
     from llmstack.render.plan import show_ranked
 
-    rows = []
-    known = KnownHeaders(here)
+    catalog, rows, known = read_catalog(here), [], KnownHeaders(here)
     with StepProgress() as progress:
-        for row in survey(read_catalog(here), machine.hardware, here.cache, known=known):
+        for row in survey(catalog, machine.hardware, here.cache, known=known):
             progress(f"planned {row.name}")
             rows.append(row)
     for sentence in known.notes.values():
         warn(sentence)
-    rows.sort(key=lambda row: (not row.fits, bool(row.superseded_by), -row.decode_tps))
-    show_ranked(rows, machine.hardware, as_json=as_json)
+    models = catalog.models
+    rows.sort(key=lambda row: (not row.fits, models[row.name].order))  # as `models list` shows them
+    show_ranked(rows, machine.hardware, recommended(rows, models), as_json=as_json)
     return 0 if any(row.fits for row in rows) else 1

@@ -21,7 +21,7 @@ from llmstack.gguf.writer import F32, U32, Tensor, Value, write
 
 WORDS = (
     "The", " demo", " model", " answers", ":", " these", " words", " mean", " nothing", ",", " but", " your", " stack",
-    " works", ".", " Run", " llmstack", " up", " MODEL", " for", " a", " real", " one", "!",
+    " works", ".", " Then", " say", " up", " MODEL", " for", " a", " real", " one", "!",
 )  # fmt: skip
 SENTENCE = "".join(WORDS)
 

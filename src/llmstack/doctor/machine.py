@@ -148,7 +148,8 @@ def disk(facts: DoctorFacts) -> Iterator[Finding]:
                 Level.WARN,
                 text,
                 "a model needs several GiB",
-                f"{command_line('models', 'list')}   then models remove NAME",
+                f"{command_line('models', 'disk')}   lists the files; "
+                f"{command_line('models', 'remove', 'NAME')}   deletes one",
             )
         else:
             yield Finding("disk", Level.OK, text)

@@ -173,10 +173,11 @@ def show_check(rows: Sequence[Checked]) -> None:
         show(f"  {printable(row.device)[:28]:<28} {row.part:<9} {row.planned:>9.0f} {row.reported:>9}  {mark}")
 
 
-def show_ranked(rows: Sequence[Any], hardware: Hardware, *, as_json: bool) -> None:
-    """The catalog on a machine, usable models first, each in its best size."""
+def show_ranked(rows: Sequence[Any], hardware: Hardware, choice: str, *, as_json: bool) -> None:
+    """The catalog on a machine, the best coder that fits first, each in its best size. choice: what is recommended."""
     if as_json:
-        show_json({"hardware": hardware.to_json(), "models": [msgspec.to_builtins(row) for row in rows]})
+        models = [msgspec.to_builtins(row) for row in rows]
+        show_json({"hardware": hardware.to_json(), "models": models, "recommended": choice or None})
         return
     show(f"On {machine(hardware)}:")
     show(f"  {'model':<30} {'size':<10} {'context':>8} {'decode':>8} {'prefill':>8} {'cold start':>10}")
@@ -186,12 +187,15 @@ def show_ranked(rows: Sequence[Any], hardware: Hardware, *, as_json: bool) -> No
             words = "does not fit" if row.planned else "not planned: its header was not read yet"
             show(f"  {row.name:<30} {row.quant:<10} {style(words, 'yellow')}{newer}")
             continue
+        mark = style("→", "green") if row.name == choice else " "
         show(
-            f"  {row.name:<30} {row.quant:<10} {row.context:>8} {row.decode_tps:>8.1f} {row.prefill_tps:>8.0f} "
+            f"{mark} {row.name:<30} {row.quant:<10} {row.context:>8} {row.decode_tps:>8.1f} {row.prefill_tps:>8.0f} "
             f"{span(row.ttft_cold_s):>10}{newer}"
         )
     show("")
-    show(f"{command_line('plan', 'MODEL')}   says why; {command_line('up', 'MODEL')}   runs it")
+    if choice:
+        show(f"→ the best coder at reading speed here: {command_line('up', choice)}")
+    show_fitted(f"{command_line('plan', 'MODEL')}   says why; {command_line('up', 'MODEL')}   runs it", 2)
 
 
 def show_units(units: UnitDiff) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,16 @@ def test_ctrl_c_ends_logs_that_are_followed_without_an_error(
     monkeypatch.setattr("llmstack.render.logs.show_following", _interrupted)
     assert run(["logs", "-f"]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("words", "errors"), [(["status"], "replace"), (["shell-init", "bash"], "strict")])
+def test_a_locale_without_our_letters_shows_others_but_never_to_a_shell(
+    words: list[str], errors: str, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr("sys.stdout", stream)
+    run(words)
+    assert stream.errors == errors
 
 
 def test_a_report_s_place_is_looked_at_before_anything_is_measured(

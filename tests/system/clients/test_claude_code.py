@@ -186,6 +186,19 @@ def test_official_anthropic_gets_the_request_as_it_is(client: Client, hosts: Hos
     assert asked[0].json["model"] == "claude-opus-4-8" and asked[0].path.startswith("/v1/messages?beta=true")
 
 
+def test_a_tier_that_is_routed_goes_where_it_is_routed_and_the_rest_stays(
+    client: Client, hosts: Hosts, stack: Stack
+) -> None:
+    """The recipe of docs/routing.md: no profile, only a route."""
+    (stack.root / "config" / "models.toml").write_text(
+        hosts.overlay() + '\n[[routes]]\nmatch = "claude-opus-*"\nupstream = "anthropic"\n'
+    )
+    done = client.ask("say hello", "--model", "opus", "--max-turns", "1")
+    assert done.status == 0, done.err
+    asked = [json.loads(a.body) for a in hosts.anthropic.asked if a.method == "POST"]
+    assert asked and {body["model"][:12] for body in asked} == {"claude-opus-"}
+
+
 @pytest.mark.parametrize("profile", ["bedrock", "vertex", "litellm-bedrock", "litellm-vertex"])
 def test_a_cloud_by_gateway_with_every_variable(client: Client, hosts: Hosts, stack: Stack, profile: str) -> None:
     overlay = stack.root / "config" / "models.toml"

@@ -71,3 +71,7 @@ def test_merges_join_tokens_that_exist() -> None:
 
 def test_the_sentence_says_that_its_words_mean_nothing() -> None:
     assert "mean nothing" in SENTENCE
+
+
+def test_the_sentence_names_no_program_for_nobody_knows_how_it_is_called() -> None:
+    assert "up MODEL" in SENTENCE and "llmstack" not in SENTENCE
