@@ -26,10 +26,13 @@ def cpu_s(work: Callable[[Any], object], make: Callable[[int], Any], size: int, 
     return min(times)
 
 
-def assert_linear(make: Callable[[int], Any], work: Callable[[Any], object], size: int) -> None:
-    """make(size): an input of that size. The sizes grow until the smaller one takes long enough to be measured."""
+def assert_linear(
+    make: Callable[[int], Any], work: Callable[[Any], object], size: int, most: int = TIMES * 400_000
+) -> None:
+    """make(size): an input of that size. The sizes grow until the smaller one takes long enough to be measured, the
+    larger one never above `most`, from which on it would be refused."""
     small = cpu_s(work, make, size)
-    while small < _LEAST_S and size < 400_000:
+    while small < _LEAST_S and 3 * TIMES * size <= most:
         size *= 3
         small = cpu_s(work, make, size)
     large = cpu_s(work, make, TIMES * size)

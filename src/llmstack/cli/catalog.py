@@ -55,7 +55,7 @@ def refresh_command(source: str | None, sha256: str | None, dry_run: bool, allow
 @command.command("show", help="Say which catalog is in use, and which came before it.")
 @json_option
 def show_command(as_json: bool) -> int:
-    from llmstack.fetch.catalog_source import state
+    from llmstack.fetch.catalog_in_use import state
     from llmstack.paths import home
     from llmstack.render.catalog import show_state
     from llmstack.render.output import show_json

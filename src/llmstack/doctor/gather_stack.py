@@ -112,11 +112,11 @@ def catalog_problem(home: Home) -> str:
 def fetched_catalog_problem(home: Home) -> str:
     """Why the fetched catalog counts for nothing; empty where it counts, and without one."""
     from llmstack.catalog import models, overlay
-    from llmstack.fetch import catalog_source
+    from llmstack.fetch import catalog_in_use
 
-    text = catalog_source.text_in_use(home)
+    text = catalog_in_use.text_in_use(home)
     if text is None:
-        lost = catalog_source.state(home).current is not None
+        lost = catalog_in_use.state(home).current is not None
         return "its file is gone, or is not what was fetched" if lost else ""
     try:
         models.read_models(overlay.load(catalog_texts(home), fetched=text))

@@ -21,6 +21,7 @@
 | survey         | which models of the catalog run on a machine, and how fast |
 | upstream_state | whether a pulled file is still what its repository has     |
 | moved          | where a file is now that is gone under its name            |
+| catalog_in_use | which fetched catalog counts                               |
 | catalog_source | a newer catalog, from an address that the user configured  |
 | newer          | what its repository has now, pulled beside a file          |
 | cards          | what they do on common cards                               |

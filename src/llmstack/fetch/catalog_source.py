@@ -10,7 +10,6 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,26 +23,11 @@ from llmstack.catalog.overlay import load
 from llmstack.commands import command_line
 from llmstack.errors import BadInput, MissingPart, NotSo
 from llmstack.fetch import hub, trust
+from llmstack.fetch.catalog_in_use import CatalogState, TakenCatalog, place_of, state, text_in_use, text_of
 from llmstack.paths import Home, catalog_texts, write_private
 
 TIMEOUT_S = 20.0
 _DIGEST = re.compile(r"\b[0-9a-fA-F]{64}\b")
-
-
-class TakenCatalog(msgspec.Struct, frozen=True):
-    """source: address or path. taken_at: ISO, UTC. newest: the last day on which one of its entries was looked up."""
-
-    source: str
-    sha256: str
-    taken_at: str
-    newest: str
-
-
-class CatalogState(msgspec.Struct, frozen=True):
-    """current: None for the shipped one alone. before: what `back` goes to; None: to the shipped one."""
-
-    current: TakenCatalog | None = None
-    before: TakenCatalog | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,27 +37,6 @@ class Refreshed:
     taken: TakenCatalog
     is_new: bool
     changes: tuple[EntryDifference, ...]
-
-
-def state(home: Home) -> CatalogState:
-    with suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode((home.data / "catalog" / "taken.json").read_bytes(), type=CatalogState)
-    return CatalogState()
-
-
-def text_in_use(home: Home) -> bytes | None:
-    """The fetched catalog; None without one, and where its bytes are not those that were checked."""
-    return _text(home, state(home).current)
-
-
-def _text(home: Home, one: TakenCatalog | None) -> bytes | None:
-    if one is None:
-        return None
-    with suppress(OSError):
-        text = _place(home, one.sha256).read_bytes()
-        if hashlib.sha256(text).hexdigest() == one.sha256:
-            return text
-    return None
 
 
 def configured(home: Home) -> Mapping[str, str]:
@@ -116,7 +79,7 @@ def refresh(home: Home, source: str, sha256: str = "", *, only_show: bool = Fals
     is_new = before.current is None or before.current.sha256 != digest
     changes = fetched.differences(now, _in_effect(home, text))
     if is_new and not only_show:
-        write_private(_place(home, digest), text)
+        write_private(place_of(home, digest), text)
         _write(home, CatalogState(taken, before.current))
     return Refreshed(taken, is_new, changes)
 
@@ -130,20 +93,16 @@ def go_back(home: Home) -> tuple[CatalogState, tuple[EntryDifference, ...]]:
             next=f"{command_line('catalog', 'refresh')}   fetches a newer one",
         )
     in_use = _in_effect(home, text_in_use(home))
-    after = _in_effect(home, _text(home, now.before))  # raises before anything is written
+    after = _in_effect(home, text_of(home, now.before))  # raises before anything is written
     _write(home, CatalogState(now.before))
     return state(home), fetched.differences(in_use, after)
-
-
-def _place(home: Home, sha256: str) -> Path:
-    return home.data / "catalog" / f"{sha256[:16]}.toml"
 
 
 def _write(home: Home, new: CatalogState) -> None:
     """Texts that neither names are removed."""
     folder = home.data / "catalog"
     write_private(folder / "taken.json", msgspec.json.encode(new))
-    names = {_place(home, one.sha256) for one in (new.current, new.before) if one is not None}
+    names = {place_of(home, one.sha256) for one in (new.current, new.before) if one is not None}
     for path in folder.glob("*.toml"):
         if path not in names:
             path.unlink(missing_ok=True)

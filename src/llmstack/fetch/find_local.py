@@ -25,7 +25,7 @@ def read_catalog(home: Home) -> Catalog:
 
     A fetched catalog that this version does not understand counts for nothing: `doctor` says so.
     """
-    from llmstack.fetch.catalog_source import text_in_use
+    from llmstack.fetch.catalog_in_use import text_in_use
 
     texts, newer = catalog_texts(home), text_in_use(home)
     if newer is not None:

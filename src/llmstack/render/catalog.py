@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from llmstack.catalog.fetched import ChangeOfEntry, EntryDifference
 from llmstack.commands import command_line
-from llmstack.fetch.catalog_source import CatalogState, Refreshed, TakenCatalog
+from llmstack.fetch.catalog_in_use import CatalogState, TakenCatalog
+from llmstack.fetch.catalog_source import Refreshed
 from llmstack.gguf import printable
 from llmstack.render.output import show, style
 

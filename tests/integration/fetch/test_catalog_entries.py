@@ -123,7 +123,8 @@ def test_an_entry_without_dimensions_is_planned_once_its_header_was_read(
     row = listed(capsys, machine)["plain"]
     assert row["planned"] is False and row["fits"] is False and "its header was not read yet" in row["reason"]
     assert run(["models", "list", "--hardware", machine]) == 0
-    assert "llmstack plan plain reads its header" in capsys.readouterr().out.replace("./stack", "llmstack")
+    shown = capsys.readouterr().out.replace("./stack", "llmstack")
+    assert "not planned before its header is read, as llmstack plan MODEL does" in shown
     assert run(["plan", "plain", "--hardware", machine, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["feasible"] is True
     hub.requests.clear()

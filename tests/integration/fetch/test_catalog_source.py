@@ -18,7 +18,8 @@ from llmstack.catalog.models import Model
 from llmstack.cli.main import run
 from llmstack.errors import BadInput, MissingPart, NotSo, StackError
 from llmstack.fetch import read_catalog
-from llmstack.fetch.catalog_source import go_back, refresh, state
+from llmstack.fetch.catalog_in_use import state
+from llmstack.fetch.catalog_source import go_back, refresh
 from llmstack.paths import Home
 
 DAY = "2999-01-0"

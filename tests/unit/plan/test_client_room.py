@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from llmstack.catalog.models import Model
 from llmstack.fetch.survey import SurveyRow, recommended
 from llmstack.plan import Goal, make_plan
 from llmstack.plan.client_room import CLAUDE_CODE, first_request, needed, too_small
@@ -39,12 +40,9 @@ def test_a_plan_of_a_model_trained_on_eight_thousand_tokens_warns() -> None:
 
 
 def test_no_model_is_recommended_in_whose_context_the_client_does_not_fit() -> None:
-    class Entry:
-        quality = 1
-
     rows = [
         SurveyRow("short", "Q4_K_M", True, 1, context=8192, decode_tps=90),
         SurveyRow("long", "Q4_K_M", True, 1, context=65536, decode_tps=30),
     ]
-    assert recommended(rows, {"short": Entry, "long": Entry}) == "long"  # type: ignore[dict-item]
-    assert recommended(rows[:1], {"short": Entry}) == "short"  # type: ignore[dict-item]
+    assert recommended(rows, {"short": Model(quality=1), "long": Model(quality=1)}) == "long"
+    assert recommended(rows[:1], {"short": Model(quality=1)}) == "short"
