@@ -50,12 +50,17 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     vulkan = (
         "run" if runs_vulkan(config) else "are left out: no engine is built for it here; --long builds one (20 minutes)"
     )
-    return [f"Vulkan device: its tests {vulkan}", f"CUDA from wheels: its tests {wheels}"]
+    slow = "runs" if config.option.long else "is left out: ./stack test --long takes a quarter of an hour for it"
+    return [
+        f"Vulkan device: its tests {vulkan}",
+        f"CUDA from wheels: its tests {wheels}",
+        f"an upgrade to a slow engine: its test {slow}",
+    ]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test's limit is its own or that of its room, and the time of what it may have to install."""
-    left_out = set() if config.option.long else {"cuda_build"}
+    left_out = set() if config.option.long else {"cuda_build", "slow_engine"}
     left_out |= set() if runs_vulkan(config) else {"vulkan_engine"}
     long = [item for item in items if left_out.intersection(getattr(item, "fixturenames", ()))]
     items[:] = [item for item in items if item not in long]

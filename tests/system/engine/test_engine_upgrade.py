@@ -18,7 +18,7 @@ PROOFS = {
     "second turn", "snapshot", "prefill", "decode", "same text",
 }  # fmt: skip
 
-pytestmark = pytest.mark.timeout(900)  # two engines are asked everything, one of them a slow one
+pytestmark = pytest.mark.timeout(1700)  # two engines are asked everything, one of them a slow one, on a busy machine
 
 
 @pytest.fixture
@@ -70,18 +70,16 @@ def test_an_engine_that_proves_itself_is_moved_to_and_a_rollback_finds_what_was_
 
 @pytest.mark.parametrize(
     ("way", "proof"),
-    [("no-calls", "forced tool calls"), ("forgetful", "second turn"), ("slow", "prefill|decode")],
+    [("no-calls", "forced tool calls"), ("forgetful", "second turn")],
 )
 def test_an_engine_that_went_bad_is_named_by_its_proof_and_the_old_one_stays(
     old_stack: Stack, built_engine: Path, tmp_path: Path, way: str, proof: str
 ) -> None:
     bad = bad_engine.install(tmp_path / "bad", way, built_engine / "llama-server")
-    if way == "slow":  # the demo model is so small that its speed is not judged
-        old_stack.do("up", str(write_model("dense", tmp_path / "dense.gguf", blocks=56)), "--ctx", "8192")
     before = old_stack.record()
     ran = old_stack.run("engine", "upgrade", "--to", str(bad), "--json", timeout_s=840)
     assert ran.status == 1, ran.out + ran.err
-    assert any(proofs(ran)[name]["ok"] is False for name in proof.split("|")), ran.out
+    assert proofs(ran)[proof]["ok"] is False, ran.out
     assert not ran.json["switched"]
     assert old_stack.record() == before
     listed = old_stack.run("engine", "list", "--no-devices", "--json").json["engines"]
@@ -93,6 +91,23 @@ def test_an_engine_that_went_bad_is_named_by_its_proof_and_the_old_one_stays(
         assert ran.status == 0, ran.out + ran.err
         assert "forced tool calls" in ran.out and "engine rollback" in ran.out
         assert old_stack.record()["server"]["engine"] == str(bad)
+
+
+@pytest.fixture
+def slow_engine(built_engine: Path, tmp_path: Path) -> Path:
+    """With --long: both engines answer every question about a model that is large enough to be judged by its speed."""
+    return bad_engine.install(tmp_path / "bad", "slow", built_engine / "llama-server")
+
+
+def test_a_slow_engine_is_named_by_its_speeds_and_the_old_one_stays(
+    old_stack: Stack, slow_engine: Path, tmp_path: Path
+) -> None:
+    old_stack.do("up", str(write_model("dense", tmp_path / "dense.gguf", blocks=56)), "--ctx", "8192")
+    before = old_stack.record()
+    ran = old_stack.run("engine", "upgrade", "--to", str(slow_engine), "--json", timeout_s=1600)
+    assert ran.status == 1, ran.out + ran.err
+    assert any(proofs(ran)[name]["ok"] is False for name in ("prefill", "decode")), ran.out
+    assert not ran.json["switched"] and old_stack.record() == before
 
 
 def test_without_a_deployed_stack_an_upgrade_says_what_to_do(stack_home: Stack) -> None:
