@@ -22,7 +22,7 @@ from llmstack.catalog.models import Catalog, read_models
 from llmstack.catalog.overlay import load
 from llmstack.commands import command_line
 from llmstack.errors import BadInput, MissingPart, NotSo
-from llmstack.fetch import hub, trust
+from llmstack.fetch import hub
 from llmstack.fetch.catalog_in_use import CatalogState, TakenCatalog, place_of, state, text_in_use, text_of
 from llmstack.paths import Home, catalog_texts, write_private
 
@@ -167,23 +167,17 @@ def _get(url: str, most: int) -> bytes:
     """Redirects are judged as those of a download. At most one byte more than `most` is read."""
     import httpx
 
-    start = url
+    from llmstack.fetch.transfer import Remote, opened
+
     try:
-        with httpx.Client(timeout=TIMEOUT_S) as client:
-            for _ in range(trust.MAX_REDIRECTS + 1):
-                with client.stream("GET", url) as response:
-                    if not response.has_redirect_location:
-                        if response.status_code != 200:
-                            raise MissingPart(f"{url} answered {response.status_code}")
-                        text = b""
-                        for piece in response.iter_bytes():
-                            text += piece
-                            if len(text) > most:
-                                break
-                        return text[: most + 1]
-                    target = str(response.url.join(response.headers["location"]))
-                trust.check(url, target, hub=False)
-                url = target
+        with httpx.Client(timeout=TIMEOUT_S) as client, opened(client, Remote(url, url), {}) as response:
+            if response.status_code != 200:
+                raise MissingPart(f"{response.url} answered {response.status_code}")
+            text = b""
+            for piece in response.iter_bytes():
+                text += piece
+                if len(text) > most:
+                    break
+            return text[: most + 1]
     except httpx.HTTPError as error:
-        raise MissingPart(f"{start} cannot be reached", why=f"{type(error).__name__}: {error}") from None
-    raise NotSo(f"{start}: more than {trust.MAX_REDIRECTS} redirects")
+        raise MissingPart(f"{url} cannot be reached", why=f"{type(error).__name__}: {error}") from None

@@ -216,7 +216,7 @@ class _Job:
             headers["Range"] = f"bytes={self.have}-"
             if self.etag and not self.etag.startswith("W/"):
                 headers["If-Range"] = self.etag
-        with _open(client, self.remote, headers) as response:
+        with opened(client, self.remote, headers) as response:
             if not self._accept(response):
                 return
             with self.part.open("r+b") as stream:
@@ -299,7 +299,7 @@ class _Job:
 
 
 @contextlib.contextmanager
-def _open(client: httpx.Client, remote: Remote, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
+def opened(client: httpx.Client, remote: Remote, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
     """A streamed GET; redirects are followed by hand, each one judged, the token sent to its endpoint only."""
     url = remote.url
     for _ in range(trust.MAX_REDIRECTS + 1):
