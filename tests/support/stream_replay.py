@@ -21,7 +21,8 @@ from llmstack.protocol.anthropic import (
 from llmstack.protocol.errors import Cause, Failure, FailureKind
 from llmstack.protocol.message import Assembler
 from llmstack.protocol.replay import Replay
-from llmstack.protocol.stream import MessageStream, StreamSettings, StreamState
+from llmstack.protocol.stream import MessageStream, StreamState
+from llmstack.protocol.stream_settings import StreamSettings
 from support.streams import Case
 
 

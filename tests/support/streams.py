@@ -148,7 +148,12 @@ CASES: tuple[Case, ...] = (
         text("a") + event({"choices": [{"index": 1, "delta": {"content": "zzz"}}]}) + finish() + DONE,
         (("text", "a"),),
     ),
-    Case("a refusal is text", delta(refusal="I can't.") + finish() + DONE, (("text", "I can't."),)),
+    Case(
+        "a refusal is text, and the stop reason says so",
+        delta(refusal="I can't.") + finish() + DONE,
+        (("text", "I can't."),),
+        stop="refusal",
+    ),
     Case(
         "content as a list of parts", delta(content=[{"type": "text", "text": "a"}]) + finish() + DONE, (("text", "a"),)
     ),
@@ -325,6 +330,90 @@ CASES: tuple[Case, ...] = (
         (("tool", "Read", {"path": "/a"}),),
         stop="tool_use",
     ),
+    Case(
+        "a call that max_tokens cut is no tool turn",
+        tool(0, "a", "Read", '{"path": "/a') + finish("length") + DONE,
+        (("tool", "Read", {"__unparsedToolInput": {"raw": '{"path": "/a', "len": 12}}),),
+        stop="max_tokens",
+    ),
+    Case(
+        "nor is one behind which max_tokens cut",
+        tool(0, "a", "Read", R1) + finish("length") + DONE,
+        (("tool", "Read", {"path": "/a"}),),
+        stop="max_tokens",
+    ),
+    Case(
+        "a filter ends a tool turn",
+        tool(0, "a", "Read", R1) + finish("content_filter") + DONE,
+        (("tool", "Read", {"path": "/a"}),),
+        stop="refusal",
+    ),
+    Case(
+        "a stop word inside a call",
+        tool(0, "a", "Read", '{"path": "/a') + finish("tool_calls", stop_reason="STOP") + DONE,
+        (("tool", "Read", {"__unparsedToolInput": {"raw": '{"path": "/a', "len": 12}}),),
+        stop="stop_sequence",
+        sequence="STOP",
+        stops=("STOP",),
+    ),
+    Case(
+        "a stop word behind a whole call",
+        tool(0, "a", "Read", R1) + finish("stop", stop_reason="STOP") + DONE,
+        (("tool", "Read", {"path": "/a"}),),
+        stop="tool_use",
+        stops=("STOP",),
+    ),
+    Case(
+        "two calls with one id and one index",
+        tool(0, "call_same_id_2", "Read", R1)
+        + delta(
+            tool_calls=[{"index": 0, "id": "call_same_id_2", "function": {"name": "Read", "arguments": '{"path":'}}]
+        )
+        + more(0, '"/b"}')
+        + finish("tool_calls")
+        + DONE,
+        (("tool", "Read", {"path": "/a"}), ("tool", "Read", {"path": "/b"})),
+        stop="tool_use",
+    ),
+    Case(
+        "a call that is sent twice is one call",
+        delta(tool_calls=[{"index": 0, "id": "call_again_1", "function": {"name": "Read", "arguments": R1}}]) * 2
+        + finish("tool_calls")
+        + DONE,
+        (("tool", "Read", {"path": "/a"}),),
+        stop="tool_use",
+    ),
+    Case(
+        "counts with a decimal point, and members of a wrong type beside them",
+        event({"choices": [{"index": None, "delta": {"content": "a", "role": 7}, "finish_reason": None}], "id": 3})
+        + event({"choices": [{"index": "0", "delta": {"tool_calls": {}}, "finish_reason": "stop"}]})
+        + event(
+            {"usage": {"prompt_tokens": 9.0, "completion_tokens": "2", "prompt_tokens_details": {"cached_tokens": 3.0}}}
+        )
+        + DONE,
+        (("text", "a"),),
+        usage=(6, 3, 2),
+    ),
+    Case(
+        "what was written to the cache is no plain input",
+        text("a")
+        + finish()
+        + event(
+            {"usage": {"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": {"cache_write_tokens": 4}}}
+        )
+        + DONE,
+        (("text", "a"),),
+        usage=(5, 0, 1),
+    ),
+    Case(
+        "the cache by Anthropic's name",
+        text("a")
+        + finish()
+        + event({"usage": {"prompt_tokens": 9, "cache_read_input_tokens": 4, "completion_tokens": 1}}),
+        (("text", "a"),),
+        usage=(5, 4, 1),
+    ),
+    Case("an upstream that counts nothing", text("a" * 36) + finish() + DONE, (("text", "a" * 36),), usage=(0, 0, 10)),
     Case(
         "text before a tool",
         text("I'll read.") + tool(0, "a", "Read", R1) + finish("tool_calls") + DONE,

@@ -6,15 +6,19 @@
 | chat              | the chunks an upstream sends                                                   |
 | request           | MessagesRequest -> the upstream's body                                         |
 | conversation      | its messages, one after the other                                              |
+| told              | what no chat completion has a place for, in words                              |
 | dialect           | what one upstream understands                                                  |
 | content           | content blocks as the parts of a chat message                                  |
 | images            | what is wrong with an image before a server reads it                           |
-| tools             | tools and tool_choice; schemas that llama.cpp's grammar can take               |
+| tool_changes      | which tools a conversation has by now                                          |
+| tools             | tools as functions, and Anthropic's own                                        |
+| grammatical       | a schema as llama.cpp can make a grammar of it                                 |
 | volatile_lines    | the lines of a system text that differ between directories and days            |
 | pdf               | the text of a PDF, for models that read text only                              |
 | replay            | what the model really generated, by tool_use id                                |
 | count             | how many tokens a prompt can have at most, without asking                      |
 | stream            | ChatChunk -> events: START -> IDLE <-> OPEN -> FINISHING -> DONE               |
+| stream_settings   | what a stream must know of its request                                         |
 | calls             | which piece of an upstream's tool calls belongs to which                       |
 | inline_tool_calls | tool calls that a model wrote into its text                                    |
 | leaked_call       | such a call, read whole                                                        |

@@ -17,8 +17,8 @@ class ContentBlock(msgspec.Struct, gc=False):
 
     type: str
     text: str = ""
-    source: dict[str, Any] | None = None  # image, document
-    title: str | None = None  # document
+    source: Any = None  # image, document: an object; search_result: an address
+    title: str | None = None  # document, search_result
     context: str | None = None  # document
     id: str = ""  # tool_use, server_tool_use
     name: str = ""
@@ -30,11 +30,36 @@ class ContentBlock(msgspec.Struct, gc=False):
     signature: str | None = None
     data: str = ""  # redacted_thinking
     tool_name: str = ""  # tool_reference
+    tool: Any = None  # tool_addition, tool_removal
+    tool_changes: Any = None  # compaction
+    server_name: str = ""  # mcp_tool_use
+    mcp_server_name: str = ""  # mcp_tool_listing
+    tools: Any = None  # mcp_tool_listing
+    tabs: Any = None  # browser_state
+    state_changes: Any = None  # browser_state
+
+
+class OutputConfig(msgspec.Struct, gc=False):
+    effort: str | None = None
+    format: dict[str, Any] | None = None
+
+
+class _Absent(str):
+    """The content of a message that has none."""
 
 
 class Message(msgspec.Struct, gc=False):
+    """A system message inside the conversation may have no content, only another effort."""
+
     role: str
-    content: str | list[ContentBlock]
+    content: str | list[ContentBlock] = _Absent()
+    output_config: OutputConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.content.__class__ is _Absent:
+            if self.role != "system":
+                raise ValueError("content is required")
+            self.content = ""
 
 
 class Tool(msgspec.Struct, gc=False):
@@ -46,6 +71,7 @@ class Tool(msgspec.Struct, gc=False):
     input_schema: Any = None
     defer_loading: bool | None = None
     strict: bool | None = None
+    input_examples: list[Any] | None = None
 
 
 class ToolChoice(msgspec.Struct, gc=False):
@@ -57,11 +83,6 @@ class ToolChoice(msgspec.Struct, gc=False):
 class Thinking(msgspec.Struct, gc=False):
     type: str
     budget_tokens: int | None = None
-
-
-class OutputConfig(msgspec.Struct, gc=False):
-    effort: str | None = None
-    format: dict[str, Any] | None = None
 
 
 class MessagesRequest(msgspec.Struct):
@@ -80,6 +101,9 @@ class MessagesRequest(msgspec.Struct):
     output_config: OutputConfig | None = None
     output_format: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
+    thread: Any = None
+    mcp_servers: Any = None
+    container: Any = None
 
 
 # ---- events ---------------------------------------------------------------------------------------------
@@ -175,6 +199,7 @@ class BlockStop(Event, tag="content_block_stop"):
 class StopDelta(msgspec.Struct, gc=False):
     stop_reason: str | None = None
     stop_sequence: str | None = None
+    stop_details: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 class MessageDelta(Event, tag="message_delta"):

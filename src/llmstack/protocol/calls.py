@@ -20,13 +20,18 @@ _LONGEST_NAME, _AT_ONCE, _CALLS = most("call_name"), most("open_calls"), most("c
 
 @dataclass(slots=True)
 class PendingCall:
-    """One call. key: the upstream's index. raw: its arguments, of whose pieces `sent` have gone out."""
+    """One call. key: the upstream's index. raw: its arguments, of whose pieces `sent` have gone out.
+
+    extra: JSON beside it that the upstream wants back. nameless: its upstream gave another call the same id before.
+    """
 
     key: int
     upstream_id: str = ""
     name: str = ""
     raw: JsonPieces = field(default_factory=JsonPieces)
     sent: int = 0
+    extra: str = ""
+    nameless: bool = False
 
     def complete(self) -> bool:
         """Whether its arguments are whole JSON: then another call's pieces may begin."""
@@ -40,12 +45,14 @@ class Pieces:
     """Tells the calls of one answer apart.
 
     Servers that repeat index 0 for every parallel call (Gemini's and Ollama's compatible APIs), that leave the index
-    out, or that repeat the id in each piece, are all covered by: a known key with another id is a new call.
+    out, or that repeat the id in each piece, are all covered by: a known key with another id is a new call, and so is a
+    name with arguments behind whole ones, unless it says the same again.
     """
 
     def __init__(self) -> None:
         self._waiting: list[PendingCall] = []  # begun, and not yet shown to the client
         self._closed: set[int] = set()
+        self._ids: set[str] = set()
 
     def __len__(self) -> int:
         """How many calls wait to be shown."""
@@ -60,10 +67,14 @@ class Pieces:
                 continue
             if piece.id and call.upstream_id and piece.id != call.upstream_id:
                 continue
-            if not piece.id and name and call.raw.size and arguments_of(piece) and call.complete():
-                continue
-            if piece.id and not call.upstream_id:
+            if name and call.raw.size and (text := arguments_of(piece).strip()) and call.complete():
+                if not piece.id or text != str(call.raw).strip():
+                    continue
+                assert piece.function is not None
+                piece.function.arguments = None
+            if piece.id and not call.upstream_id and not call.nameless:
                 call.upstream_id = piece.id
+                self._ids.add(piece.id)
             return call
         return None
 
@@ -74,7 +85,10 @@ class Pieces:
         key = piece.index if piece.index is not None else count
         if piece.id is None and not name and key in self._closed:
             return None
-        call = PendingCall(key=key, upstream_id=piece.id or "")
+        nameless = piece.id in self._ids
+        call = PendingCall(key=key, upstream_id="" if nameless else piece.id or "", nameless=nameless)
+        if piece.id:
+            self._ids.add(piece.id)
         self._waiting.append(call)
         return call
 
@@ -93,6 +107,14 @@ class Pieces:
         """All calls in line leave it, in the order in which they began."""
         waiting, self._waiting = self._waiting, []
         return waiting
+
+
+def extra_of(piece: ToolCallDelta) -> str:
+    """What came beside a piece, as JSON; "" for none, and for what is too large to be kept."""
+    if piece.extra_content is None:
+        return ""
+    text = msgspec.json.encode(piece.extra_content).decode()
+    return text if len(text) <= most("call_extra") else ""
 
 
 def excess(call: PendingCall, waiting: int, made: int, max_arguments: int) -> str | None:

@@ -1,13 +1,14 @@
 """The upstream's side: chunks of a chat completion, as llama-server, OpenAI and their kin send them.
 
 Only what is read is declared; whatever else a chunk carries is skipped. Fields whose shape differs between
-upstreams are `Any` and are normalised where they are used.
+upstreams are `Any` and are normalised where they are used. A member of a wrong type costs itself, never the answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from functools import cache
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -21,6 +22,7 @@ class ToolCallDelta(msgspec.Struct, gc=False):
     index: int | None = None
     id: str | None = None
     function: FunctionDelta | None = None
+    extra_content: Any = None  # Gemini's thought signature: it wants it back with the call
 
 
 class Delta(msgspec.Struct, gc=False):
@@ -36,17 +38,50 @@ class ChunkChoice(msgspec.Struct, gc=False):
     message: Delta | None = None  # a completion that was not streamed
     finish_reason: str | None = None
     stop_reason: Any = None  # vLLM: the stop string that ended the text
-    index: int = 0
+    index: int | None = 0
 
 
 class PromptDetails(msgspec.Struct, gc=False):
+    """What of the prompt the cache held, and what was written to it."""
+
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None  # OpenRouter
+    cache_creation_tokens: int | None = None  # LiteLLM
+    created_cache_tokens: int | None = None  # vLLM
 
 
 class UpstreamUsage(msgspec.Struct, gc=False):
+    """OpenAI's, and where its members are absent Anthropic's and DeepSeek's names beside them."""
+
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: PromptDetails | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    prompt_cache_hit_tokens: int | None = None
+
+    @property
+    def cached(self) -> int | None:
+        details = self.prompt_tokens_details
+        return _first(
+            details.cached_tokens if details is not None else None,
+            self.cache_read_input_tokens,
+            self.prompt_cache_hit_tokens,
+        )
+
+    @property
+    def written(self) -> int | None:
+        details = self.prompt_tokens_details or PromptDetails()
+        return _first(
+            details.cache_write_tokens,
+            details.cache_creation_tokens,
+            details.created_cache_tokens,
+            self.cache_creation_input_tokens,
+        )
+
+
+def _first(*counts: int | None) -> int | None:
+    return next((count for count in counts if count is not None), None)
 
 
 class ChunkTimings(msgspec.Struct, gc=False):
@@ -139,5 +174,54 @@ def decode(data: bytes) -> ChatChunk:
     """Raises msgspec.DecodeError (ValidationError is one) for what is no chunk."""
     try:
         return _decoder.decode(data)
+    except msgspec.ValidationError:
+        try:
+            chunk: ChatChunk = _salvaged(msgspec.json.decode(data), ChatChunk)
+            return chunk
+        except RecursionError as error:
+            raise msgspec.DecodeError(str(error)) from None
     except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(str(error)) from None
+
+
+def _salvaged(value: Any, kind: Any) -> Any:
+    """A struct of what has the right type, or can be read as it (30.0 and "30" as a count). Raises ValidationError for
+    what is no object, and for choices that are no list: without them there is no answer."""
+    if not isinstance(value, dict):
+        raise msgspec.ValidationError("an object is required")
+    members: dict[str, Any] = {}
+    for name, wire_name, member_type, inner_kind in _members(kind):
+        member = value.get(wire_name)
+        if member is None:
+            continue
+        try:
+            members[name] = msgspec.convert(member, member_type, strict=False)
+        except msgspec.ValidationError:
+            if name == "choices" and not isinstance(member, list):
+                raise
+            several, inner = inner_kind
+            if inner is not None and several and isinstance(member, list):
+                members[name] = [_salvaged(item, inner) for item in member if isinstance(item, dict)]
+            elif inner is not None and not several and isinstance(member, dict):
+                members[name] = _salvaged(member, inner)
+    return kind(**members)
+
+
+@cache
+def _members(kind: Any) -> list[tuple[str, str, Any, tuple[bool, Any]]]:
+    """Name, name on the wire, type, and the struct in it or in the list that it is, of each member."""
+    types = get_type_hints(kind)
+    return [
+        (field.name, field.encode_name, types[field.name], _struct_in(types[field.name]))
+        for field in msgspec.structs.fields(kind)
+    ]
+
+
+def _struct_in(kind: Any) -> tuple[bool, Any]:
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return False, kind
+    for part in get_args(kind):
+        several, inner = _struct_in(part)
+        if inner is not None:
+            return several or get_origin(kind) is list, inner
+    return False, None

@@ -17,6 +17,7 @@ from llmstack.protocol.anthropic import ContentBlock, MessagesRequest
 from llmstack.protocol.errors import Refused, invalid, unsupported
 from llmstack.protocol.images import problem_of, problem_of_url
 from llmstack.protocol.pdf import NOT_READ, text_of_pdf
+from llmstack.protocol.told import is_told, told
 
 Images = Literal["pass", "checked", "undecoded", "placeholder", "refuse"]
 UNDECODED = "[image left out: the server could not decode it or another one]"
@@ -61,12 +62,17 @@ def system_text(system: str | list[ContentBlock] | None) -> str:
         return ""
     if isinstance(system, str):
         return without_billing(system)
-    texts = [without_billing(block.text) for block in system if block.type == "text"]
+    return text_blocks(system)
+
+
+def text_blocks(blocks: list[ContentBlock]) -> str:
+    """Their texts, without the billing block wherever it stands."""
+    texts = [without_billing(block.text) for block in blocks if block.type == "text"]
     return "\n\n".join(text for text in texts if text)
 
 
 def image_url(block: ContentBlock, where: str) -> str:
-    source = block.source or {}
+    source = _source(block)
     kind = source.get("type")
     if kind == "base64":
         data, media = source.get("data"), source.get("media_type")
@@ -100,8 +106,12 @@ def sends_image(request: MessagesRequest) -> bool:
     return not isinstance(content, str) and any(block.type == "image" for block in content)
 
 
+def _source(block: ContentBlock) -> dict[str, Any]:
+    return block.source if isinstance(block.source, dict) else {}
+
+
 def _problem(block: ContentBlock) -> str:
-    source = block.source or {}
+    source = _source(block)
     if source.get("type") == "url":
         return problem_of_url(str(source.get("url")))
     return problem_of(str(source.get("media_type")), str(source.get("data")))
@@ -110,7 +120,7 @@ def _problem(block: ContentBlock) -> str:
 def document_text(block: ContentBlock, documents: Mapping[str, str] | None, where: str) -> str:
     """A document as text: its title, and what can be read of it. documents: the texts that were read, by base64; None:
     it is read here, however long that takes."""
-    source = block.source or {}
+    source = _source(block)
     kind = source.get("type")
     data = source.get("data")
     if kind == "text" and isinstance(data, str):
@@ -158,28 +168,11 @@ def tool_result(
                 texts.append(pictures.items.pop()["text"])
             else:
                 texts.append("[image: see the next message]")
-        elif inner.type == "tool_reference":
-            texts.append(f"[tool {inner.tool_name} can be called now]")
         elif inner.type == "document":
             texts.append(document_text(inner, documents, f"{where}.content[{number}]"))
-        elif inner.type == "search_result":
-            result = "\n".join(b.text for b in blocks_of(inner.content, where) if b.text)
-            texts.append(f"{inner.title or ''}\n{result}".strip())
+        elif is_told(inner.type):
+            texts.append(told(inner, documents, f"{where}.content[{number}]"))
         else:
             texts.append(f"[{inner.type}]")
     text = "\n".join(texts)
     return (f"[tool error] {text}" if block.is_error else text), pictures
-
-
-def server_block_text(block: ContentBlock) -> str:
-    """What Anthropic's own tools left in the history, as one line a model can read."""
-    if block.type == "server_tool_use":
-        return f"[{block.name}: {msgspec.json.encode(block.input).decode()}]"
-    if isinstance(block.content, list):
-        lines = [
-            f"- {item.get('title', '')} {item.get('url', '')}".rstrip()
-            for item in block.content
-            if isinstance(item, dict)
-        ]
-        return "\n".join([f"[{block.type}]", *lines])
-    return f"[{block.type}]"

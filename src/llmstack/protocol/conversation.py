@@ -12,15 +12,16 @@ from llmstack.protocol.anthropic import ContentBlock, Message, MessagesRequest
 from llmstack.protocol.content import (
     Parts,
     add_image,
-    blocks_of,
     document_text,
-    server_block_text,
     system_text,
+    text_blocks,
     tool_result,
+    without_billing,
 )
 from llmstack.protocol.dialect import Dialect
 from llmstack.protocol.errors import Refused, invalid
 from llmstack.protocol.replay import Replay
+from llmstack.protocol.told import is_told, told
 
 
 class Conversation:
@@ -39,14 +40,15 @@ class Conversation:
         self._calls: list[tuple[str, str]] = []  # (tool_use id, upstream id) that wait for a result
         self._open: set[str] = set()  # their tool_use ids
         self._growing: list[str] = []  # the last message's text and what was added to it, joined when it is complete
+        self._brought_forward: set[int] = set()  # results that stand in a later user message than the first
         self.used_ids: set[str] = set()
-        self.loaded: set[str] = set()
         self.images = 0
 
     def translate(self) -> list[dict[str, Any]]:
         request = self._request
         system = system_text(request.system)
-        messages = request.messages
+        messages, before = _behind_summary(request.messages)
+        self._messages = messages
         start = 0
         while start < len(messages) and messages[start].role == "system":
             start += 1
@@ -64,9 +66,9 @@ class Conversation:
         last_assistant = max((n for n, m in enumerate(messages) if m.role == "assistant"), default=-1)
         for number in (*range(first, min(first + 1, start)), *range(start, len(messages))):
             message = messages[number]
-            where = f"messages[{number}]"
+            where = f"messages[{number + before}]"
             if message.role == "user":
-                self._user_message(message, where, number > last_assistant)
+                self._user_message(message, where, number, number > last_assistant)
             elif message.role == "assistant":
                 self._assistant(message, where)
             elif message.role == "system":
@@ -83,7 +85,7 @@ class Conversation:
     def _told_at_first(self, start: int) -> tuple[int, list[str]]:
         """System messages right behind the first user message: they are there in every request of a session, so they
         can stand in front of it. Returns where the rest begins, and their texts."""
-        messages = self._request.messages
+        messages = self._messages
         rest = start + 1
         while rest < len(messages) and messages[start].role == "user" and messages[rest].role == "system":
             rest += 1
@@ -93,12 +95,8 @@ class Conversation:
 
     # ---- user -------------------------------------------------------------------------------------------
 
-    def _user_message(self, message: Message, where: str, last_turn: bool) -> None:
-        content = message.content
-        if isinstance(content, str):
-            self._close_calls()
-            self._open_user().text(content)
-            return
+    def _user_message(self, message: Message, where: str, index: int, last_turn: bool) -> None:
+        content = [ContentBlock("text", message.content)] if isinstance(message.content, str) else message.content
         images = self._dialect.images
         results: dict[str, tuple[str, Parts]] = {}
         strays: list[str] = []
@@ -109,7 +107,8 @@ class Conversation:
             if kind == "text":
                 rest.text(block.text)
             elif kind == "tool_result":
-                self._loaded_by(block, at)
+                if id(block) in self._brought_forward:
+                    continue
                 result = tool_result(block, images, self._documents, last_turn, at)
                 if block.tool_use_id in self._open:
                     results[block.tool_use_id] = result
@@ -118,16 +117,16 @@ class Conversation:
                     rest.extend(result[1])
             elif kind == "image":
                 # Behind a refusal the client sends the same image again, with more user messages behind it.
-                newest = message is self._request.messages[-1]
+                newest = message is self._messages[-1]
                 add_image(block, rest, images, newest if images == "checked" else last_turn, at)
             elif kind == "document":
                 rest.text(document_text(block, self._documents, at))
-            elif kind in ("search_result", "web_search_tool_result", "web_fetch_tool_result"):
-                rest.text(server_block_text(block))
-            elif kind == "container_upload":
-                rest.text("[an uploaded file that this stack has no access to]")
+            elif is_told(kind):
+                rest.text(told(block, self._documents, at))
             else:
                 raise Refused(invalid(f"{at}.type: {kind!r} is no block of a user message"))
+        if len(results) < len(self._open):
+            self._later_results(results, index, last_turn, where)
         pictures = self._close_calls(results)
         user = Parts()
         user.extend(pictures)
@@ -138,11 +137,16 @@ class Conversation:
             self._open_user().extend(user)
         self.images += sum(1 for item in user.items if item["type"] == "image_url")
 
-    def _loaded_by(self, block: ContentBlock, where: str) -> None:
-        if isinstance(block.content, list):
-            for inner in blocks_of(block.content, where):
-                if inner.type == "tool_reference":
-                    self.loaded.add(inner.tool_name)
+    def _later_results(self, results: dict[str, tuple[str, Parts]], index: int, last_turn: bool, where: str) -> None:
+        """User messages in a row are one turn: the results of its calls may stand in any of them."""
+        for message in self._messages[index + 1 :]:
+            if message.role == "assistant":
+                return
+            for block in message.content if message.role == "user" and isinstance(message.content, list) else ():
+                call = block.tool_use_id
+                if block.type == "tool_result" and call in self._open and call not in results:
+                    self._brought_forward.add(id(block))
+                    results[call] = tool_result(block, self._dialect.images, self._documents, last_turn, where)
 
     def _open_user(self) -> Parts:
         if self._user is None:
@@ -221,10 +225,11 @@ class Conversation:
                 reasoning.append(block.thinking)
             elif kind == "tool_use":
                 calls.append(self._call(block, f"{where}.content[{number}]"))
-            elif kind == "redacted_thinking":
+            elif kind in ("redacted_thinking", "compaction"):
                 continue
-            elif kind.endswith("_tool_result") or kind == "server_tool_use":
-                text.append(server_block_text(block) + "\n")
+            elif is_told(kind):
+                words = told(block, self._documents, f"{where}.content[{number}]")
+                text.append(words + "\n" if words else "")
             else:
                 raise Refused(invalid(f"{where}.content[{number}].type: {kind!r} is no block of an assistant message"))
         joined = "".join(text)
@@ -249,6 +254,7 @@ class Conversation:
             raise Refused(invalid(f"{where}: a tool_use needs id and name"))
         self.used_ids.add(block.id)
         generated = self._replay.get(block.id)
+        extra = generated.extra if generated is not None and not self._dialect.llama_server else ""
         if generated is not None:
             upstream_id, arguments = generated.upstream_id or block.id, generated.arguments
         else:
@@ -257,10 +263,39 @@ class Conversation:
             arguments = msgspec.json.encode(value).decode()
         self._calls.append((block.id, upstream_id))
         self._open.add(block.id)
-        return {"id": upstream_id, "type": "function", "function": {"name": block.name, "arguments": arguments}}
+        name = self._dialect.tool_name(block.name)
+        function = {"name": name, "arguments": arguments}
+        call: dict[str, Any] = {"id": upstream_id, "type": "function", "function": function}
+        if extra:
+            call["extra_content"] = msgspec.json.decode(extra)
+        return call
 
 
 def _plain(message: Message) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return "\n\n".join(block.text for block in message.content if block.type == "text" and block.text)
+    return without_billing(message.content) if isinstance(message.content, str) else text_blocks(message.content)
+
+
+def _behind_summary(messages: list[Message]) -> tuple[list[Message], int]:
+    """What counts of a conversation that Anthropic has summed up, and how many messages it is shorter.
+
+    A compaction block stands for everything in front of it; one without a text failed (Messages API, "Compaction").
+    """
+    for number in range(len(messages) - 1, -1, -1):
+        message = messages[number]
+        if message.role != "assistant" or isinstance(message.content, str):
+            continue
+        for at in range(len(message.content) - 1, -1, -1):
+            summary = message.content[at].content
+            if message.content[at].type == "compaction" and isinstance(summary, str) and summary:
+                behind = message.content[at + 1 :]
+                shown = messages[: _leading(messages)]
+                shown.append(Message("user", f"[what was said before, in short]\n{summary}"))
+                shown += [Message("assistant", behind)] if behind else []
+                shown += messages[number + 1 :]
+                return shown, len(messages) - len(shown)
+    return messages, 0
+
+
+def _leading(messages: list[Message]) -> int:
+    """How many system messages the conversation begins with."""
+    return next((number for number, message in enumerate(messages) if message.role != "system"), len(messages))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmstack.protocol.content import Images
-from llmstack.protocol.tools import ServerTools
+from llmstack.protocol.tools import ServerTools, sent_name
 
 ThinkingStyle = Literal["template", "effort", "effort-or-none", "none"]
 
@@ -31,3 +31,7 @@ class Dialect:
     max_output: int | None = None
     unsupported: frozenset[str] = frozenset()
     stable_prefix: bool = False
+
+    def tool_name(self, name: str) -> str:
+        """The name of a tool as this upstream takes it."""
+        return name if self.llama_server else sent_name(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from llmstack.protocol.limits import most
 class FailureKind(enum.StrEnum):
     INVALID = "invalid_request_error"
     AUTHENTICATION = "authentication_error"
+    BILLING = "billing_error"
     PERMISSION = "permission_error"
     NOT_FOUND = "not_found_error"
     TOO_LARGE = "request_too_large"
@@ -33,6 +35,7 @@ class FailureKind(enum.StrEnum):
 STATUS: dict[FailureKind, int] = {
     FailureKind.INVALID: 400,
     FailureKind.AUTHENTICATION: 401,
+    FailureKind.BILLING: 402,
     FailureKind.PERMISSION: 403,
     FailureKind.NOT_FOUND: 404,
     FailureKind.TOO_LARGE: 413,
@@ -69,7 +72,8 @@ class Cause(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """retry_after_s: seconds, sent as `retry-after`. tokens, limit: known for an overflow."""
+    """retry_after_s: seconds, sent as `retry-after`. tokens, limit: known for an overflow. details: what a client's SDK
+    reads beside the sentence."""
 
     kind: FailureKind
     message: str
@@ -78,13 +82,17 @@ class Failure:
     retry_after_s: int | None = None
     tokens: int | None = None
     limit: int | None = None
+    details: Mapping[str, Any] | None = None
 
     @property
     def http_status(self) -> int:
         return self.status or STATUS[self.kind]
 
     def to_anthropic(self, request_id: str | None = None) -> bytes:
-        body: dict[str, Any] = {"type": "error", "error": {"type": self.kind.value, "message": self.message}}
+        error: dict[str, Any] = {"type": self.kind.value, "message": self.message}
+        if self.details is not None:
+            error["details"] = self.details
+        body: dict[str, Any] = {"type": "error", "error": error}
         if request_id is not None:
             body["request_id"] = request_id
         return msgspec.json.encode(body)
@@ -123,6 +131,17 @@ def invalid(message: str) -> Failure:
 def unsupported(message: str) -> Failure:
     """What this upstream's dialect lacks; a route may name the cause in `fallback_on`."""
     return Failure(FailureKind.INVALID, message, Cause.UNSUPPORTED)
+
+
+def no_threads() -> Failure:
+    """A conversation that is kept on the server. Anthropic's SDK sends the whole conversation again when it reads these
+    details (anthropic-python, lib/threads: `thread_unsupported_request`), and gives up without them."""
+    return Failure(
+        FailureKind.INVALID,
+        "thread: conversations are not kept on this server; send all messages",
+        Cause.UNSUPPORTED,
+        details={"error_code": "thread_unsupported_request", "unsupported": ["thread"]},
+    )
 
 
 def too_long(tokens: int, limit: int) -> Failure:
@@ -221,12 +240,43 @@ def _numbers(error: Any) -> tuple[int | None, int | None]:
     return (tokens, limit) if isinstance(tokens, int) and isinstance(limit, int) else (None, None)
 
 
+# Words of an error inside a stream, or inside an answer with status 200, that say which status it would have had.
+_WORDS = (
+    (402, ("billing", "insufficient_quota", "payment_required", "insufficient_credits")),
+    (429, ("rate_limit", "ratelimit", "too_many_requests")),
+    (529, ("overloaded", "unavailable", "capacity")),
+    (401, ("authentication", "invalid_api_key", "unauthorized")),
+    (403, ("permission", "forbidden")),
+    (413, ("request_too_large",)),
+    (408, ("timeout", "timed_out")),
+    (404, ("not_found", "notfound")),
+    (400, ("invalid_request", "badrequest", "bad_request")),
+)
+
+
+def _status_of(error: Any) -> int:
+    """The HTTP status that an error names itself; 0 when it names none.
+
+    OpenRouter answers 200 and puts the status into `code` (openrouter.ai/docs, "Errors"); vLLM and llama-server too.
+    """
+    inner = _innermost(error)
+    for key in ("code", "status", "status_code"):
+        value = inner.get(key)
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and 400 <= value < 600:
+            return value
+    words = _code_of(error).lower()
+    return next((status for status, marks in _WORDS if any(mark in words for mark in marks)), 0)
+
+
 def from_upstream(status: int, error: Any, *, name: str, estimate: int = 0, limit: int = 0) -> Failure:
     """An upstream's error answer in the client's words.
 
-    status: the HTTP status, 0 for an error inside a stream. name: the upstream, for the sentence.
-    estimate, limit: tokens to name in an overflow whose numbers the upstream kept to itself.
+    status: the HTTP status, 0 for an error inside a stream or a 200: then the one it names itself. name: the upstream,
+    for the sentence. estimate, limit: tokens to name in an overflow whose numbers the upstream kept to itself.
     """
+    status = status or _status_of(error)
     text = text_of(error).strip() or f"HTTP {status}"
     code = _code_of(error)
     message = f"{name}: {text}"
@@ -251,6 +301,10 @@ def from_upstream(status: int, error: Any, *, name: str, estimate: int = 0, limi
         # A client that reads 401 asks its user to log in again; the fault is the proxy's key for the upstream.
         kind = FailureKind.AUTHENTICATION if status == 401 else FailureKind.PERMISSION
         return Failure(kind, f"{name} refused the key of this stack: {text}", Cause.UPSTREAM)
+    if status == 402:
+        return Failure(FailureKind.BILLING, message, Cause.UPSTREAM)
+    if status == 408:
+        return Failure(FailureKind.TIMEOUT, message, Cause.TIMEOUT, status=408)
     if status == 404:
         return Failure(FailureKind.INVALID, f"{name} does not know this model or path: {text}", Cause.UPSTREAM)
     if status == 413:

@@ -42,6 +42,7 @@ LIMITS = {
     "calls": Limit(1_000, "tool calls of one answer", "an error event"),
     "open_calls": Limit(64, "tool calls of one answer that are open at once", "an error event"),
     "arguments": Limit(4 * _MIB, "bytes of the arguments of one call", "an error event"),
+    "call_extra": Limit(64 * 1024, "bytes that an upstream sends beside a call, to get them back", "left out"),
     "call_name": Limit(1_000, "characters of a call's name", "an error event"),
     # ---- connections to the proxy
     "connections": Limit(1_024, "connections at once, or fewer as open files allow", "the idlest is closed"),

@@ -21,10 +21,12 @@ MOST_BYTES = 8 * 1024 * 1024  # of arguments
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """upstream_id: the id the upstream gave the call, or "". arguments: its raw argument text."""
+    """upstream_id: the id the upstream gave the call, or "". arguments: its raw argument text. extra: JSON that the
+    upstream sent beside the call and wants back (`extra_content`), or ""."""
 
     upstream_id: str
     arguments: str
+    extra: str = ""
 
 
 class Replay:
@@ -65,4 +67,4 @@ class Replay:
 
 
 def _size(generated: Generated) -> int:
-    return len(generated.arguments)
+    return len(generated.arguments) + len(generated.extra)

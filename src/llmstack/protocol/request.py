@@ -20,9 +20,12 @@ import msgspec
 from llmstack.protocol.anthropic import MessagesRequest
 from llmstack.protocol.conversation import Conversation
 from llmstack.protocol.dialect import Dialect
-from llmstack.protocol.errors import Refused, invalid, unsupported
+from llmstack.protocol.errors import Refused, invalid, no_threads, unsupported
+from llmstack.protocol.grammatical import grammatical
 from llmstack.protocol.limits import most
 from llmstack.protocol.replay import Replay
+from llmstack.protocol.schema import is_strict
+from llmstack.protocol.tool_changes import offered_tools
 from llmstack.protocol.tools import Toolbox, Toolboxes
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -115,11 +118,11 @@ class Translator:
 
         Raises Refused for what this upstream cannot be given.
         """
+        if request.thread is not None:
+            raise Refused(no_threads())
+        toolbox = self._toolboxes.get(offered_tools(request), llama_server=dialect.llama_server)
         conversation = Conversation(request, dialect, self.replay, documents)
         messages = conversation.translate()
-        toolbox = self._toolboxes.get(
-            request.tools, strict_grammar=dialect.llama_server, loaded=frozenset(conversation.loaded)
-        )
         if toolbox.server and dialect.server_tools == "refuse":
             raise Refused(
                 unsupported(f"{toolbox.server[0]} is a tool of Anthropic's servers; this stack cannot run it")
@@ -128,6 +131,11 @@ class Translator:
         forced = _tools(body, request, toolbox, dialect)
         thinking = _thinking(body, request, dialect)
         notes = [f"dropped the server tool {name}" for name in toolbox.server]
+        notes += [
+            f"dropped {name}: only Anthropic's servers have it"
+            for name, value in (("mcp_servers", request.mcp_servers), ("container", request.container))
+            if value
+        ]
         _sampling(body, request, dialect, notes)
         for name in dialect.unsupported:
             body.pop(name, None)
@@ -156,9 +164,9 @@ def _tools(body: dict[str, Any], request: MessagesRequest, toolbox: Toolbox, dia
     choice = request.tool_choice
     if choice is None:
         return ""
-    if choice.type == "tool" and choice.name not in toolbox.schemas:
+    forced = dialect.tool_name(str(choice.name)) if choice.type == "tool" else ""
+    if choice.type == "tool" and forced not in toolbox.schemas:
         raise Refused(invalid(f"tool_choice.name: {choice.name!r} is none of the tools"))
-    forced = str(choice.name) if choice.type == "tool" else ""
     if forced and dialect.llama_server:
         # llama-server's own `required` knows no name, lets prose of any length come before the call, and is not heard
         # where a template shows no tools. A schema is kept from the first token on, and beside tools it is taken with
@@ -186,8 +194,8 @@ def _thinking(body: dict[str, Any], request: MessagesRequest, dialect: Dialect) 
     `thinking`, thinking is off.
     """
     thinking = request.thinking
-    effort = request.output_config.effort if request.output_config else None
-    on = thinking is not None and thinking.type in ("enabled", "adaptive")
+    effort = _effort(request)
+    on = thinking is not None and thinking.type in ("enabled", "adaptive", "between_tools")
     if dialect.thinking == "template":
         if thinking is not None or effort is not None:
             body["chat_template_kwargs"] = {"enable_thinking": on}
@@ -205,6 +213,14 @@ def _thinking(body: dict[str, Any], request: MessagesRequest, dialect: Dialect) 
             budget = thinking.budget_tokens
             body["reasoning_effort"] = "low" if budget < 4096 else "medium" if budget < 16384 else "high"
     return thinking is None or thinking.type != "disabled"
+
+
+def _effort(request: MessagesRequest) -> str | None:
+    """The last one that was said: a system message may change it on the way (Messages API, "Effort per message")."""
+    for message in reversed(request.messages):
+        if message.role == "system" and message.output_config is not None and message.output_config.effort is not None:
+            return message.output_config.effort
+    return request.output_config.effort if request.output_config else None
 
 
 def _sampling(body: dict[str, Any], request: MessagesRequest, dialect: Dialect, notes: list[str]) -> None:
@@ -228,10 +244,17 @@ def _sampling(body: dict[str, Any], request: MessagesRequest, dialect: Dialect, 
         else:
             body["response_format"] = {
                 "type": "json_schema",
-                "json_schema": {"name": "answer", "schema": output_format["schema"], "strict": True},
+                "json_schema": _answer_schema(output_format["schema"], dialect),
             }
     body["stream"] = True
     body["stream_options"] = {"include_usage": True}
     if dialect.llama_server:
         body["cache_prompt"] = True
         body["return_progress"] = True
+
+
+def _answer_schema(schema: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
+    if dialect.llama_server:
+        return {"name": "answer", "schema": grammatical(schema), "strict": True}
+    strict = {"strict": True} if is_strict(schema) else {}
+    return {"name": "answer", "schema": schema, **strict}

@@ -171,3 +171,24 @@ def exclusive_arrays(schema: Any) -> frozenset[str]:
                     if twin in properties and twin not in required:
                         droppable.add(name)
     return frozenset(droppable)
+
+
+def is_strict(schema: Any, depth: int = 0) -> bool:
+    """Whether OpenAI takes this schema with `strict`: each object is closed and requires all its properties
+    (Structured outputs, "Supported schemas"). Hosts that copy it refuse any other, the whole request with it."""
+    if isinstance(schema, list):
+        return all(is_strict(item, depth + 1) for item in schema)
+    if not isinstance(schema, dict):
+        return True
+    if depth > _DEEP:
+        return False
+    types = types_of(schema)
+    if "properties" in schema or (types is not None and "object" in types):
+        properties = properties_of(schema)
+        if schema.get("additionalProperties") is not False or required_of(schema) != properties.keys():
+            return False
+        if not all(is_strict(value, depth + 1) for value in properties.values()):
+            return False
+    no_schemas = ("properties", "enum", "const", "default", "examples")
+    others = (value for key, value in schema.items() if key not in no_schemas)
+    return all(is_strict(value, depth + 1) for value in others if isinstance(value, dict | list))

@@ -8,7 +8,7 @@
 | rule                                                                          | source                      |
 | ----------------------------------------------------------------------------- | --------------------------- |
 | one block is open at a time, indexes in sequence, empty deltas open nothing   | Messages streaming reference |
-| a tool turn stops with tool_use, whatever finish_reason says                  | litellm#34692               |
+| a tool turn stops with tool_use though finish_reason is `stop`                | litellm#34692               |
 | the stream goes on to be read after finish_reason: usage comes last           | OpenAI, stream_options      |
 | an end without finish_reason is an error, never an end_turn                   | the client must ask again   |
 | the keepalive is a message_delta that stops nothing: pings and comments do not count for the client's idle timer |
@@ -17,9 +17,10 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from llmstack.protocol import chat
 from llmstack.protocol.anthropic import (
@@ -42,15 +43,16 @@ from llmstack.protocol.anthropic import (
     ToolUseBlock,
     Usage,
 )
-from llmstack.protocol.calls import PendingCall, Pieces, arguments_of, excess, known_name
+from llmstack.protocol.calls import PendingCall, Pieces, arguments_of, excess, extra_of, known_name
+from llmstack.protocol.count import estimate
 from llmstack.protocol.errors import Cause, Failure, FailureKind, ProtocolFault, from_upstream
 from llmstack.protocol.inline_tool_calls import InlineToolCallParser, Thought
 from llmstack.protocol.json_text import JsonPieces
 from llmstack.protocol.leaked_call import InlineCall
-from llmstack.protocol.limits import most
 from llmstack.protocol.repair import ArgumentStream, Members
 from llmstack.protocol.replay import Generated
-from llmstack.protocol.usage import stop_reason, usage_after
+from llmstack.protocol.stream_settings import StreamSettings
+from llmstack.protocol.usage import stop_reason, usage_after, usage_while_reading
 
 
 class StreamState(enum.Enum):
@@ -85,32 +87,6 @@ TABLE: Mapping[tuple[StreamState, StreamSignal], StreamState] = {
 }
 
 
-@dataclass(slots=True)
-class StreamSettings:
-    """What the request knew. tools: schema by name. input_tokens: the preflight's count, for message_start.
-
-    max_arguments: bytes all arguments of one call may have before the stream is given up (fault 47).
-    new_tool_id(upstream_id): an id that is unique in this conversation. remember(tool_use_id, generated): keeps
-    what the model really wrote, for the next turn. forced: the tool whose arguments the text of this answer is.
-    """
-
-    model: str
-    message_id: str
-    new_tool_id: Callable[[str], str]
-    upstream: str = "upstream"
-    tools: Mapping[str, Any] = field(default_factory=dict)
-    remember: Callable[[str, Generated], None] | None = None
-    input_tokens: int = 0
-    stop_sequences: tuple[str, ...] = ()
-    recover_leaks: bool = True
-    repair: bool = True
-    thinking: bool = True
-    inline_thinking: bool = True
-    signature: str = "llmstack"
-    forced: str = ""
-    max_arguments: int = most("arguments")
-
-
 class MessageStream:
     """Feed chunks, get events. It never waits and never reads a clock."""
 
@@ -143,6 +119,10 @@ class MessageStream:
         self._pieces = Pieces()
         self._late_text: list[str] = []  # came while a call's arguments were still open
         self._finish: str | None = None
+        self._cut = False  # the arguments of the last call are not whole
+        self._refusal: list[str] = []
+        self._size = 0  # characters that the model wrote, for an upstream that counts none
+        self._counted = False
         self._parser = InlineToolCallParser(
             settings.tools if settings.recover_leaks else {}, thinking=settings.inline_thinking
         )
@@ -157,13 +137,16 @@ class MessageStream:
         out: list[Event] = []
         if chunk.usage is not None or chunk.timings is not None:
             self.usage = usage_after(self.usage, chunk)
+            self._counted = self._counted or self.usage.output_tokens > 0
+        if chunk.prompt_progress is not None and not self.emitted:
+            self.usage = usage_while_reading(self.usage, chunk.prompt_progress)
         if chunk.verbose is not None and chunk.verbose.stop_type == "word" and chunk.verbose.stopping_word:
             self._stopped_by(chunk.verbose.stopping_word)
         # No choices: the usage chunk (OpenAI, stream_options.include_usage; llama.cpp, to_json_oaicompat_chat_stream).
         if not chunk.choices or self.state is StreamState.FINISHING:
             return out
         choice = chunk.choices[0]
-        if choice.index != 0:  # of several answers (n > 1, which no request here asks for) the first is the message
+        if choice.index:  # of several answers (n > 1, which no request here asks for) the first is the message
             return out
         if self.state is StreamState.START:
             self._begin(out)
@@ -211,11 +194,15 @@ class MessageStream:
             self._open_block(TextBlock(), out)
             self._close(out)
             self._move(StreamSignal.FINISH)
-        reason = stop_reason(self._finish, tools=self.tool_calls, sequence=self.stop_sequence)
+        finish = "refusal" if self._refusal else self._finish
+        reason = stop_reason(finish, calls=self.tool_calls > 0, cut=self._cut, sequence=self.stop_sequence)
         self.stop_reason = reason
-        out.append(
-            MessageDelta(delta=StopDelta(stop_reason=reason, stop_sequence=self.stop_sequence), usage=self.usage)
-        )
+        if not self._counted:
+            self.usage = msgspec.structs.replace(self.usage, output_tokens=estimate(self._size))
+        stop = StopDelta(stop_reason=reason, stop_sequence=self.stop_sequence if reason == "stop_sequence" else None)
+        if reason == "refusal":
+            stop.stop_details = {"type": "refusal", "category": None, "explanation": "".join(self._refusal) or None}
+        out.append(MessageDelta(delta=stop, usage=self.usage))
         out.append(MessageStop())
         self._move(StreamSignal.END)
         return out
@@ -282,6 +269,7 @@ class MessageStream:
             else:
                 self._parsed(self._parser.receive(content), out)
         if delta.refusal:  # OpenAI sends a refusal beside `content`; Anthropic's is plain text, its stop_reason says so
+            self._refusal.append(delta.refusal)
             self._text(delta.refusal, out)
         if delta.tool_calls:
             for piece in delta.tool_calls:
@@ -306,9 +294,11 @@ class MessageStream:
             self._drain_calls(out)
             self._close(out)
             self._open_block(TextBlock(), out)
+        self._size += len(text)
         out.append(BlockDelta(self._index, TextDelta(text)))
 
     def _thinking(self, text: str, out: list[Event]) -> None:
+        self._size += len(text)
         if not self.settings.thinking:
             return
         if self._open is not ThinkingBlock:
@@ -353,6 +343,8 @@ class MessageStream:
         # Names come whole, in pieces, or again in each piece: equal ones are the same, others are appended.
         if function.name and call is not self._call and function.name != call.name:
             call.name += function.name
+        if piece.extra_content is not None:
+            call.extra = extra_of(piece) or call.extra
         text = arguments_of(piece)
         if text:
             call.raw.add(text)
@@ -385,7 +377,7 @@ class MessageStream:
         settings = self.settings
         name = known_name(call.name, settings.tools)
         self._tool_id = settings.new_tool_id(call.upstream_id)
-        self._open_block(ToolUseBlock(id=self._tool_id, name=name), out)
+        self._open_block(ToolUseBlock(id=self._tool_id, name=settings.names.get(name, name)), out)
         self.tool_calls += 1
         self._call = call
         call.name = name
@@ -415,9 +407,11 @@ class MessageStream:
         if rest:
             out.append(BlockDelta(self._index, InputJsonDelta(rest)))
         self.repaired += arguments.repairs
+        self._cut = not call.complete()
+        self._size += call.raw.size
         if self.settings.remember is not None:
             # As the model wrote them, not as repaired: on replay the upstream finds its own tokens in its cache.
-            self.settings.remember(self._tool_id, Generated(call.upstream_id, str(call.raw)))
+            self.settings.remember(self._tool_id, Generated(call.upstream_id, str(call.raw), call.extra))
         self._pieces.close(call)
         self._call = self._arguments = None
 

@@ -1,17 +1,20 @@
-"""Tools and tool_choice: functions for the upstream, schemas for the repair, and Anthropic's own tools."""
+"""Tools: functions for the upstream, schemas for the repair, and Anthropic's own tools."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
 
 from llmstack.protocol.anthropic import Tool
-from llmstack.protocol.errors import Refused, invalid
+from llmstack.protocol.errors import Refused, invalid, unsupported
+from llmstack.protocol.grammatical import grammatical
 from llmstack.protocol.limits import most
+from llmstack.protocol.schema import is_strict
 from llmstack.recent import Recent
 
 ServerTools = Literal["explain", "drop", "refuse"]
@@ -83,23 +86,24 @@ _KNOWN: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-_MAX_DEPTH = 24
-_MAX_REPEAT = 256
-# Nested or stacked repetitions make llama.cpp's grammar explode (llama.cpp#25308, #26600, #27619).
-_WILD = re.compile(r"[+*}][+*{]|\)[+*{]|\{\d{3,}|\\[dDwWsSbB]?\{|\(\?[^:]|\\[1-9]")
+_NAMES = {"text_editor": "str_replace_based_edit_tool"}  # where the tool's own name is another than its kind's
+_LONGEST_NAME = 64  # OpenAI's reference, "tools"; Anthropic's names may have 128 characters, and MCP's get there
+_FIT = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Toolbox:
-    """functions: ready JSON of the `tools` array, or b"". schemas: by tool name. server: names of Anthropic's own."""
+    """functions: ready JSON of the `tools` array, or b"". schemas: by the name that the upstream gets. server: names of
+    Anthropic's own. names: the client's name, where the upstream gets another one."""
 
     functions: bytes
     schemas: Mapping[str, Any]
     server: tuple[str, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def arguments_schema(self, name: str) -> dict[str, Any]:
         """What the arguments of one tool must be, for an upstream that makes a grammar of it."""
-        schema = bounded(self.schemas[name])
+        schema = grammatical(self.schemas[name])
         return schema if {"type", "anyOf", "oneOf", "allOf", "$ref"} & schema.keys() else {"type": "object", **schema}
 
 
@@ -107,29 +111,43 @@ def is_server_tool(tool: Tool) -> bool:
     return tool.type is not None and tool.type.startswith(_SERVER)
 
 
-def _known(tool: Tool) -> tuple[str, dict[str, Any]] | None:
-    if tool.type in (None, "custom"):
-        return None
-    for name, schema in _KNOWN.items():
-        if str(tool.type).startswith(name + "_"):
-            return schema
-    return None
+def sent_name(name: str) -> str:
+    """The name as OpenAI and hosts that copy it take one: a longer one, or one with other characters, is cut and told
+    apart by a digest. The same name always becomes the same."""
+    if _FIT.match(name):
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]
+    return f"{re.sub('[^A-Za-z0-9_-]', '_', name)[: _LONGEST_NAME - 9]}_{digest}"
+
+
+def _built_in(tool: Tool, where: str) -> tuple[str, str, dict[str, Any]]:
+    """Name, description and schema of a tool that the client runs and Anthropic's models know by heart. Raises
+    Refused."""
+    kind = str(tool.type)
+    for name, (description, schema) in _KNOWN.items():
+        if kind.startswith(name + "_") and "_toolset_" not in kind:
+            return _NAMES.get(name, name), description, schema
+    if isinstance(tool.input_schema, dict):
+        return kind, "", tool.input_schema
+    raise Refused(
+        unsupported(f"{where}.type: {kind!r} is known to Anthropic's models alone; others need its input_schema")
+    )
 
 
 class Toolboxes:
     """Translates a tools array once: the client sends the same 64 KB with each request."""
 
     def __init__(self, most: int = 12) -> None:
-        self._toolboxes: Recent[tuple[bytes, bool, frozenset[str]], Toolbox] = Recent(most)
+        self._toolboxes: Recent[tuple[bytes, bool], Toolbox] = Recent(most)
 
-    def get(self, tools: list[Tool] | None, *, strict_grammar: bool, loaded: frozenset[str]) -> Toolbox:
-        """strict_grammar: the upstream turns schemas into a grammar. loaded: deferred tools that its search gave."""
+    def get(self, tools: list[Tool], *, llama_server: bool) -> Toolbox:
+        """llama_server: schemas become a grammar there, and any name will do. Raises Refused."""
         if not tools:
             return _NONE
-        key = (msgspec.json.encode(tools), strict_grammar, loaded)
+        key = (msgspec.json.encode(tools), llama_server)
         toolbox = self._toolboxes.get(key)
         if toolbox is None:
-            toolbox = _translate(tools, strict_grammar, loaded)
+            toolbox = _translate(tools, llama_server)
             self._toolboxes.put(key, toolbox)
         return toolbox
 
@@ -137,33 +155,39 @@ class Toolboxes:
 _NONE = Toolbox(b"", {}, ())
 
 
-def _translate(tools: list[Tool], strict_grammar: bool, loaded: frozenset[str]) -> Toolbox:
+def _translate(tools: list[Tool], llama_server: bool) -> Toolbox:
     functions: list[dict[str, Any]] = []
     schemas: dict[str, Any] = {}
+    names: dict[str, str] = {}
     server: list[str] = []
     values = 0
-    searchable = not any((tool.type or "").startswith("tool_search_tool") for tool in tools)
-    for tool in tools:
+    for number, tool in enumerate(tools):
         if is_server_tool(tool):
             server.append(tool.name or str(tool.type))
             continue
-        # The client searches and says what it found; without its search every tool is shown.
-        if tool.defer_loading and searchable and tool.name not in loaded:
-            continue
-        built_in = _known(tool)
-        description = tool.description or (built_in[0] if built_in else "")
-        schema = tool.input_schema if tool.input_schema is not None else (built_in[1] if built_in else None)
+        name, description, schema = tool.name, tool.description or "", tool.input_schema
+        if tool.type not in (None, "custom"):
+            own_name, own_description, own_schema = _built_in(tool, f"tools[{number}]")
+            name, description = name or own_name, description or own_description
+            schema = schema if schema is not None else own_schema
         if not isinstance(schema, dict):
             schema = {"type": "object", "properties": {}}
-        name = tool.name or str(tool.type)
-        schemas[name] = schema
+        if tool.input_examples:
+            examples = "\n".join(msgspec.json.encode(example).decode() for example in tool.input_examples)
+            description = f"{description}\n\nExamples of its input:\n{examples}".strip()
+        sent = name if llama_server else sent_name(name)
+        if sent != name:
+            names[sent] = name
+        schemas[sent] = schema
         values = _count(schema, values)
-        function: dict[str, Any] = {"name": name}
+        function: dict[str, Any] = {"name": sent}
         if description:
             function["description"] = description
-        function["parameters"] = bounded(schema) if strict_grammar else schema
+        function["parameters"] = grammatical(schema) if llama_server else schema
+        if tool.strict and not llama_server and is_strict(schema):
+            function["strict"] = True
         functions.append({"type": "function", "function": function})
-    return Toolbox(msgspec.json.encode(functions) if functions else b"", schemas, tuple(server))
+    return Toolbox(msgspec.json.encode(functions) if functions else b"", schemas, tuple(server), names)
 
 
 def _count(schema: Any, before: int) -> int:
@@ -179,28 +203,3 @@ def _count(schema: Any, before: int) -> int:
         elif isinstance(value, list):
             rest += value
     return count
-
-
-def bounded(schema: Any, depth: int = 0) -> Any:
-    """The schema without what makes llama.cpp's grammar builder fail or run away; its meaning for the model stays.
-
-    Only assertions are dropped (a pattern, a huge repetition), or everything below the 24th level.
-    """
-    if isinstance(schema, list):
-        return [bounded(item, depth + 1) for item in schema] if depth < _MAX_DEPTH else []
-    if not isinstance(schema, dict):
-        return schema
-    if depth >= _MAX_DEPTH:
-        return {}
-    result: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key == "pattern" and isinstance(value, str):
-            if len(value) > 200 or not (value.startswith("^") and value.endswith("$")) or _WILD.search(value):
-                continue
-        elif key in ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"):
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_REPEAT:
-                continue
-        elif key == "$ref" and not (isinstance(value, str) and value.startswith("#")):
-            continue
-        result[key] = value if key in ("const", "default", "enum", "examples") else bounded(value, depth + 1)
-    return result

@@ -31,7 +31,8 @@ from llmstack.protocol.content import Images, sends_image
 from llmstack.protocol.dialect import Dialect
 from llmstack.protocol.errors import Cause, Failure, Refused
 from llmstack.protocol.request import ChatRequest, Translator
-from llmstack.protocol.stream import MessageStream, StreamSettings, StreamState
+from llmstack.protocol.stream import MessageStream, StreamState
+from llmstack.protocol.stream_settings import StreamSettings
 from llmstack.proxy import death_table
 from llmstack.proxy.answer_reader import AnswerReader
 from llmstack.proxy.death_table import EngineWork
@@ -236,6 +237,7 @@ class Attempt:
             repair=target.repair_arguments,
             thinking=request.thinking if target.thinking_blocks == "asked" else target.thinking_blocks == "always",
             forced=request.forced,
+            names=request.toolbox.names,
         )
 
     # ---- the exchange with the upstream -------------------------------------------------------------------

@@ -31,6 +31,7 @@ MOST_REMEMBERED = 4096
 MOST_TEXT = 16 * 1024 * 1024  # characters of all texts that are remembered
 CHILDREN = 2  # at once: others wait, within their own time
 _AT_ONCE = 64 * 1024  # a plain text of this size is decoded here
+_DEEP = 8  # a document in a result in a result
 _INHERITED = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 
 
@@ -138,10 +139,21 @@ def _documents(request: MessagesRequest) -> Iterator[str]:
         for block in message.content:
             if block.type == "document":
                 yield from _data(block.source)
-            elif block.type == "tool_result" and isinstance(block.content, list):
-                for inner in block.content:
-                    if isinstance(inner, dict) and inner.get("type") == "document":
-                        yield from _data(inner.get("source"))
+            elif block.type.endswith("_result"):
+                yield from _inside(block.content)
+
+
+def _inside(content: Any, depth: int = 0) -> Iterator[str]:
+    """Of a tool's result: in its list, or in the page that a tool of Anthropic's has fetched."""
+    if depth < _DEEP:
+        if isinstance(content, list):
+            for inner in content:
+                yield from _inside(inner, depth + 1)
+        elif isinstance(content, dict):
+            if content.get("type") == "document":
+                yield from _data(content.get("source"))
+            else:
+                yield from _inside(content.get("content"), depth + 1)
 
 
 def _data(source: Any) -> Iterator[str]:

@@ -30,7 +30,8 @@ from llmstack.protocol import sse
 from llmstack.protocol.anthropic import BlockStart, Event
 from llmstack.protocol.errors import Cause, Failure, FailureKind, ProtocolFault
 from llmstack.protocol.message import Assembler
-from llmstack.protocol.stream import MessageStream, StreamSettings, StreamState
+from llmstack.protocol.stream import MessageStream, StreamState
+from llmstack.protocol.stream_settings import StreamSettings
 from llmstack.proxy.fallback import Answered, Handover, Outcome, Unanswered
 from llmstack.warmstart.audit import Audit
 

@@ -18,7 +18,8 @@ from llmstack.protocol.json_text import JsonPieces
 from llmstack.protocol.limits import most
 from llmstack.protocol.repair import ArgumentStream
 from llmstack.protocol.request import Dialect, Translator, decode
-from llmstack.protocol.stream import MessageStream, StreamSettings
+from llmstack.protocol.stream import MessageStream
+from llmstack.protocol.stream_settings import StreamSettings
 from llmstack.protocol.volatile_lines import split
 from support.linear import assert_linear
 

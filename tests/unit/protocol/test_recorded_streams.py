@@ -66,7 +66,10 @@ def test_the_official_sdk_accepts_it(case: Case) -> None:
             assert case.error is not None and case.error in str(error)
             return
     assert case.error is None
-    assert blocks(final.to_dict()) == case.blocks
+    # Of arguments that are cut the SDK keeps the members that are whole; the client is not to use them.
+    assert blocks(final.to_dict()) == tuple(
+        (*block[:2], {}) if "__unparsedToolInput" in block[-1] else block for block in case.blocks
+    )
     assert final.stop_reason == case.stop
 
 

@@ -19,7 +19,8 @@ from llmstack.protocol.anthropic import (
 )
 from llmstack.protocol.calls import Pieces
 from llmstack.protocol.errors import ProtocolFault
-from llmstack.protocol.stream import TABLE, MessageStream, StreamSettings, StreamSignal, StreamState
+from llmstack.protocol.stream import TABLE, MessageStream, StreamSignal, StreamState
+from llmstack.protocol.stream_settings import StreamSettings
 
 
 def stream(**more: Any) -> MessageStream:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmstack.protocol.errors import Cause, FailureKind, unavailable
-from llmstack.protocol.stream import StreamSettings
+from llmstack.protocol.stream_settings import StreamSettings
 from llmstack.proxy.fallback import Answered, Handover, Unanswered
 from llmstack.proxy.shared_answer import AnswerState
 from support.attempts import DONE, FINISH, TEXT, Asked, Response

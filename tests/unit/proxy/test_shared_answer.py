@@ -18,7 +18,7 @@ from llmstack.protocol.anthropic import (
     Usage,
 )
 from llmstack.protocol.errors import Cause, Failure, FailureKind, ProtocolFault
-from llmstack.protocol.stream import StreamSettings
+from llmstack.protocol.stream_settings import StreamSettings
 from llmstack.proxy import shared_answer
 from llmstack.proxy.fallback import Answered, Handover, Outcome, Unanswered
 from llmstack.proxy.shared_answer import MOVES, AnswerSignal, AnswerState, InFlight, SharedAnswer
