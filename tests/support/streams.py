@@ -107,6 +107,11 @@ def usage(prompt: int, output: int, cached: int | None = None) -> bytes:
     return event({"choices": [], "usage": figures})
 
 
+def _bash(command: str) -> str:
+    """A call of Bash without its end."""
+    return f"<function=Bash>\n<parameter=command>\n{command}\n</parameter>\n"
+
+
 DONE = b"data: [DONE]\n\n"
 ROLE = delta(role="assistant", content=None)
 R1 = '{"path":"/a"}'
@@ -567,6 +572,55 @@ CASES: tuple[Case, ...] = (
         (("tool", "Bash", {"command": "echo '</tool_call>'"}),),
         stop="tool_use",
         leaked=1,
+    ),
+    Case(
+        "two functions in one tool_call are two calls",
+        text(f"<tool_call>\n{_bash('echo one')}</function>\n{_bash('rm -r build')}</function>\n</tool_call>")
+        + finish(),
+        (("tool", "Bash", {"command": "echo one"}), ("tool", "Bash", {"command": "rm -r build"})),
+        stop="tool_use",
+        leaked=2,
+    ),
+    Case(
+        "a tool_call that was not closed before the next",
+        text(f"<tool_call>\n{_bash('echo one')}</function>\n<tool_call>\n{_bash('ls')}</function>\n</tool_call>")
+        + finish(),
+        (("tool", "Bash", {"command": "echo one"}), ("tool", "Bash", {"command": "ls"})),
+        stop="tool_use",
+        leaked=2,
+    ),
+    Case(
+        "two objects in one tool_call are two calls",
+        text('<tool_call>\n{"name":"Read","arguments":{"path":"/a"}}\n{"name":"Now","arguments":{}}\n</tool_call>')
+        + finish(),
+        (("tool", "Read", {"path": "/a"}), ("tool", "Now", {})),
+        stop="tool_use",
+        leaked=2,
+    ),
+    Case(
+        "a list of calls in one tool_call",
+        text('<tool_call>[{"name":"Read","arguments":{"path":"/a"}},{"name":"Now","arguments":{}}]</tool_call>')
+        + finish(),
+        (("tool", "Read", {"path": "/a"}), ("tool", "Now", {})),
+        stop="tool_use",
+        leaked=2,
+    ),
+    Case(
+        "a call with the beginning of another in it is text",
+        text(unclosed := f"<tool_call>\n{_bash('echo one')}<tool_call>\n{_bash('ls')}</function>\n</tool_call>")
+        + finish(),
+        (("text", unclosed),),
+    ),
+    Case(
+        "nor is one of two calls made when the other cannot be read",
+        text(half := f"<tool_call>\n{_bash('echo one')}</function>\n<function=Nope>\n</function>\n</tool_call>")
+        + finish(),
+        (("text", half),),
+    ),
+    Case(
+        "what stands behind a function inside its tool_call makes it text",
+        text(junk := f"<tool_call>\n{_bash('echo one')}</function> or so </function></tool_call>") + finish(),
+        (("text", junk),),
     ),
     Case(
         "a bare object",

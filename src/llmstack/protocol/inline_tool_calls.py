@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmstack.protocol.json_text import JsonExtent
-from llmstack.protocol.leaked_call import InlineCall, read_bare, read_call
+from llmstack.protocol.leaked_call import InlineCall, read_bare, read_calls
 
 _OPEN, _CLOSE, _FUNCTION, _FUNCTION_CLOSE = b"<tool_call>", b"</tool_call>", b"<function=", b"</function>"
 _THINK, _THOUGHT = b"<think>", b"</think>"
@@ -90,11 +90,9 @@ class InlineToolCallParser:
         if state is _In.AFTER:
             rest = text.strip()
             return [] if not rest or _CLOSE.startswith(rest.encode("utf-8", "surrogatepass")) else [text]
-        call: InlineCall | None = None
-        if state is _In.CALL:
-            call = read_call(text, self._tools)
-        elif state is _In.BARE:
-            call = read_bare(text, self._tools)
+        if state is _In.CALL and (calls := read_calls(text, self._tools)):
+            return [*calls]
+        call = read_bare(text, self._tools) if state is _In.BARE else None
         return [call if call is not None else text]
 
     # ---- one step: False when more text is needed -----------------------------------------------------------
@@ -178,12 +176,14 @@ class InlineToolCallParser:
 
     def _call(self, out: list[_Piece]) -> bool:
         held = self._held
+        in_json = False
         if held.startswith(_OPEN):
             inner = self._behind_blanks(len(_OPEN))
             if inner - len(_OPEN) > _GAP:
                 return self._no_call(out, len(_OPEN))
             begun = held[inner : inner + len(_FUNCTION)]
-            if not begun.startswith(b"{"):
+            in_json = begun.startswith((b"{", b"["))
+            if not in_json:
                 if begun != _FUNCTION:
                     return False if _FUNCTION.startswith(begun) else self._no_call(out, len(_OPEN))
                 if not self._named(inner):
@@ -198,10 +198,11 @@ class InlineToolCallParser:
             end = self._end_of_function(closed=False)
         if end < 0:
             return self._no_call(out, len(_OPEN), len(held)) if len(held) > _HELD_AT_MOST else False
-        call = read_call(_decode(held[:end]), self._tools)
-        if call is None:
-            return self._no_call(out, len(_FUNCTION), end)
-        out.append(call)
+        calls = read_calls(_decode(held[:end]), self._tools)
+        if not calls:
+            # In what looks like functions another call may stand: made alone, it would be half of what was meant.
+            return self._no_call(out, len(_FUNCTION) if in_json else end, end)
+        out += calls
         del held[:end]
         self._enter(_In.AFTER)
         return True
