@@ -113,7 +113,7 @@ class Asked:
         self.upstreams = FakeUpstreams(*answers)
         live = SimpleNamespace(context=lambda target: None, max_output=lambda target: None, sees=lambda target: True)
         parts: dict[str, Any] = {"live": live, "upstreams": self.upstreams, "warm_starts": FakeWarmStart()}
-        parts |= {"preflight": None, "auditor": None, "tool_calls": SimpleNamespace(ready=_at_once)}
+        parts |= {"preflight": None, "auditor": None, "held_back": None, "tool_calls": SimpleNamespace(ready=_at_once)}
         context = ProxyContext(
             **parts,
             translator=Translator(),

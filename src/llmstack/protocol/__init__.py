@@ -32,5 +32,5 @@
 | errors            | what went wrong, in Anthropic's and in OpenAI's words                          |
 | server_tools      | side calls for tools of Anthropic's servers, answered without a model          |
 | passed_stream     | a stream that is passed on: event by event, with one end                       |
-| to_openai         | chat completions clients in front of an Anthropic upstream                     |
+| clients           | the APIs that clients speak, in and out of the neutral words                   |
 """

@@ -187,9 +187,12 @@ class InputJsonDelta(msgspec.Struct, tag="input_json_delta", gc=False):
     partial_json: str
 
 
+AnyDelta = TextDelta | ThinkingDelta | SignatureDelta | InputJsonDelta
+
+
 class BlockDelta(Event, tag="content_block_delta"):
     index: int
-    delta: TextDelta | ThinkingDelta | SignatureDelta | InputJsonDelta
+    delta: AnyDelta
 
 
 class BlockStop(Event, tag="content_block_stop"):

@@ -44,6 +44,9 @@ LIMITS = {
     "arguments": Limit(4 * _MIB, "bytes of the arguments of one call", "an error event"),
     "call_extra": Limit(64 * 1024, "bytes that an upstream sends beside a call, to get them back", "left out"),
     "call_name": Limit(1_000, "characters of a call's name", "an error event"),
+    # ---- what is kept of the Responses API
+    "stored_responses": Limit(1_000, "responses that a later one may go on from", "the oldest is forgotten"),
+    "stored_bytes": Limit(64 * _MIB, "bytes of all of them", "the oldest are forgotten"),
     # ---- connections to the proxy
     "connections": Limit(1_024, "connections at once, or fewer as open files allow", "the idlest is closed"),
     "request_head": Limit(64 * 1024, "bytes of a request's head", "431"),

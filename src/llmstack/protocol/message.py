@@ -72,6 +72,10 @@ class Assembler:
         elif block["type"] in ("tool_use", "server_tool_use"):
             block["input"] = _input(text)
 
+    @property
+    def message(self) -> dict[str, Any]:
+        return self._message
+
     def body(self) -> bytes:
         return msgspec.json.encode(self._message)
 

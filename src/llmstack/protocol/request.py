@@ -50,20 +50,26 @@ class ChatRequest:
 
 
 def decode(body: bytes) -> MessagesRequest:
-    """The client's bytes as a request. Raises Refused (400) for what is no valid JSON or no valid request.
+    """The client's bytes as a request. Raises Refused (400) for what is no valid JSON or no valid request."""
+    return checked(bounded_value(body))
 
-    Decoded whole first, so that an invalid byte, a lone surrogate, NaN or an endless number is refused wherever it
-    stands, then given its types.
-    """
+
+def bounded_value(body: bytes) -> Any:
+    """The JSON of a request, decoded whole, so that an invalid byte, a lone surrogate, NaN or an endless number is
+    refused wherever it stands. Raises Refused (400)."""
     values = most("values")
     if len(body) > values and body.count(b",") + body.count(b"{") + body.count(b"[") > values:
         raise Refused(invalid(f"the request has more than {values} values"))
     try:
-        value = msgspec.json.decode(body)
+        return msgspec.json.decode(body)
     except RecursionError:
         raise Refused(invalid("the request is nested too deeply")) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(invalid(f"the request is no valid JSON: {error}")) from None
+
+
+def checked(value: Any) -> MessagesRequest:
+    """The body of a Messages request with its types. Raises Refused (400), which names the place."""
     try:
         request = msgspec.convert(value, MessagesRequest)
     except msgspec.ValidationError as error:

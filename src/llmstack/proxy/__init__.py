@@ -17,7 +17,7 @@ The answer:
 
 | module         | what it does                                                                        |
 | -------------- | ----------------------------------------------------------------------------------- |
-| messages       | one /v1/messages request from body to answer                                        |
+| conversations  | a request of any API from body to answer                                            |
 | documents      | PDFs, read by a child process within limits of time and memory                      |
 | read_documents | that child                                                                          |
 | shared_answer  | one answer of the upstreams, and every client that waits for it: its states         |
@@ -28,7 +28,8 @@ The answer:
 | answer_reader  | what one upstream answers, into the shared answer                                   |
 | refused_fields | which field of a request an upstream refused                                        |
 | tool_ids       | ids of tool calls                                                                   |
-| relay          | bytes passed through: Anthropic upstreams, /v1/chat/completions                     |
+| held_back      | fields of a request that a llama-server is not given                                |
+| relay          | bytes passed through: Anthropic upstreams, what no neutral request can say          |
 
 The upstreams:
 

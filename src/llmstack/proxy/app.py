@@ -16,17 +16,18 @@ from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, unava
 from llmstack.protocol.request import Translator
 from llmstack.proxy.answer_service import AnswerService
 from llmstack.proxy.attempt import ProxyContext
+from llmstack.proxy.conversations import Conversations
 from llmstack.proxy.documents import Documents
 from llmstack.proxy.engine_care import EngineCare
 from llmstack.proxy.engine_deaths import EngineDeaths
 from llmstack.proxy.gate import ClientGone, Gate, Policy, read_body
+from llmstack.proxy.held_back import HeldBack
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.loop_watch import LoopWatch
-from llmstack.proxy.messages import Messages
 from llmstack.proxy.preflight import Preflight
 from llmstack.proxy.relay import Relay
 from llmstack.proxy.report import Capture, Reporter, error_location
-from llmstack.proxy.respond import App, Receive, Scope, Send, refuse, respond, respond_json
+from llmstack.proxy.respond import JSON, App, Receive, Scope, Send, refuse, respond, respond_json
 from llmstack.proxy.shared_answer import InFlight
 from llmstack.proxy.tool_ids import ToolIds
 from llmstack.proxy.upstreams import Upstreams
@@ -35,6 +36,7 @@ from llmstack.supervisor import Supervisor
 from llmstack.warmstart.audit import Auditor
 from llmstack.warmstart.toolcalls import ToolCallStore
 
+API = ("/v1/messages", "/v1/models", "/v1/chat/completions", "/v1/responses")
 REFRESH_S = 0.5
 CROWDED_S = 60.0
 SAVE_S = 5.0  # with the drain it stays below the 35 s after which systemd kills
@@ -71,10 +73,13 @@ class Proxy:
             warm_starts=self.warm_starts,
             tool_calls=self.tool_calls,
             auditor=Auditor(),
+            held_back=HeldBack(log_event),
             log_event=log_event,
         )
-        self.relay = Relay(live, self.upstreams, policy, log_event)
-        self.messages = Messages(AnswerService(context), self.in_flight, policy, self.relay, Documents(), capture)
+        self.relay = Relay(live, self.upstreams, context.held_back, log_event)
+        self.conversations = Conversations(
+            AnswerService(context), self.in_flight, policy, self.relay, Documents(), capture
+        )
         self.started = time.time()
         self.crowded = 0
         self._crowded_at = float("-inf")
@@ -84,9 +89,11 @@ class Proxy:
             openapi_url=None,
             lifespan=self._lifespan,
             routes=[
-                Route("/v1/messages", _Handler(log_event, self.messages, "POST")),
-                Route("/v1/messages/count_tokens", _Handler(log_event, self.messages.count_tokens, "POST")),
-                Route("/v1/chat/completions", _Handler(log_event, self.relay.chat, "POST")),
+                Route("/v1/messages", _Handler(log_event, self.conversations.messages, "POST")),
+                Route("/v1/messages/count_tokens", _Handler(log_event, self.conversations.count_tokens, "POST")),
+                Route("/v1/chat/completions", _Handler(log_event, self.conversations.chat, "POST")),
+                Route("/v1/responses", _Handler(log_event, self.conversations.responses, "POST")),
+                Route("/v1/responses/{id}", _Handler(log_event, self._response, "GET", "DELETE")),
                 Route("/v1/models", _Handler(log_event, self._models, "GET")),
                 Route("/v1/models/{name:path}", _Handler(log_event, self._model, "GET")),
                 Route("/api/event_logging/batch", _Handler(log_event, _nothing, "POST")),
@@ -192,8 +199,8 @@ class Proxy:
         elif action == "restore":
             await respond_json(scope, send, await self.warm_starts.local.restore_again())
         elif action == "prefill":
-            body = await read_body(scope, receive, self.messages.policy)
-            prefix = await self.messages.prefix_body(body) if body else None
+            body = await read_body(scope, receive, self.conversations.policy)
+            prefix = await self.conversations.prefix_body(body) if body else None
             await respond_json(scope, send, await self.warm_starts.local.warm(prefix))
         else:
             await refuse(scope, send, Failure(FailureKind.NOT_FOUND, f"there is nothing at {scope['path'][:200]}"))
@@ -233,6 +240,18 @@ class Proxy:
         if output or context:
             entry["max_tokens"] = output or context
         return entry
+
+    async def _response(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A stored response of /v1/responses."""
+        name, stored = scope["path_params"]["id"], self.conversations.stored
+        data = stored.get(name)
+        if data is None:
+            await refuse(scope, send, Failure(FailureKind.NOT_FOUND, f"no response {name[:80]!r} is kept here"))
+        elif scope["method"] == "DELETE":
+            stored.remove(name)
+            await respond_json(scope, send, {"id": name, "object": "response.deleted", "deleted": True})
+        else:
+            await respond(scope, send, 200, data, [JSON])
 
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
         listed = self._listed()
@@ -289,7 +308,7 @@ class _Handler:
 
 
 async def _root(scope: Scope, receive: Receive, send: Send) -> None:
-    await respond_json(scope, send, {"name": "llmstack", "api": ["/v1/messages", "/v1/models", "/v1/chat/completions"]})
+    await respond_json(scope, send, {"name": "llmstack", "api": list(API)})
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:

@@ -17,7 +17,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -37,6 +37,7 @@ from llmstack.proxy import death_table
 from llmstack.proxy.answer_reader import AnswerReader
 from llmstack.proxy.death_table import EngineWork
 from llmstack.proxy.fallback import Answered, Unanswered
+from llmstack.proxy.held_back import HeldBack
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.loop_watch import others_turn
 from llmstack.proxy.preflight import Counted, Preflight
@@ -66,13 +67,15 @@ class ProxyContext:
     warm_starts: WarmStarts
     tool_calls: ToolCallStore
     auditor: Auditor
+    held_back: HeldBack
     log_event: Callable[[str, dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """What one SharedAnswer answers. documents: the texts of its PDFs (proxy/documents.py). conversation: session and
-    agent of the client, where it names them. size: bytes of the request."""
+    agent of the client, where it names them. size: bytes of the request. extra: fields of a chat completion that have
+    no name in a Messages request."""
 
     request: MessagesRequest
     documents: Mapping[str, str]
@@ -80,6 +83,7 @@ class Question:
     request_id: str
     conversation: str = ""
     size: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +171,15 @@ class Attempt:
         await context.tool_calls.ready()
         request = context.translator.to_chat(question.request, dialect, question.documents)
         request.body["model"] = self._target.model or question.request.model
+        if question.extra:
+            request.body |= self._extra(dialect)
         await others_turn(question.size)
         return request
+
+    def _extra(self, dialect: Dialect) -> dict[str, Any]:
+        """What this upstream is given of the fields that only chat completions have."""
+        extra = {name: value for name, value in self._question.extra.items() if name not in dialect.unsupported}
+        return self._context.held_back.passed(self._target, extra) if dialect.llama_server else extra
 
     async def _prepare(self, request: ChatRequest, dialect: Dialect) -> _Prepared:
         """Raises Refused."""

@@ -95,15 +95,20 @@ class ClientWriter:
         if failure is None and (answer.assembler.error is not None or answer.state is AnswerState.HANDED_OVER):
             failure = LOST  # handed over behind blanks of ours: the other upstream's answer has a head of its own
         if self._started:
-            data = failure.to_anthropic(self._record.id) if failure is not None else answer.assembler.body()
-            await self._write(data, more=False)
+            await self._write(self._whole_body(failure), more=False)
         elif failure is not None:
             await self._refuse(failure)
         else:
-            data = answer.assembler.body()
+            data = self._whole_body(None)
             await self._start([JSON, (b"content-length", str(len(data)).encode())])
             await self._write(data, more=False)
         self.complete = True
+
+    def _whole_body(self, failure: Failure | None) -> bytes:
+        side = self._answer.side
+        if failure is not None:
+            return side.failure(failure, self._record.id)
+        return side.whole(self._answer.assembler.message)
 
     # ---- sending ----------------------------------------------------------------------------------------
 

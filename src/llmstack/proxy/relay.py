@@ -1,30 +1,29 @@
-"""Bytes passed through: Messages requests to an Anthropic upstream, chat completions to an OpenAI one.
+"""Bytes passed through: any request to an Anthropic upstream, and chat completions that no neutral request can say.
 
-A stream is passed on event by event (protocol/passed_stream.py), nothing else is parsed on the way back; the request
-changes only where the route says so (model, extra_body), and to a llama-server goes without the fields that a client
-does not reach (llama_server/request_fields.py).
+A stream is passed on event by event (protocol/passed_stream.py), or written anew in the client's own words
+(protocol/clients/relayed.py); the request changes only where the route says so (model, extra_body), and to a
+llama-server goes without the fields that a client does not reach (llama_server/request_fields.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import msgspec
 
-from llmstack.catalog.routes import Target
-from llmstack.llama_server.request_fields import lost_trigger, reach
-from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, invalid
+from llmstack.catalog.routes import RouteChoice, Target
+from llmstack.protocol.clients.asked import Asked
+from llmstack.protocol.clients.relayed import RelayedBody, RelayedStream
+from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, unsupported
 from llmstack.protocol.passed_stream import PassedStream
 from llmstack.protocol.sse import TooLong
-from llmstack.protocol.to_openai import OpenAIBody, OpenAIStream, to_messages
 from llmstack.proxy import death_table
 from llmstack.proxy.fallback import Answered, Fallback, Outcome, Turn, Unanswered
-from llmstack.proxy.gate import Policy, read_body
+from llmstack.proxy.held_back import HeldBack
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.report import RequestRecord
 from llmstack.proxy.respond import Header, Receive, Scope, Send, start
@@ -40,34 +39,33 @@ _NOT_FORWARDED = frozenset(
 _NOT_RETURNED = frozenset(
     {"transfer-encoding", "connection", "keep-alive", "content-length", "server", "date", "set-cookie"}
 )
-MOST_NAMED = 64  # held-back fields in the log: their names are the client's to invent
-_NAME_LENGTH = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Passing:
     """One request on its way through. anthropic: the client speaks Messages, and gets the upstream's own errors.
 
-    translator: turns an Anthropic upstream's answer into a completion.
+    translator: writes an Anthropic upstream's answer in the words of a client that speaks another API.
     """
 
     target: Target
     path: str
     body: bytes
     anthropic: bool
-    translator: OpenAIStream | OpenAIBody | None = None
+    translator: RelayedStream | RelayedBody | None = None
 
 
 @dataclass(slots=True)
 class Relay:
     live: LiveConfig
     upstreams: Upstreams
-    policy: Policy
+    held_back: HeldBack
     log_event: Callable[[str, dict[str, Any]], None]
-    _named: set[tuple[str, str]] = field(default_factory=set)  # upstream and field, once each in the log
 
-    async def messages(self, scope: Scope, receive: Receive, send: Send, target: Target, body: bytes) -> None:
-        """A Messages request to an upstream that speaks it; byte for byte, where the route changes nothing.
+    async def to_anthropic(
+        self, scope: Scope, receive: Receive, send: Send, target: Target, body: bytes, asked: Asked
+    ) -> None:
+        """A request to an upstream that speaks Messages; byte for byte, where client and route allow it.
 
         Raises Refused while nothing has been sent.
         """
@@ -75,28 +73,35 @@ class Relay:
         changes: dict[str, Any] = dict(target.extra_body)
         if target.model is not None and target.model != record.model:
             changes["model"] = target.model
+        if asked.body is not None:
+            if asked.as_it_is:
+                raise Refused(unsupported(f"an Anthropic upstream cannot be asked for {asked.as_it_is}"))
+            side = asked.side()
+            translator = RelayedStream(side) if asked.request.stream else RelayedBody(side)
+            data = msgspec.json.encode({**asked.body, **changes})
+            await self._pass(scope, receive, send, Passing(target, "/v1/messages", data, False, translator))
+            return
         if changes:
             body = msgspec.json.encode({**msgspec.json.decode(body), **changes})
         query = scope["query_string"]
         path = scope["path"] + (f"?{query.decode('latin-1')}" if query else "")
         await self._pass(scope, receive, send, Passing(target, path, body, anthropic=True))
 
-    async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """POST /v1/chat/completions: routed by model, tried along the fallback chain. Raises Refused."""
+    async def as_it_is(
+        self, scope: Scope, receive: Receive, send: Send, route: RouteChoice, body: bytes, asked: Asked
+    ) -> None:
+        """A chat completion that asks for what only its own words can say, along the fallback chain. Raises Refused."""
         record: RequestRecord = scope["record"]
-        body = await read_body(scope, receive, self.policy)
-        request = _decode(body)
-        record.model, record.stream = request["model"], bool(request.get("stream"))
-        route = self.live.choose(record.model)
-        if route is None:
-            raise Refused(invalid(f"no route for the model {record.model!r}"))
-        record.route = route.match
+        request = msgspec.json.decode(body)
 
         async def attempt(turn: Turn) -> Outcome:
             record.fallback = turn.fallback
             try:
                 async with self.upstreams.deaths.asking(turn.target, lambda: death_table.request(request)):
-                    await self._pass(scope, receive, send, self._passing(turn.target, request, body))
+                    if turn.target.kind == "anthropic":
+                        await self.to_anthropic(scope, receive, send, turn.target, body, asked)
+                    else:
+                        await self._pass(scope, receive, send, self._passing(turn.target, request, body))
             except Refused as refused:
                 return Unanswered(refused.failure)
             return Answered()
@@ -110,31 +115,9 @@ class Relay:
         changes: dict[str, Any] = {**target.extra_body}
         if target.model is not None:
             changes["model"] = target.model
-        if target.kind != "anthropic":
-            passed = self._reaching(target, request) if target.kind == "llama-server" else request
-            data = msgspec.json.encode({**passed, **changes}) if changes or passed is not request else body
-            return Passing(target, "/v1/chat/completions", data, anthropic=False)
-        model, created = request["model"], int(time.time())
-        data = msgspec.json.encode({**to_messages(request, model), **changes})
-        translator = OpenAIStream(request, model, created) if request.get("stream") else OpenAIBody(model, created)
-        return Passing(target, "/v1/messages", data, anthropic=False, translator=translator)
-
-    def _reaching(self, target: Target, request: dict[str, Any]) -> dict[str, Any]:
-        """What a llama-server is given of this request; what is held back is named in the log once. Raises Refused."""
-        if lost_trigger(request):
-            raise Refused(
-                invalid(
-                    "grammar_lazy: this proxy passes no grammar_triggers on, and without them the grammar would hold "
-                    "from the first token; send tools or response_format, or a grammar without grammar_lazy"
-                )
-            )
-        passed, held_back = reach(request)
-        for name in held_back:
-            named = (target.name, name[:_NAME_LENGTH])
-            if named not in self._named and len(self._named) < MOST_NAMED:
-                self._named.add(named)
-                self.log_event("held_back", {"upstream": named[0], "field": named[1]})
-        return passed
+        passed = self.held_back.passed(target, request) if target.kind == "llama-server" else request
+        data = msgspec.json.encode({**passed, **changes}) if changes or passed is not request else body
+        return Passing(target, "/v1/chat/completions", data, anthropic=False)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, passing: Passing) -> None:
         """Raises Refused while nothing has been sent."""
@@ -173,7 +156,7 @@ class Relay:
             if failure is not None:
                 scope["record"].cause = failure.cause.value
             if translator is not None:
-                rest = translator.end() if failure is None else _last_word(response, failure, passing.anthropic)
+                rest = translator.end() if failure is None else translator.lost(failure)
             elif passed is not None and not passed.complete:
                 name = passing.target.name
                 early = Failure(FailureKind.API, f"{name} ended its answer before it was complete", Cause.CUT)
@@ -211,7 +194,9 @@ class Relay:
             failure = self.upstreams.failure_of(passing.target, error)
             return Failure(FailureKind.API, failure.message, Cause.CUT)
 
-    def _returned(self, response: aiohttp.ClientResponse, translator: OpenAIStream | OpenAIBody | None) -> list[Header]:
+    def _returned(
+        self, response: aiohttp.ClientResponse, translator: RelayedStream | RelayedBody | None
+    ) -> list[Header]:
         """The upstream's headers, as far as they are the client's business."""
         headers = [
             (name.lower().encode("latin-1"), self.upstreams.hide(value.encode("latin-1", "replace")))
@@ -236,19 +221,9 @@ class Relay:
         return {**forwarded, **self.upstreams.headers(passing.target)}
 
 
-def _is_plain_stream(response: aiohttp.ClientResponse, translator: OpenAIStream | OpenAIBody | None) -> bool:
+def _is_plain_stream(response: aiohttp.ClientResponse, translator: RelayedStream | RelayedBody | None) -> bool:
     packed = response.headers.get("content-encoding", "identity") != "identity"
     return translator is None and response.content_type == "text/event-stream" and not packed
-
-
-def _decode(body: bytes) -> dict[str, Any]:
-    try:
-        request = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise Refused(invalid("the request is no valid JSON")) from None
-    if not isinstance(request, dict) or not isinstance(request.get("model"), str):
-        raise Refused(invalid("model: a string is required"))
-    return request
 
 
 def _last_word(response: aiohttp.ClientResponse, failure: Failure, anthropic: bool) -> bytes:

@@ -188,7 +188,16 @@ class Reporter:
 
 
 _PATHS = frozenset(
-    {"/", "/health", "/metrics", "/v1/models", "/v1/messages", "/v1/messages/count_tokens", "/v1/chat/completions"}
+    {
+        "/",
+        "/health",
+        "/metrics",
+        "/v1/models",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/chat/completions",
+        "/v1/responses",
+    }
 )
 
 

@@ -20,6 +20,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
+OPENAI_PATHS = ("/v1/chat/completions", "/v1/responses")
 JSON = (b"content-type", b"application/json")
 EVENT_STREAM = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -33,8 +34,9 @@ async def start(scope: Scope, send: Send, status: int, headers: Sequence[Header]
     record: RequestRecord = scope["record"]
     record.status = status
     sent = list(headers)
-    if not any(name == b"request-id" for name, _ in sent):
-        sent.append((b"request-id", record.id.encode()))
+    own = b"x-request-id" if scope["path"].startswith(OPENAI_PATHS) else b"request-id"
+    if not any(name == own for name, _ in sent):
+        sent.append((own, record.id.encode()))
     if record.upstream:
         sent.append((b"x-llmstack-upstream", record.upstream.encode("latin-1", "replace")))
     if record.fallback:
@@ -55,7 +57,7 @@ async def respond_json(scope: Scope, send: Send, value: Any) -> None:
 async def refuse(scope: Scope, send: Send, failure: Failure) -> None:
     """One error answer in the shape the path's clients know."""
     record: RequestRecord = scope["record"]
-    openai = scope["path"] == "/v1/chat/completions"
+    openai = scope["path"].startswith(OPENAI_PATHS)
     body = failure.to_openai() if openai else failure.to_anthropic(record.id)
     record.cause = failure.cause.value
     headers = [JSON]

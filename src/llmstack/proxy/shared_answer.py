@@ -26,8 +26,9 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 
-from llmstack.protocol import sse
 from llmstack.protocol.anthropic import BlockStart, Event
+from llmstack.protocol.clients.asked import ClientSide
+from llmstack.protocol.clients.messages import MessagesSide
 from llmstack.protocol.errors import Cause, Failure, FailureKind, ProtocolFault
 from llmstack.protocol.message import Assembler
 from llmstack.protocol.stream import MessageStream, StreamState
@@ -121,8 +122,17 @@ class SharedAnswer:
     (a keepalive is neither).
     """
 
-    def __init__(self, *, streaming: bool, grace_s: float, on_finish: Callable[[SharedAnswer], None]) -> None:
+    def __init__(
+        self,
+        *,
+        streaming: bool,
+        grace_s: float,
+        on_finish: Callable[[SharedAnswer], None],
+        side: ClientSide | None = None,
+    ) -> None:
+        """side: in whose words it is written."""
         self.streaming = streaming
+        self.side: ClientSide = side if side is not None else MessagesSide()
         self.state = AnswerState.WAITING
         self.size = 0
         self.stream: MessageStream | None = None
@@ -240,7 +250,7 @@ class SharedAnswer:
             return
         if self.state is not _STREAMING:
             self._move(AnswerSignal.SEND)
-        data = sse.encode_all(events)
+        data = self.side.encode(events)
         self._pieces.append(data)
         self.size += len(data)
         for listener in self._listeners:
@@ -309,7 +319,13 @@ class InFlight:
         return answer if answer is not None and answer.joinable else None
 
     def begin(
-        self, key: Hashable, work: Callable[[SharedAnswer], Awaitable[Outcome]], *, streaming: bool, join: bool
+        self,
+        key: Hashable,
+        work: Callable[[SharedAnswer], Awaitable[Outcome]],
+        *,
+        streaming: bool,
+        join: bool,
+        side: ClientSide | None = None,
     ) -> SharedAnswer:
         """join: whether a later request with the same key may listen too."""
 
@@ -318,7 +334,8 @@ class InFlight:
             if self._by_key.get(key) is answer:
                 del self._by_key[key]
 
-        answer = SharedAnswer(streaming=streaming, grace_s=self.grace_s if join else 0.0, on_finish=forget)
+        grace_s = self.grace_s if join else 0.0
+        answer = SharedAnswer(streaming=streaming, grace_s=grace_s, on_finish=forget, side=side)
         self.active.add(answer)
         if join:
             self._by_key[key] = answer

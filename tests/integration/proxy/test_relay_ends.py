@@ -61,7 +61,7 @@ STOP = event("content_block_stop", index=0) + event("message_delta", delta={"sto
 END = event("message_stop")
 
 
-def asked_for(stand: ProxyStand, upstream: Upstream, *pieces: bytes, cut: bool, path: str, model: str) -> Answer:
+def asked_for(stand: ProxyStand, upstream: Upstream, *pieces: bytes, cut: bool, path: str, **fields: Any) -> Answer:
     async def script(asked: Asked, wire: Wire) -> None:
         await wire.begin()
         for piece in pieces:
@@ -69,7 +69,7 @@ def asked_for(stand: ProxyStand, upstream: Upstream, *pieces: bytes, cut: bool, 
         wire.cut() if cut else await wire.end()
 
     upstream.script = script
-    return stand.post(ask(model=model), path)
+    return stand.post(ask(**fields), path)
 
 
 def ends(answer: Answer) -> list[str]:
@@ -150,12 +150,28 @@ def test_a_completion_that_is_cut_ends_in_an_error_and_one_without_done_is_whole
 ) -> None:
     chunk = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
     last = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
-    path = "/v1/chat/completions"
+    path, done = "/v1/chat/completions", b"data: [DONE]\n\n"
     whole = asked_for(stand, upstream, chunk + last, cut=False, path=path, model="open")
-    assert whole.data == chunk + last
+    assert b'"content":"x"' in whole.data and whole.data.endswith(done)
     cut = asked_for(stand, upstream, chunk + b'data: {"choi', cut=True, path=path, model="open")
+    assert b"choi\n" not in cut.data and cut.data.count(b'"error"') == 1 and done not in cut.data
+    twice = asked_for(stand, upstream, chunk + last + done + chunk, cut=False, path=path, model="open")
+    assert twice.data.count(b'"content":"x"') == 1 and twice.data.count(done) == 1
+
+
+def test_a_completion_that_goes_as_it_is_and_is_cut_ends_in_an_error_and_one_without_done_is_whole(
+    stand: ProxyStand, upstream: Upstream
+) -> None:
+    chunk = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
+    last = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+    exact: dict[str, Any] = {"path": "/v1/chat/completions", "model": "open", "logprobs": True}
+    whole = asked_for(stand, upstream, chunk + last, cut=False, **exact)
+    assert whole.data == chunk + last
+    cut = asked_for(stand, upstream, chunk + b'data: {"choi', cut=True, **exact)
     assert cut.data.startswith(chunk) and b"choi" not in cut.data[len(chunk) :] and cut.data.count(b'"error"') == 1
-    twice = asked_for(stand, upstream, chunk + last + b"data: [DONE]\n\n" + chunk, cut=False, path=path, model="open")
+    twice = asked_for(
+        stand, upstream, chunk + last + b"data: [DONE]\n\n" + chunk, cut=False, path=path, model="open", logprobs=True
+    )
     assert twice.data == chunk + last + b"data: [DONE]\n\n"
 
 

@@ -299,17 +299,21 @@ def test_the_anthropic_sdk_streams_and_asks(stand: ProxyStand) -> None:
 
 def test_the_openai_sdk_streams_and_asks(tmp_path: Path, upstream: Upstream) -> None:
     async def both(asked: Asked, wire: Wire) -> None:
-        if asked.json.get("stream"):
+        if not asked.json.get("logprobs"):
             await wire.stream(text("Hel", "lo") + finish() + usage(3, 2) + DONE)
             return
-        choice = {"index": 0, "message": {"role": "assistant", "content": "whole"}, "finish_reason": "stop"}
+        choice = {"index": 0, "message": {"role": "assistant", "content": "as it is"}, "finish_reason": "stop"}
         await wire.json({"id": "c", "object": "chat.completion", "created": 1, "model": "x", "choices": [choice]})
 
     upstream.script = both
     with standing(tmp_path / "h", upstream.port) as stand:
         client = OpenAI(api_key=TOKEN, base_url=f"{stand.url}/v1", max_retries=0)
         asked = [{"role": "user", "content": "hi"}]
-        assert client.chat.completions.create(model="m", messages=asked).choices[0].message.content == "whole"
+        whole = client.chat.completions.create(model="m", messages=asked)
+        assert whole.choices[0].message.content == "Hello" and whole.usage.total_tokens == 5
+        assert whole._request_id.startswith("req_")
+        exact = client.chat.completions.create(model="m", messages=asked, logprobs=True)
+        assert exact.choices[0].message.content == "as it is"
         pieces = client.chat.completions.create(model="m", messages=asked, stream=True)
         assert "".join(p.choices[0].delta.content or "" for p in pieces if p.choices) == "Hello"
 
@@ -385,7 +389,8 @@ def test_the_openai_sdk_works_with_an_anthropic_upstream(tmp_path: Path, cloud: 
     assert sent["system"] == "S" and sent["tool_choice"] == {"type": "any"} and sent["stop_sequences"] == ["X"]
     assert [m["role"] for m in sent["messages"]] == ["user", "assistant", "user"]
     assert sent["messages"][0]["content"][1]["source"]["data"] == "aGk="
-    assert sent["messages"][2]["content"] == [{"type": "tool_result", "tool_use_id": "c1", "content": "found"}]
+    (result,) = sent["messages"][2]["content"]
+    assert result == {"type": "tool_result", "tool_use_id": "c1", "content": [{"type": "text", "text": "found"}]}
     assert sent["tools"][0]["input_schema"] == function["parameters"]
 
 

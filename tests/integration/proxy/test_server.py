@@ -80,7 +80,7 @@ def test_a_reader_that_reads_nothing_is_cut_after_its_time(inside: InProcess, up
             await wire.send(text("x" * 1000) * 50)
 
     upstream.script = flood
-    inside.proxy.messages.patience = Patience(slow_reader_s=1.0)
+    inside.proxy.conversations.patience = Patience(slow_reader_s=1.0)
     begun = time.monotonic()
     with inside.stand.raw(inside.stand.head(ask())):
         eventually(lambda: len(upstream.completions) == 1)
@@ -95,7 +95,7 @@ def test_an_answer_that_is_not_streamed_begins_with_blanks_after_a_while(inside:
         await wire.stream(say("late but whole"))
 
     upstream.script = slow
-    inside.proxy.messages.patience = Patience(whole_keepalive_s=0.5, tick_s=0.1)
+    inside.proxy.conversations.patience = Patience(whole_keepalive_s=0.5, tick_s=0.1)
     answer = inside.stand.post(ask(stream=False))
     assert answer.status == 200 and answer.data.startswith(b" ")
     assert json.loads(answer.data)["content"][0]["text"] == "late but whole"

@@ -1,18 +1,23 @@
-"""POST /v1/messages and /v1/messages/count_tokens: from the body to the answer."""
+"""A request from its body to its answer, whatever API it came by: Messages, chat completions, Responses.
+
+Each enters as one neutral request and leaves in its client's words (protocol/clients); between them all is the same.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Hashable
+import time
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from llmstack.catalog.routes import RouteChoice, Target
-from llmstack.protocol import sse
-from llmstack.protocol.anthropic import MessagesRequest
+from llmstack.protocol.clients import chat_request, messages, responses_request
+from llmstack.protocol.clients.asked import Asked, Stamp
+from llmstack.protocol.clients.responses_store import ResponsesStore
 from llmstack.protocol.content import Images
 from llmstack.protocol.dialect import Dialect
 from llmstack.protocol.errors import Failure, FailureKind, Refused
@@ -31,9 +36,11 @@ from llmstack.proxy.report import Capture, RequestRecord
 from llmstack.proxy.respond import EVENT_STREAM, JSON, Receive, Scope, Send, respond, respond_json, start
 from llmstack.proxy.shared_answer import InFlight, Listener, SharedAnswer
 
+Reading = Callable[[bytes, Stamp], Asked]
+
 
 @dataclass(slots=True)
-class Messages:
+class Conversations:
     answers: AnswerService
     in_flight: InFlight
     policy: Policy
@@ -41,28 +48,44 @@ class Messages:
     documents: Documents
     capture: Capture | None = None
     patience: Patience = field(default_factory=Patience)
+    stored: ResponsesStore = field(default_factory=ResponsesStore)
 
     @property
     def context(self) -> ProxyContext:
         return self.answers.context
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def messages(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._converse(scope, receive, send, messages.asked)
+
+    async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._converse(scope, receive, send, chat_request.asked)
+
+    async def responses(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._converse(scope, receive, send, partial(responses_request.asked, store=self.stored))
+
+    async def _converse(
+        self, scope: Scope, receive: Receive, send: Send, read: Callable[[bytes, Stamp], Asked]
+    ) -> None:
+        """Raises Refused while nothing has been sent."""
         record: RequestRecord = scope["record"]
         body = await read_body(scope, receive, self.policy)
-        request = decode(body)
+        asked = read(body, Stamp(int(time.time()), _new_id))
         await others_turn(len(body))
-        _describe(record, scope, request)
-        route = self._route(request.model)
+        _describe(record, scope, asked)
+        route = self._route(asked.request.model)
         record.route = route.match
         target = route.targets[0]
         if target.kind == "anthropic":
-            await self.relay.messages(scope, receive, send, target, body)
+            await self.relay.to_anthropic(scope, receive, send, target, body, asked)
             return
-        tool = only_server_tools(request)
+        if asked.as_it_is:
+            await self.relay.as_it_is(scope, receive, send, route, body, asked)
+            return
+        tool = only_server_tools(asked.request)
         if tool is not None and target.server_tools == "explain":
-            await _explain(scope, send, request, tool)
+            await _explain(scope, send, asked, tool)
             return
-        answer = self._answer(scope, body, request, route)
+        answer = self._answer(scope, body, asked, route)
         writer = ClientWriter(scope, send, answer, target.keepalive_s, self.patience, self.capture is not None)
         watcher = asyncio.get_running_loop().create_task(_watch(receive, writer.listener))
         try:
@@ -77,28 +100,31 @@ class Messages:
                 self.capture.write(record, scope["headers"], body, writer.sent, bodies[-1] if bodies else b"")
         if answer.handover is not None and not writer.complete and not writer.listener.gone:
             record.fallback = answer.handover.fallback
-            await self.relay.messages(scope, receive, send, answer.handover.target, body)
+            await self.relay.to_anthropic(scope, receive, send, answer.handover.target, body, asked)
 
-    def _answer(self, scope: Scope, body: bytes, request: MessagesRequest, route: RouteChoice) -> SharedAnswer:
-        """The running one of an equal request, or a new one: equal in its bytes, and in the session and the agent that
-        sent them."""
-        key: Hashable = (body, header(scope, b"x-claude-code-session-id"), header(scope, b"x-claude-code-agent-id"))
+    def _answer(self, scope: Scope, body: bytes, asked: Asked, route: RouteChoice) -> SharedAnswer:
+        """The running one of an equal request, or a new one: equal in its bytes and its path, and in the session and
+        the agent that sent them."""
+        session, agent = header(scope, b"x-claude-code-session-id"), header(scope, b"x-claude-code-agent-id")
+        key: Hashable = (scope["path"], body, session, agent)
         join = route.targets[0].join
         record: RequestRecord = scope["record"]
         running = self.in_flight.find(key) if join else None
         if running is not None:
             record.joined = True
             return running
+        request = asked.request
 
         async def work(answer: SharedAnswer) -> Outcome:
             if not self.documents.all_remembered(request):
                 answer.open_stream(first_settings(request.model))  # the client gets signs of life meanwhile
             documents = await self.documents.texts_of(request)
             return await self.answers.answer(
-                answer, Question(request, documents, route, record.id, record.conversation, len(body))
+                answer,
+                Question(request, documents, route, record.id, record.conversation, len(body), asked.extra),
             )
 
-        return self.in_flight.begin(key, work, streaming=bool(request.stream), join=join)
+        return self.in_flight.begin(key, work, streaming=bool(request.stream), join=join, side=asked.side())
 
     def _route(self, model: str) -> RouteChoice:
         route = self.context.live.choose(model)
@@ -111,14 +137,15 @@ class Messages:
         """Exact on a llama-server upstream; asked of an Anthropic one; an estimate by size elsewhere."""
         record: RequestRecord = scope["record"]
         body = await read_body(scope, receive, self.policy)
-        request = decode(body)
+        asked = messages.asked(body)
+        request = asked.request
         await others_turn(len(body))
-        _describe(record, scope, request)
+        _describe(record, scope, asked)
         route = self._route(request.model)
         target = route.targets[0]
         record.route, record.upstream = route.match, target.name
         if target.kind == "anthropic":
-            await self.relay.messages(scope, receive, send, target, body)
+            await self.relay.to_anthropic(scope, receive, send, target, body, asked)
             return
         documents = await self.documents.texts_of(request)
         question = Question(request, documents, route, record.id, record.conversation, len(body))
@@ -160,17 +187,22 @@ class Messages:
         return self.context.translator.to_chat(request, dialect, await self.documents.texts_of(request)).body
 
 
-async def _explain(scope: Scope, send: Send, request: MessagesRequest, tool: str) -> None:
+def _new_id(kind: str) -> str:
+    return f"{kind}_{secrets.token_hex(12)}"
+
+
+async def _explain(scope: Scope, send: Send, asked: Asked, tool: str) -> None:
     """The answer to a side call for one of Anthropic's own tools (protocol/server_tools.py)."""
     scope["record"].upstream = "proxy"
-    events = unavailable_tool(request, tool, "msg_" + secrets.token_hex(12), "srvtoolu_" + secrets.token_hex(12))
-    if request.stream:
+    events = unavailable_tool(asked.request, tool, _new_id("msg"), _new_id("srvtoolu"))
+    side = asked.side()
+    if asked.request.stream:
         await start(scope, send, 200, EVENT_STREAM)
-        await send({"type": "http.response.body", "body": sse.encode_all(events)})
+        await send({"type": "http.response.body", "body": side.encode(events)})
     else:
         whole = Assembler()
         whole.receive(events)
-        await respond(scope, send, 200, whole.body(), [JSON])
+        await respond(scope, send, 200, side.whole(whole.message), [JSON])
 
 
 async def _watch(receive: Receive, listener: Listener) -> None:
@@ -183,10 +215,10 @@ async def _watch(receive: Receive, listener: Listener) -> None:
                 return
 
 
-def _describe(record: RequestRecord, scope: Scope, request: MessagesRequest) -> None:
-    record.model = request.model
-    record.stream = bool(request.stream)
-    record.session = (header(scope, b"x-claude-code-session-id") or b"").decode("latin-1")[:64]
+def _describe(record: RequestRecord, scope: Scope, asked: Asked) -> None:
+    record.model = asked.request.model
+    record.stream = bool(asked.request.stream)
+    record.session = (header(scope, b"x-claude-code-session-id") or b"").decode("latin-1")[:64] or asked.conversation
     record.agent = (header(scope, b"x-claude-code-agent-id") or b"").decode("latin-1")[:64]
 
 
