@@ -169,9 +169,7 @@ def test_a_completion_that_goes_as_it_is_and_is_cut_ends_in_an_error_and_one_wit
     assert whole.data == chunk + last
     cut = asked_for(stand, upstream, chunk + b'data: {"choi', cut=True, **exact)
     assert cut.data.startswith(chunk) and b"choi" not in cut.data[len(chunk) :] and cut.data.count(b'"error"') == 1
-    twice = asked_for(
-        stand, upstream, chunk + last + b"data: [DONE]\n\n" + chunk, cut=False, path=path, model="open", logprobs=True
-    )
+    twice = asked_for(stand, upstream, chunk + last + b"data: [DONE]\n\n" + chunk, cut=False, **exact)
     assert twice.data == chunk + last + b"data: [DONE]\n\n"
 
 
