@@ -28,5 +28,5 @@ def find_claude() -> str:
 
 def exec_claude(program: str, environment: ClientEnvironment, arguments: Sequence[str]) -> None:
     """Replaces this process, so that Claude Code's exit status and signals are its own."""
-    argv = ["claude", *environment.arguments, *arguments]
+    argv = ["claude", *environment.arguments(arguments), *arguments]
     os.execve(program, argv, environment.over(os.environ))

@@ -7,8 +7,9 @@ effect was observed on the real client; docs/claude-code.md has the table.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from llmstack.catalog.profiles import Gateway, Profile
 from llmstack.errors import BadInput
@@ -16,6 +17,10 @@ from llmstack.errors import BadInput
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MARK = "LLMSTACK_PROFILE"  # says which profile a shell's environment came from
 _TIERS = ("ANTHROPIC_DEFAULT_OPUS_MODEL", "ANTHROPIC_DEFAULT_SONNET_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL")
+_FABLE = "ANTHROPIC_DEFAULT_FABLE_MODEL"  # the tier above opus: it goes where opus goes
+# From 2.1.283 on its terminal starts in auto mode, whose safety check only Anthropic's servers answer: on any other one
+# each action that needs it stops at a notice. Other modes of the user's choice stay.
+NO_AUTO_MODE = {"disableAutoMode": "disable"}
 # What Claude Code gives up on, by default after five minutes: a local prefill may take longer than that.
 _PATIENCE = {
     "API_TIMEOUT_MS": "3000000",
@@ -29,7 +34,7 @@ _QUIET = {
 }
 # Everything an environment of ours can set, besides NO_PROXY and a profile's own `env`.
 OURS = (
-    "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_MODEL", *_TIERS, "ANTHROPIC_SMALL_FAST_MODEL",
+    "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_MODEL", *_TIERS, _FABLE, "ANTHROPIC_SMALL_FAST_MODEL",
     "ANTHROPIC_CUSTOM_HEADERS", "CLAUDE_CODE_SUBAGENT_MODEL", "CLAUDE_CODE_MAX_CONTEXT_TOKENS",
     "CLAUDE_CODE_AUTO_COMPACT_WINDOW", "CLAUDE_CODE_MAX_OUTPUT_TOKENS", *_QUIET, *_PATIENCE,
     "CLAUDE_CODE_API_KEY_HELPER_TTL_MS", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_SKIP_BEDROCK_AUTH",
@@ -59,11 +64,20 @@ class StackAccess:
 
 @dataclass(frozen=True, slots=True)
 class ClientEnvironment:
-    """variables in the order they are shown; removed: names that must not be set; arguments: for `claude`."""
+    """variables in the order they are shown; removed: names that must not be set. settings: of Claude Code, for this
+    start; its permissions are those among them that the user's own arguments may replace."""
 
     variables: Mapping[str, str]
     removed: tuple[str, ...]
-    arguments: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def arguments(self, given: Sequence[str] = ()) -> tuple[str, ...]:
+        """For `claude`, before those that the user has given."""
+        named = {argument.partition("=")[0] for argument in given}
+        settings = dict(self.settings)
+        if named & {"--permission-mode", "--settings", "--dangerously-skip-permissions"}:
+            settings.pop("permissions", None)
+        return ("--settings", json.dumps(settings)) if settings else ()
 
     def over(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """A process's whole environment."""
@@ -107,15 +121,17 @@ def claude_environment(
         )
     if not profile.prompt_caching:
         variables["DISABLE_PROMPT_CACHING"] = "1"
-    arguments: tuple[str, ...] = ()
+    settings: dict[str, Any] = {}
+    if profile.gateway is Gateway.STACK:
+        settings["permissions"] = NO_AUTO_MODE
     if profile.token_command is not None:
         variables["CLAUDE_CODE_API_KEY_HELPER_TTL_MS"] = str(round(profile.token_ttl_s * 1000))
-        arguments = ("--settings", json.dumps({"apiKeyHelper": profile.token_command}))
+        settings["apiKeyHelper"] = profile.token_command
     variables |= no_proxy(inherited)
     variables[MARK] = name
     variables |= profile.env
     removed = tuple(n for n in (*CONFLICTING, *OURS) if n not in variables)
-    return ClientEnvironment(variables, removed, arguments)
+    return ClientEnvironment(variables, removed, settings)
 
 
 def no_proxy(inherited: Mapping[str, str]) -> dict[str, str]:
@@ -153,12 +169,15 @@ def _models(profile: Profile, deployed: str | None, tiers: Mapping[str, str]) ->
     model = profile.model or deployed
     if model is None:
         named = (profile.opus, profile.sonnet, profile.haiku)
-        return {tier: name for tier, name in zip(_TIERS, named, strict=True) if name is not None}
+        tiers_named = {tier: name for tier, name in zip(_TIERS, named, strict=True) if name is not None}
+        return tiers_named | _said(_FABLE, profile.opus)
     routed = tiers if profile.model is None else {}
     haiku = profile.haiku or routed.get("haiku", model)
+    opus = profile.opus or routed.get("opus", model)
     variables = {
         "ANTHROPIC_MODEL": model,
-        "ANTHROPIC_DEFAULT_OPUS_MODEL": profile.opus or routed.get("opus", model),
+        _FABLE: opus,
+        "ANTHROPIC_DEFAULT_OPUS_MODEL": opus,
         "ANTHROPIC_DEFAULT_SONNET_MODEL": profile.sonnet or routed.get("sonnet", model),
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": haiku,
         "ANTHROPIC_SMALL_FAST_MODEL": haiku,

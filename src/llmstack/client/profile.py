@@ -131,7 +131,8 @@ def settings_of(home: Home, name: str, environment: ClientEnvironment, ttl_s: fl
         ttl_s = profile.token_ttl_s
     elif "ANTHROPIC_AUTH_TOKEN" in environment.variables:
         helper = _helper(home, profile)
-    return StackSettings(variables, helper, round(ttl_s * 1000))
+    permissions = environment.settings.get("permissions", {})
+    return StackSettings(variables, helper, round(ttl_s * 1000), permissions)
 
 
 _SECRET = frozenset({"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS"})

@@ -61,7 +61,7 @@ def record_claude(home: Home, inherited: Mapping[str, str]) -> bytes:
     try:
         with tempfile.TemporaryDirectory(prefix="llmstack-warm-") as folder:
             variables = environment.over(inherited) | {"ANTHROPIC_BASE_URL": f"http://127.0.0.1:{server.server_port}"}
-            command = [program, *environment.arguments, "-p", "hello"]
+            command = [program, *environment.arguments(), "-p", "hello"]
             subprocess.run(
                 command,
                 env=variables,

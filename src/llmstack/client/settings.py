@@ -14,7 +14,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,13 @@ class SettingsBackup(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class StackSettings:
-    """environment: without secrets. helper: a command that prints the token, or None. ttl_ms: how long it is good."""
+    """environment: without secrets. helper: a command that prints the token, or None. ttl_ms: how long it is good.
+    permissions: what Claude Code may do by itself."""
 
     environment: Mapping[str, str]
     helper: str | None
     ttl_ms: int
+    permissions: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,9 @@ def _edits(document: Mapping[str, Any], settings: StackSettings) -> tuple[Edit, 
     values += [(("env", name), value) for name, value in settings.environment.items()]
     if settings.helper is not None:
         values.append((("env", TTL), str(settings.ttl_ms)))
+    if settings.permissions and "permissions" not in document:
+        values.append((("permissions",), {}))
+    values += [(("permissions", name), value) for name, value in settings.permissions.items()]
     edits = []
     for path, new in values:
         table = _table(document, path)
@@ -189,7 +194,7 @@ def _with(document: Mapping[str, Any], edits: Sequence[Edit]) -> dict[str, Any]:
     result = copy.deepcopy(dict(document))
     for edit in edits:
         table = _table(result, edit.path)
-        assert table is not None  # _parse has refused an "env" that is no object, and an edit makes one that is missing
+        assert table is not None  # _parse has refused one that is no object, and an edit makes one that is missing
         table[edit.path[-1]] = copy.deepcopy(edit.new)
     return result
 
@@ -236,8 +241,9 @@ def _parse(path: Path, data: bytes | None) -> dict[str, Any]:
         raise BadInput(f"{path} is nested too deeply; {refused}") from None
     if not isinstance(document, dict):
         raise BadInput(f"{path} holds no JSON object; {refused}", next=f"correct {path}, then run this again")
-    if not isinstance(document.get("env", {}), dict):
-        raise BadInput(f'"env" in {path} is no object; {refused}', next=f"correct {path}, then run this again")
+    for name in ("env", "permissions"):
+        if not isinstance(document.get(name, {}), dict):
+            raise BadInput(f'"{name}" in {path} is no object; {refused}', next=f"correct {path}, then run this again")
     return document
 
 

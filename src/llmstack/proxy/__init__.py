@@ -28,6 +28,7 @@ The answer:
 | answer_reader  | what one upstream answers, into the shared answer                                   |
 | refused_fields | which field of a request an upstream refused                                        |
 | tool_ids       | ids of tool calls                                                                   |
+| codex_catalogue | a model as Codex wants to hear of it                                               |
 | held_back      | fields of a request that a llama-server is not given                                |
 | relay          | bytes passed through: Anthropic upstreams, what no neutral request can say          |
 

@@ -16,6 +16,7 @@ from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, unava
 from llmstack.protocol.request import Translator
 from llmstack.proxy.answer_service import AnswerService
 from llmstack.proxy.attempt import ProxyContext
+from llmstack.proxy.codex_catalogue import codex_entry
 from llmstack.proxy.conversations import Conversations
 from llmstack.proxy.documents import Documents
 from llmstack.proxy.engine_care import EngineCare
@@ -256,6 +257,7 @@ class Proxy:
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
         listed = self._listed()
         answer: dict[str, Any] = {"object": "list", "data": listed, "has_more": False}
+        answer["models"] = [codex_entry(entry) for entry in listed]
         answer["first_id"] = listed[0]["id"] if listed else None
         answer["last_id"] = listed[-1]["id"] if listed else None
         await respond_json(scope, send, answer)

@@ -109,7 +109,8 @@ def test_a_key_by_command_is_asked_for_again_and_never_an_environment_variable()
     profile = Profile(gateway=Gateway.ANTHROPIC, base_url="http://gw", token_command="vault read k", token_ttl_s=60)
     made = claude_environment("g", profile, {})
     assert made.variables["CLAUDE_CODE_API_KEY_HELPER_TTL_MS"] == "60000"
-    assert made.arguments[0] == "--settings" and json.loads(made.arguments[1]) == {"apiKeyHelper": "vault read k"}
+    assert made.settings == {"apiKeyHelper": "vault read k"}
+    assert json.loads(made.arguments()[1]) == made.settings
     assert "ANTHROPIC_AUTH_TOKEN" in made.removed
 
 
@@ -119,3 +120,15 @@ def test_the_user_s_profile_merges_over_the_shipped_one_and_a_wrong_key_is_named
     assert (profiles(merged)["a"].model, profiles(merged)["a"].region) == ("y", "r")
     with pytest.raises(BadInput, match=r"mine:2: unknown key profiles\.a\.modle"):
         profiles(overlay.merge(shipped, overlay.parse('[profiles.a]\nmodle = "y"\n', "mine")))
+
+
+def test_auto_mode_is_off_where_nobody_could_answer_its_safety_check() -> None:
+    made = claude_environment("local", Profile(), {}, stack=HERE)
+    assert made.arguments() == ("--settings", '{"permissions": {"disableAutoMode": "disable"}}')
+    assert made.arguments(["-p", "hi"]) == made.arguments()
+    assert made.arguments(["--permission-mode", "auto"]) == made.arguments(["--settings={}"]) == ()
+
+
+def test_the_tier_above_opus_goes_where_opus_goes() -> None:
+    made = claude_environment("local", Profile(opus="big"), {}, stack=HERE).variables
+    assert made["ANTHROPIC_DEFAULT_FABLE_MODEL"] == made["ANTHROPIC_DEFAULT_OPUS_MODEL"] == "big"
