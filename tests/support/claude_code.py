@@ -14,7 +14,7 @@ from support.proxy_stand import TOKEN, ProxyStand
 from support.stack import Ran
 from support.talker import events
 
-VERSION = "2.1.329"
+VERSION = "2.1.332"
 MODELS = ("ANTHROPIC_MODEL", *(f"ANTHROPIC_DEFAULT_{tier}_MODEL" for tier in ("OPUS", "SONNET", "HAIKU")))
 QUIET = {"DISABLE_TELEMETRY": "1", "DISABLE_ERROR_REPORTING": "1", "DISABLE_AUTOUPDATER": "1", "IS_SANDBOX": "1"}
 

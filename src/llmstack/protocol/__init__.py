@@ -9,6 +9,7 @@
 | told              | what no chat completion has a place for, in words                              |
 | dialect           | what one upstream understands                                                  |
 | content           | content blocks as the parts of a chat message                                  |
+| document          | a document as text                                                             |
 | images            | what is wrong with an image before a server reads it                           |
 | tool_changes      | which tools a conversation has by now                                          |
 | tools             | tools as functions, and Anthropic's own                                        |

@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import msgspec
-
 from llmstack.protocol.anthropic import ContentBlock, MessagesRequest
+from llmstack.protocol.document import blocks_of, document_text, source_of
 from llmstack.protocol.errors import Refused, invalid, unsupported
 from llmstack.protocol.images import problem_of, problem_of_url
-from llmstack.protocol.pdf import NOT_READ, text_of_pdf
 from llmstack.protocol.told import is_told, told
 
 Images = Literal["pass", "checked", "undecoded", "placeholder", "refuse"]
@@ -72,7 +70,7 @@ def text_blocks(blocks: list[ContentBlock]) -> str:
 
 
 def image_url(block: ContentBlock, where: str) -> str:
-    source = _source(block)
+    source = source_of(block)
     kind = source.get("type")
     if kind == "base64":
         data, media = source.get("data"), source.get("media_type")
@@ -106,49 +104,11 @@ def sends_image(request: MessagesRequest) -> bool:
     return not isinstance(content, str) and any(block.type == "image" for block in content)
 
 
-def _source(block: ContentBlock) -> dict[str, Any]:
-    return block.source if isinstance(block.source, dict) else {}
-
-
 def _problem(block: ContentBlock) -> str:
-    source = _source(block)
+    source = source_of(block)
     if source.get("type") == "url":
         return problem_of_url(str(source.get("url")))
     return problem_of(str(source.get("media_type")), str(source.get("data")))
-
-
-def document_text(block: ContentBlock, documents: Mapping[str, str] | None, where: str) -> str:
-    """A document as text: its title, and what can be read of it. documents: the texts that were read, by base64; None:
-    it is read here, however long that takes."""
-    source = _source(block)
-    kind = source.get("type")
-    data = source.get("data")
-    if kind == "text" and isinstance(data, str):
-        body = data
-    elif kind == "base64" and isinstance(data, str):
-        body = text_of_pdf(data) if documents is None else documents.get(data, NOT_READ)
-    elif kind == "content":
-        inner = source.get("content")
-        body = inner if isinstance(inner, str) else "\n\n".join(b.text for b in blocks_of(inner, where) if b.text)
-    elif kind == "url":
-        body = f"[document at {source.get('url')}: not fetched]"
-    else:
-        raise Refused(invalid(f"{where}.source.type: a document can be text, base64, content or url, not {kind!r}"))
-    head = f' title="{block.title}"' if block.title else ""
-    context = f"{block.context}\n" if block.context else ""
-    return f"<document{head}>\n{context}{body}\n</document>"
-
-
-def blocks_of(value: Any, where: str) -> list[ContentBlock]:
-    """A content value of unknown shape as blocks. Raises Refused when it is none."""
-    if value is None:
-        return []
-    if isinstance(value, str):
-        return [ContentBlock(type="text", text=value)]
-    try:
-        return msgspec.convert(value, list[ContentBlock])
-    except msgspec.ValidationError as error:
-        raise Refused(invalid(f"{where}: {error}")) from error
 
 
 def tool_result(

@@ -12,13 +12,13 @@ from llmstack.protocol.anthropic import ContentBlock, Message, MessagesRequest
 from llmstack.protocol.content import (
     Parts,
     add_image,
-    document_text,
     system_text,
     text_blocks,
     tool_result,
     without_billing,
 )
 from llmstack.protocol.dialect import Dialect
+from llmstack.protocol.document import document_text
 from llmstack.protocol.errors import Refused, invalid
 from llmstack.protocol.replay import Replay
 from llmstack.protocol.told import is_told, told

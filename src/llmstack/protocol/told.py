@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from llmstack.protocol.anthropic import ContentBlock
+from llmstack.protocol.document import blocks_of, document_text
 
 DOCUMENT = "document"
 # Members that are the text itself; any other is told with its name before it.
@@ -87,8 +88,6 @@ class _Texts:
             self.lines.append(f"{line} ({age})" if isinstance(age, str) else line)
             return
         if kind == DOCUMENT and isinstance(value.get("source"), dict):
-            from llmstack.protocol.content import blocks_of, document_text  # which tells search results by this module
-
             (block,) = blocks_of([value], self._where)
             self.lines.append(document_text(block, self._documents, self._where))
             return

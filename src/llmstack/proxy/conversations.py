@@ -69,23 +69,23 @@ class Conversations:
         """Raises Refused while nothing has been sent."""
         record: RequestRecord = scope["record"]
         body = await read_body(scope, receive, self.policy)
-        asked = read(body, Stamp(int(time.time()), _new_id))
+        incoming = read(body, Stamp(int(time.time()), _new_id))
         await others_turn(len(body))
-        _describe(record, scope, asked)
-        route = self._route(asked.request.model)
+        _describe(record, scope, incoming)
+        route = self._route(incoming.request.model)
         record.route = route.match
         target = route.targets[0]
         if target.kind == "anthropic":
-            await self.relay.to_anthropic(scope, receive, send, target, body, asked)
+            await self.relay.to_anthropic(scope, receive, send, target, body, incoming)
             return
-        if asked.as_it_is:
-            await self.relay.as_it_is(scope, receive, send, route, body, asked)
+        if incoming.as_it_is:
+            await self.relay.as_it_is(scope, receive, send, route, body, incoming)
             return
-        tool = only_server_tools(asked.request)
+        tool = only_server_tools(incoming.request)
         if tool is not None and target.server_tools == "explain":
-            await _explain(scope, send, asked, tool)
+            await _explain(scope, send, incoming, tool)
             return
-        answer = self._answer(scope, body, asked, route)
+        answer = self._answer(scope, body, incoming, route)
         writer = ClientWriter(scope, send, answer, target.keepalive_s, self.patience, self.capture is not None)
         watcher = asyncio.get_running_loop().create_task(_watch(receive, writer.listener))
         try:
@@ -100,9 +100,9 @@ class Conversations:
                 self.capture.write(record, scope["headers"], body, writer.sent, bodies[-1] if bodies else b"")
         if answer.handover is not None and not writer.complete and not writer.listener.gone:
             record.fallback = answer.handover.fallback
-            await self.relay.to_anthropic(scope, receive, send, answer.handover.target, body, asked)
+            await self.relay.to_anthropic(scope, receive, send, answer.handover.target, body, incoming)
 
-    def _answer(self, scope: Scope, body: bytes, asked: Asked, route: RouteChoice) -> SharedAnswer:
+    def _answer(self, scope: Scope, body: bytes, incoming: Asked, route: RouteChoice) -> SharedAnswer:
         """The running one of an equal request, or a new one: equal in its bytes and its path, and in the session and
         the agent that sent them."""
         session, agent = header(scope, b"x-claude-code-session-id"), header(scope, b"x-claude-code-agent-id")
@@ -113,7 +113,7 @@ class Conversations:
         if running is not None:
             record.joined = True
             return running
-        request = asked.request
+        request = incoming.request
 
         async def work(answer: SharedAnswer) -> Outcome:
             if not self.documents.all_remembered(request):
@@ -121,10 +121,10 @@ class Conversations:
             documents = await self.documents.texts_of(request)
             return await self.answers.answer(
                 answer,
-                Question(request, documents, route, record.id, record.conversation, len(body), asked.extra),
+                Question(request, documents, route, record.id, record.conversation, len(body), incoming.extra),
             )
 
-        return self.in_flight.begin(key, work, streaming=bool(request.stream), join=join, side=asked.side())
+        return self.in_flight.begin(key, work, streaming=bool(request.stream), join=join, side=incoming.side())
 
     def _route(self, model: str) -> RouteChoice:
         route = self.context.live.choose(model)
@@ -134,18 +134,18 @@ class Conversations:
         return route
 
     async def count_tokens(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Exact on a llama-server upstream; asked of an Anthropic one; an estimate by size elsewhere."""
+        """Exact on a llama-server upstream; incoming of an Anthropic one; an estimate by size elsewhere."""
         record: RequestRecord = scope["record"]
         body = await read_body(scope, receive, self.policy)
-        asked = messages.asked(body)
-        request = asked.request
+        incoming = messages.asked(body)
+        request = incoming.request
         await others_turn(len(body))
-        _describe(record, scope, asked)
+        _describe(record, scope, incoming)
         route = self._route(request.model)
         target = route.targets[0]
         record.route, record.upstream = route.match, target.name
         if target.kind == "anthropic":
-            await self.relay.to_anthropic(scope, receive, send, target, body, asked)
+            await self.relay.to_anthropic(scope, receive, send, target, body, incoming)
             return
         documents = await self.documents.texts_of(request)
         question = Question(request, documents, route, record.id, record.conversation, len(body))
@@ -169,13 +169,13 @@ class Conversations:
                 async with context.upstreams.deaths.asking(target, work, proves=False):
                     exact = await context.preflight.exact(target, chat)
             except Refused:
-                exact = None  # it is known to end the server, which is not asked then
+                exact = None  # it is known to end the server, which is not incoming then
             if exact is not None:
                 return exact
         return context.preflight.rough(chat)
 
     async def prefix_body(self, body: bytes) -> dict[str, Any]:
-        """A Messages request as the local server would be asked. Raises Refused."""
+        """A Messages request as the local server would be incoming. Raises Refused."""
         request = decode(body)
         target = self._route(request.model).targets[0]
         dialect = Dialect(
@@ -191,12 +191,12 @@ def _new_id(kind: str) -> str:
     return f"{kind}_{secrets.token_hex(12)}"
 
 
-async def _explain(scope: Scope, send: Send, asked: Asked, tool: str) -> None:
+async def _explain(scope: Scope, send: Send, incoming: Asked, tool: str) -> None:
     """The answer to a side call for one of Anthropic's own tools (protocol/server_tools.py)."""
     scope["record"].upstream = "proxy"
-    events = unavailable_tool(asked.request, tool, _new_id("msg"), _new_id("srvtoolu"))
-    side = asked.side()
-    if asked.request.stream:
+    events = unavailable_tool(incoming.request, tool, _new_id("msg"), _new_id("srvtoolu"))
+    side = incoming.side()
+    if incoming.request.stream:
         await start(scope, send, 200, EVENT_STREAM)
         await send({"type": "http.response.body", "body": side.encode(events)})
     else:
@@ -215,10 +215,10 @@ async def _watch(receive: Receive, listener: Listener) -> None:
                 return
 
 
-def _describe(record: RequestRecord, scope: Scope, asked: Asked) -> None:
-    record.model = asked.request.model
-    record.stream = bool(asked.request.stream)
-    record.session = (header(scope, b"x-claude-code-session-id") or b"").decode("latin-1")[:64] or asked.conversation
+def _describe(record: RequestRecord, scope: Scope, incoming: Asked) -> None:
+    record.model = incoming.request.model
+    record.stream = bool(incoming.request.stream)
+    record.session = (header(scope, b"x-claude-code-session-id") or b"").decode("latin-1")[:64] or incoming.conversation
     record.agent = (header(scope, b"x-claude-code-agent-id") or b"").decode("latin-1")[:64]
 
 

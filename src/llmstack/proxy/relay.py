@@ -63,7 +63,7 @@ class Relay:
     log_event: Callable[[str, dict[str, Any]], None]
 
     async def to_anthropic(
-        self, scope: Scope, receive: Receive, send: Send, target: Target, body: bytes, asked: Asked
+        self, scope: Scope, receive: Receive, send: Send, target: Target, body: bytes, incoming: Asked
     ) -> None:
         """A request to an upstream that speaks Messages; byte for byte, where client and route allow it.
 
@@ -73,12 +73,12 @@ class Relay:
         changes: dict[str, Any] = dict(target.extra_body)
         if target.model is not None and target.model != record.model:
             changes["model"] = target.model
-        if asked.body is not None:
-            if asked.as_it_is:
-                raise Refused(unsupported(f"an Anthropic upstream cannot be asked for {asked.as_it_is}"))
-            side = asked.side()
-            translator = RelayedStream(side) if asked.request.stream else RelayedBody(side)
-            data = msgspec.json.encode({**asked.body, **changes})
+        if incoming.body is not None:
+            if incoming.as_it_is:
+                raise Refused(unsupported(f"an Anthropic upstream cannot be incoming for {incoming.as_it_is}"))
+            side = incoming.side()
+            translator = RelayedStream(side) if incoming.request.stream else RelayedBody(side)
+            data = msgspec.json.encode({**incoming.body, **changes})
             await self._pass(scope, receive, send, Passing(target, "/v1/messages", data, False, translator))
             return
         if changes:
@@ -88,7 +88,7 @@ class Relay:
         await self._pass(scope, receive, send, Passing(target, path, body, anthropic=True))
 
     async def as_it_is(
-        self, scope: Scope, receive: Receive, send: Send, route: RouteChoice, body: bytes, asked: Asked
+        self, scope: Scope, receive: Receive, send: Send, route: RouteChoice, body: bytes, incoming: Asked
     ) -> None:
         """A chat completion that asks for what only its own words can say, along the fallback chain. Raises Refused."""
         record: RequestRecord = scope["record"]
@@ -99,7 +99,7 @@ class Relay:
             try:
                 async with self.upstreams.deaths.asking(turn.target, lambda: death_table.request(request)):
                     if turn.target.kind == "anthropic":
-                        await self.to_anthropic(scope, receive, send, turn.target, body, asked)
+                        await self.to_anthropic(scope, receive, send, turn.target, body, incoming)
                     else:
                         await self._pass(scope, receive, send, self._passing(turn.target, request, body))
             except Refused as refused:
