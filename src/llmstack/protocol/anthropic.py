@@ -104,6 +104,7 @@ class MessagesRequest(msgspec.Struct):
     thread: Any = None
     mcp_servers: Any = None
     container: Any = None
+    ignored: tuple[str, ...] = ()  # names of fields that only Anthropic's servers give an effect
 
 
 # ---- events ---------------------------------------------------------------------------------------------

@@ -81,6 +81,7 @@ def checked(value: Any) -> MessagesRequest:
     if request.max_tokens is not None and request.max_tokens < 1:
         raise Refused(invalid("max_tokens: must be at least 1"))
     _bounded(request)
+    request.ignored = tuple(name for name in value if name not in request.__struct_fields__)
     return request
 
 

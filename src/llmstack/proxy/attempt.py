@@ -173,6 +173,8 @@ class Attempt:
         request.body["model"] = self._target.model or question.request.model
         if question.extra:
             request.body |= self._extra(dialect)
+        if question.request.ignored:
+            context.held_back.note(self._target, question.request.ignored)
         await others_turn(question.size)
         return request
 

@@ -1,8 +1,8 @@
-"""Fields of a client's request that a llama-server is not given: named in the log once."""
+"""Fields of a client's request that its upstream is not given: named in the log once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from llmstack.catalog.routes import Target
@@ -28,9 +28,13 @@ class HeldBack:
                 )
             )
         passed, held_back = reach(request)
-        for name in held_back:
+        self.note(target, held_back)
+        return passed
+
+    def note(self, target: Target, names: Iterable[str]) -> None:
+        """Fields that have no effect there: named once."""
+        for name in names:
             named = (target.name, name[:_NAME_LENGTH])
             if named not in self._named and len(self._named) < MOST_NAMED:
                 self._named.add(named)
                 self._log_event("held_back", {"upstream": named[0], "field": named[1]})
-        return passed
