@@ -113,7 +113,13 @@ class Asked:
         self.upstreams = FakeUpstreams(*answers)
         live = SimpleNamespace(context=lambda target: None, max_output=lambda target: None, sees=lambda target: True)
         parts: dict[str, Any] = {"live": live, "upstreams": self.upstreams, "warm_starts": FakeWarmStart()}
-        parts |= {"preflight": None, "auditor": None, "held_back": None, "tool_calls": SimpleNamespace(ready=_at_once)}
+        parts |= {
+            "preflight": None,
+            "auditor": None,
+            "held_back": None,
+            "opened": SimpleNamespace(of=lambda target: frozenset(), learn=_never),
+            "tool_calls": SimpleNamespace(ready=_at_once),
+        }
         context = ProxyContext(
             **parts,
             translator=Translator(),
@@ -137,6 +143,10 @@ class Asked:
     @property
     def sent(self) -> bytes:
         return self.answer.take(self._listener)
+
+
+async def _never(*about: Any) -> bool:
+    return False
 
 
 async def _at_once() -> None:

@@ -18,7 +18,8 @@ class Dialect:
     thinking: by the chat template's enable_thinking, by reasoning_effort, by reasoning_effort with the word `none`
     for off (an upstream that thinks unless it is told not to), or not at all.
     stable_prefix: lines that differ between directories and days go behind what never does (volatile_lines.py).
-    fields: further request fields passed on as they are (top_k where the upstream knows it).
+    fields: further request fields passed on as they are (top_k where the upstream knows it). open_tools: tools whose
+    schema it makes no grammar of.
     """
 
     llama_server: bool = True
@@ -31,6 +32,7 @@ class Dialect:
     max_output: int | None = None
     unsupported: frozenset[str] = frozenset()
     stable_prefix: bool = False
+    open_tools: frozenset[str] = frozenset()
 
     def tool_name(self, name: str) -> str:
         """The name of a tool as this upstream takes it."""

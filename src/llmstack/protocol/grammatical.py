@@ -46,6 +46,18 @@ def grammatical(schema: Any) -> dict[str, Any]:
     return result
 
 
+def opened(schema: Any) -> dict[str, Any]:
+    """What is left of a schema that no grammar can be made of: the names of its members, and what is said of them."""
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    members = {
+        name: {"description": inner["description"]}
+        if isinstance(inner, dict) and isinstance(inner.get("description"), str)
+        else {}
+        for name, inner in (properties if isinstance(properties, dict) else {}).items()
+    }
+    return {"type": "object", "properties": members, "additionalProperties": True} if members else {"type": "object"}
+
+
 def _schema(schema: Any, depth: int) -> dict[str, Any]:
     if not isinstance(schema, dict) or depth >= _MAX_DEPTH:
         return {}

@@ -127,7 +127,9 @@ class Translator:
         """
         if request.thread is not None:
             raise Refused(no_threads())
-        toolbox = self._toolboxes.get(offered_tools(request), llama_server=dialect.llama_server)
+        toolbox = self._toolboxes.get(
+            offered_tools(request), llama_server=dialect.llama_server, open_tools=dialect.open_tools
+        )
         conversation = Conversation(request, dialect, self.replay, documents)
         messages = conversation.translate()
         if toolbox.server and dialect.server_tools == "refuse":

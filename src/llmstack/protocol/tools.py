@@ -12,7 +12,7 @@ import msgspec
 
 from llmstack.protocol.anthropic import Tool
 from llmstack.protocol.errors import Refused, invalid, unsupported
-from llmstack.protocol.grammatical import grammatical
+from llmstack.protocol.grammatical import grammatical, opened
 from llmstack.protocol.limits import most
 from llmstack.protocol.schema import is_strict
 from llmstack.recent import Recent
@@ -138,16 +138,18 @@ class Toolboxes:
     """Translates a tools array once: the client sends the same 64 KB with each request."""
 
     def __init__(self, most: int = 12) -> None:
-        self._toolboxes: Recent[tuple[bytes, bool], Toolbox] = Recent(most)
+        self._toolboxes: Recent[tuple[bytes, bool, frozenset[str]], Toolbox] = Recent(most)
 
-    def get(self, tools: list[Tool], *, llama_server: bool) -> Toolbox:
-        """llama_server: schemas become a grammar there, and any name will do. Raises Refused."""
+    def get(self, tools: list[Tool], *, llama_server: bool, open_tools: frozenset[str] = frozenset()) -> Toolbox:
+        """llama_server: schemas become a grammar there, and any name will do. open_tools: but not theirs.
+
+        Raises Refused."""
         if not tools:
             return _NONE
-        key = (msgspec.json.encode(tools), llama_server)
+        key = (msgspec.json.encode(tools), llama_server, open_tools)
         toolbox = self._toolboxes.get(key)
         if toolbox is None:
-            toolbox = _translate(tools, llama_server)
+            toolbox = _translate(tools, llama_server, open_tools)
             self._toolboxes.put(key, toolbox)
         return toolbox
 
@@ -155,7 +157,7 @@ class Toolboxes:
 _NONE = Toolbox(b"", {}, ())
 
 
-def _translate(tools: list[Tool], llama_server: bool) -> Toolbox:
+def _translate(tools: list[Tool], llama_server: bool, open_tools: frozenset[str]) -> Toolbox:
     functions: list[dict[str, Any]] = []
     schemas: dict[str, Any] = {}
     names: dict[str, str] = {}
@@ -183,7 +185,9 @@ def _translate(tools: list[Tool], llama_server: bool) -> Toolbox:
         function: dict[str, Any] = {"name": sent}
         if description:
             function["description"] = description
-        function["parameters"] = grammatical(schema) if llama_server else schema
+        function["parameters"] = (
+            schema if not llama_server else opened(schema) if sent in open_tools else grammatical(schema)
+        )
         if tool.strict and not llama_server and is_strict(schema):
             function["strict"] = True
         functions.append({"type": "function", "function": function})

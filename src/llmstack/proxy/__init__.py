@@ -26,6 +26,7 @@ The answer:
 | fallback       | the targets of a route, tried until one has answered                                |
 | attempt        | one question, tried at one upstream                                                 |
 | answer_reader  | what one upstream answers, into the shared answer                                   |
+| opened_tools   | tools whose schema a llama-server makes no grammar of                               |
 | refused_fields | which field of a request an upstream refused                                        |
 | tool_ids       | ids of tool calls                                                                   |
 | codex_catalogue | a model as Codex wants to hear of it                                               |

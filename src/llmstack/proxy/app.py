@@ -25,6 +25,7 @@ from llmstack.proxy.gate import ClientGone, Gate, Policy, read_body
 from llmstack.proxy.held_back import HeldBack
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.loop_watch import LoopWatch
+from llmstack.proxy.opened_tools import OpenedTools
 from llmstack.proxy.preflight import Preflight
 from llmstack.proxy.relay import Relay
 from llmstack.proxy.report import Capture, Reporter, error_location
@@ -75,6 +76,7 @@ class Proxy:
             tool_calls=self.tool_calls,
             auditor=Auditor(),
             held_back=HeldBack(log_event),
+            opened=OpenedTools(self.upstreams, log_event),
             log_event=log_event,
         )
         self.relay = Relay(live, self.upstreams, context.held_back, log_event)
@@ -85,7 +87,8 @@ class Proxy:
         self.crowded = 0
         self._crowded_at = float("-inf")
         live.changed = self.upstreams.forget_refusals
-        live.deployed = self.upstreams.deaths.forget
+        live.deployed = self._deployed
+        self.opened = context.opened
         app = FastAPI(
             openapi_url=None,
             lifespan=self._lifespan,
@@ -107,6 +110,11 @@ class Proxy:
         )
         self.gate = Gate(app, live, policy, reporter, self.loop_watch.working_on)
         self.asgi: App = self.gate
+
+    def _deployed(self) -> None:
+        """Another engine, or another model: what was held against the one before is no longer."""
+        self.upstreams.deaths.forget()
+        self.opened.forget()
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:

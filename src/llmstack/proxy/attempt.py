@@ -6,6 +6,7 @@
 | 503, still loading                            | waits a little, then as above                       |
 | is one that this request ends                 | Unanswered: 400, or a fallback (engine_deaths.py)   |
 | 400 that names a field it does not know       | asked again without it, remembered                  |
+| refuses a tool's schema                       | asked again once with that tool's schema open       |
 | 400, an older image cannot be decoded         | asked again with a sentence in the images' places   |
 | its own parser fails on the model's output    | asked again once, if nothing has been sent          |
 | answers                                       | answer_reader passes it on                          |
@@ -40,6 +41,7 @@ from llmstack.proxy.fallback import Answered, Unanswered
 from llmstack.proxy.held_back import HeldBack
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.loop_watch import others_turn
+from llmstack.proxy.opened_tools import OpenedTools
 from llmstack.proxy.preflight import Counted, Preflight
 from llmstack.proxy.refused_fields import refused_field
 from llmstack.proxy.shared_answer import AttemptRecord, SharedAnswer
@@ -68,6 +70,7 @@ class ProxyContext:
     tool_calls: ToolCallStore
     auditor: Auditor
     held_back: HeldBack
+    opened: OpenedTools
     log_event: Callable[[str, dict[str, Any]], None]
 
 
@@ -126,6 +129,7 @@ class Attempt:
         self._answer = answer
         self._record = record
         self._undecoded = False
+        self._opened = False
 
     async def run(self) -> Answered | Unanswered:
         parse_failures = 0
@@ -159,6 +163,8 @@ class Attempt:
                     await asyncio.sleep(0.5)
                 elif failure.cause is Cause.UPSTREAM and fields_left_out < MOST_FIELDS and self._learn(failure, body):
                     fields_left_out += 1
+                elif not self._opened and await context.opened.learn(self._target, failure, body):
+                    self._opened = True
                 else:
                     return Unanswered(failure)
                 self._record.retries += 1
@@ -233,6 +239,7 @@ class Attempt:
             max_output=live.max_output(target),
             unsupported=unsupported,
             stable_prefix=target.stable_prefix,
+            open_tools=self._context.opened.of(target) if target.kind == "llama-server" else frozenset(),
         )
 
     def _stream_settings(self, request: ChatRequest, input_tokens: int) -> StreamSettings:

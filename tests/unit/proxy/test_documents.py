@@ -19,7 +19,7 @@ def asked(*data: str) -> bytes:
 
 def test_a_document_that_was_not_read_is_never_read_on_the_way_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
     data = base64.b64encode(b"%PDF-").decode()
-    monkeypatch.setattr("llmstack.protocol.content.text_of_pdf", None)
+    monkeypatch.setattr("llmstack.protocol.document.text_of_pdf", None)
     chat = request.Translator().to_chat(request.decode(asked(data)), request.Dialect(), {})
     assert pdf.NOT_READ in chat.body["messages"][0]["content"]
 
