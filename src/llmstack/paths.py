@@ -38,6 +38,11 @@ class Home:
         return self.state / "token"
 
     @property
+    def keys(self) -> Path:
+        """Keys of upstreams, a file each (0600)."""
+        return self.config / "keys"
+
+    @property
     def server_key(self) -> Path:
         """llama-server's own key (0600): only the proxy knows it."""
         return self.state / "server.key"
@@ -56,6 +61,11 @@ class Home:
     def transaction(self) -> Path:
         """There while an `up` is at work: `deploy.transaction`. The warm start waits for its end."""
         return self.state / "transaction.json"
+
+    @property
+    def deploy_lock(self) -> Path:
+        """Held by the one command that changes the stack: `deploy.apply`."""
+        return self.state / "deploy.lock"
 
     @property
     def served(self) -> Path:
@@ -78,6 +88,11 @@ class Home:
     @property
     def bench_history(self) -> Path:
         return self.state / "bench.jsonl"
+
+    @property
+    def captures(self) -> Path:
+        """Whole exchanges, where the proxy was started with --debug."""
+        return self.state / "debug"
 
     @property
     def calibration(self) -> Path:
