@@ -273,6 +273,11 @@ class OpenAIStream:
         )
         self._decoder = SSEDecoder()
 
+    @property
+    def done(self) -> bool:
+        """It has had its end."""
+        return self._chunks.done
+
     def receive(self, data: bytes) -> bytes:
         if self._chunks.done:
             return b""
