@@ -6,6 +6,7 @@ Two homes share nothing. Secrets are files of mode 0600 below `state`.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shlex
 import shutil
@@ -178,6 +179,7 @@ def write_atomic(path: Path, data: bytes, mode: int) -> None:
 
     Until then nobody but its owner may read it. Raises OSError with the file as it was.
     """
+    _sweep_unfinished(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
@@ -193,3 +195,12 @@ def write_atomic(path: Path, data: bytes, mode: int) -> None:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a write that fails for want of space names no file
         raise
+
+
+def _sweep_unfinished(path: Path) -> None:
+    """What a command that was killed in the middle of this left of it."""
+    for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        pid = unfinished.suffix.removeprefix(".")
+        if unfinished.stem == f".{path.name}" and pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            with contextlib.suppress(OSError):
+                unfinished.unlink()

@@ -91,11 +91,13 @@ def fetch(
     *,
     on_progress: OnTransfer = quiet,
     check: Callable[[Path], None] | None = None,
+    record: Callable[[Path, str], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Fetched:
     """Gets `remote` into `target`; a second fetch of the same target waits for the first and uses its file.
 
-    check: raises for content that must not get the final name (a broken header). Raises NotSo (wrong hash,
+    check: raises for content that must not get the final name (a broken header). record(path, sha256): notes what it
+    is, before it gets its name: no file is without. Raises NotSo (wrong hash,
     refused redirect, wrong content), MissingPart (disk, network, server), Interrupted (ctrl-C; the part stays).
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +121,8 @@ def fetch(
                 path = job.quarantine()
                 error.why = f"{error.why + '; ' if error.why else ''}kept aside as {path}"
                 raise
+        if record is not None:
+            record(job.part, digest)
         job.part.replace(target)
         job.note.unlink(missing_ok=True)
         _sync(target.parent)
