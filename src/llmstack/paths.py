@@ -6,6 +6,7 @@ Two homes share nothing. Secrets are files of mode 0600 below `state`.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shlex
 import shutil
@@ -38,6 +39,11 @@ class Home:
         return self.state / "token"
 
     @property
+    def keys(self) -> Path:
+        """Keys of upstreams, a file each (0600)."""
+        return self.config / "keys"
+
+    @property
     def server_key(self) -> Path:
         """llama-server's own key (0600): only the proxy knows it."""
         return self.state / "server.key"
@@ -56,6 +62,11 @@ class Home:
     def transaction(self) -> Path:
         """There while an `up` is at work: `deploy.transaction`. The warm start waits for its end."""
         return self.state / "transaction.json"
+
+    @property
+    def deploy_lock(self) -> Path:
+        """Held by the one command that changes the stack: `deploy.apply`."""
+        return self.state / "deploy.lock"
 
     @property
     def served(self) -> Path:
@@ -78,6 +89,11 @@ class Home:
     @property
     def bench_history(self) -> Path:
         return self.state / "bench.jsonl"
+
+    @property
+    def captures(self) -> Path:
+        """Whole exchanges, where the proxy was started with --debug."""
+        return self.state / "debug"
 
     @property
     def calibration(self) -> Path:
@@ -163,6 +179,7 @@ def write_atomic(path: Path, data: bytes, mode: int) -> None:
 
     Until then nobody but its owner may read it. Raises OSError with the file as it was.
     """
+    _sweep_unfinished(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
@@ -178,3 +195,12 @@ def write_atomic(path: Path, data: bytes, mode: int) -> None:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a write that fails for want of space names no file
         raise
+
+
+def _sweep_unfinished(path: Path) -> None:
+    """What a command that was killed in the middle of this left of it."""
+    for unfinished in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        pid = unfinished.suffix.removeprefix(".")
+        if unfinished.stem == f".{path.name}" and pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            with contextlib.suppress(OSError):
+                unfinished.unlink()

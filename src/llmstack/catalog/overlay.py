@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from llmstack.errors import BadInput
+from llmstack.gguf.header import printable
 
 Path = tuple[str | int, ...]
 T = TypeVar("T")
@@ -110,7 +111,7 @@ def shown(path: Path) -> str:
     text = ""
     for part in path:
         text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
+    return printable(text)
 
 
 def parse(text: str | bytes, name: str) -> Document:
@@ -134,7 +135,7 @@ def parse(text: str | bytes, name: str) -> Document:
         if key not in TOP_LEVEL:
             line_number = min((line for path, line in document.lines.items() if path[0] == key), default=0)
             raise BadInput(
-                f"{name}:{line_number}: unknown key {key}",
+                f"{name}:{line_number}: unknown key {printable(key)}",
                 why=f"known are {', '.join(TOP_LEVEL)}",
                 next=_edit(),
             )

@@ -32,12 +32,13 @@ def pull_command(
     An interrupted pull goes on where it stopped. HF_ENDPOINT names a mirror, HF_TOKEN opens gated repositories.
     """
     from llmstack.deploy.machine import refuse_without_card, this_machine
-    from llmstack.fetch import locate, resolve
+    from llmstack.fetch import locate, models_dir, resolve
     from llmstack.paths import home
     from llmstack.render.models import PullProgress, show_pulled
     from llmstack.render.output import show_json
 
     folders = home().make()
+    models_dir.sweep(folders)
     done = []
     for name in names:
         progress = PullProgress()

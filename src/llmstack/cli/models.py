@@ -191,7 +191,7 @@ def show_command(name: str, template: bool, as_json: bool) -> int:
 def cards_command(into: Path | None, as_json: bool) -> int:
     from llmstack.fetch import read_catalog
     from llmstack.fetch.cards import CARDS, cards
-    from llmstack.paths import home
+    from llmstack.paths import home, write_atomic
     from llmstack.render.catalog_page import cards_markdown, facts_markdown, with_table
     from llmstack.render.models import row_json, show_text
     from llmstack.render.output import show_json
@@ -214,7 +214,7 @@ def cards_command(into: Path | None, as_json: bool) -> int:
     page = into.read_text("utf-8")
     for one in tables:
         page = with_table(page, one)
-    into.write_text(page, "utf-8")
+    write_atomic(into, page.encode(), into.stat().st_mode & 0o777)
     return 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from llmstack.deploy.uninstall import LeftBehind
+from llmstack.deploy.removal import LeftBehind
 from llmstack.paths import Home, write_private
 
 # Where docs/claude-code.md says to put the shell functions.

@@ -96,7 +96,7 @@ def remove(home: Home, name: str) -> RemovedUpstream:
     check(home, before)
     document = overlay.parse(before, str(home.catalog))
     block = _block_of(before, name)
-    key = home.config / "keys" / name
+    key = home.keys / name
     key_file = key if NAME.match(name) and key.is_file() else None
     line = document.lines.get(("upstreams", name))
     if line is not None and line not in block:
@@ -146,7 +146,7 @@ def set_offline(home: Home, offline: bool) -> Path:
 
 def store_key(home: Home, name: str, key: str) -> str:
     """Keeps the key in a 0600 file; returns the path as models.toml says it."""
-    write_private(home.config / "keys" / name, f"{key}\n".encode("latin-1", "replace"))
+    write_private(home.keys / name, f"{key}\n".encode("latin-1", "replace"))
     return f"keys/{name}"
 
 

@@ -38,4 +38,5 @@
 | warm           | the warm start, as the proxy is asked for it                                |
 | foreground     | `up --foreground`                                                           |
 | uninstall      | stops and removes everything                                                |
+| removal        | removes our folders, over links and mounted disks                           |
 """

@@ -290,16 +290,32 @@ def _size(path: str) -> int:
 @contextlib.contextmanager
 def deploy_lock(home: Home) -> Iterator[None]:
     """One `up`, `down` or `restart` at a time. Raises NotSo when another one holds on for LOCK_WAIT_S."""
-    home.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(home.state / "deploy.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _open_lock(home)
     try:
         if wait_until(lambda: _locked(descriptor), LOCK_WAIT_S, every_s=0.1) is None:
             raise NotSo(
                 "another llmstack command is changing this stack", next="wait for it to end, then run this again"
             )
+        while not _is_in_place(home, descriptor):  # `uninstall` has ended meanwhile, and took it along
+            os.close(descriptor)
+            descriptor = _open_lock(home)
+            if _locked(descriptor) is None:
+                raise NotSo("another llmstack command is changing this stack", next="run this again")
         yield
     finally:
         os.close(descriptor)
+
+
+def _open_lock(home: Home) -> int:
+    home.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return os.open(home.deploy_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _is_in_place(home: Home, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(home.deploy_lock.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _locked(descriptor: int) -> bool | None:

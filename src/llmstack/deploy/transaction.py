@@ -60,7 +60,7 @@ def interrupted(home: Home) -> bool:
     if not home.transaction.exists():
         return False
     try:
-        descriptor = os.open(home.state / "deploy.lock", os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(home.deploy_lock, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return True
     try:

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmstack.commands import command_line
 from llmstack.deploy.apply import deploy_lock
+from llmstack.deploy.removal import LeftBehind, Removal
 from llmstack.errors import NotSo
 from llmstack.paths import Home
 from llmstack.process import ProcessSupervisor
 from llmstack.systemd import SystemdSupervisor, available
-
-
-@dataclass(frozen=True, slots=True)
-class LeftBehind:
-    path: str
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +37,22 @@ def uninstall(home: Home, *, keep_models: bool, take_out: Callable[[], Sequence[
     _refuse_broad_home(home)
     undone = tuple(str(file) for file in take_out())
     remains: list[LeftBehind] = []
-    removed: list[str] = []
-    if _exists(home):
-        with deploy_lock(home):
-            removed += _remove_services(home, remains)
-    else:
-        removed += _remove_services(home, remains)
+    if not _exists(home):
+        return Removed(tuple(_remove_services(home, remains)), tuple(remains), 0, undone)
     size = sum(_size(folder) for folder in home.folders())
-    for folder in home.folders():
-        if not folder.exists():
-            continue
-        if keep_models and home.models.is_relative_to(folder) and any(home.models.glob("*")):
-            _empty_but(folder, home.models)
-            remains.append(LeftBehind(str(home.models), "--keep-models"))
-        else:
-            shutil.rmtree(folder, ignore_errors=False)
-        removed.append(str(folder))
+    keeps = keep_models and any(home.models.glob("*"))
+    removal = Removal(home, home.models if keeps else None, remains)
+    # The state last, and the lock in it at the very end: who waits for it begins when nothing is left to be removed.
+    folders = [folder for folder in (home.config, home.data, home.cache, home.state) if os.path.lexists(folder)]
+    with deploy_lock(home):
+        removed = _remove_services(home, remains)
+        for folder in folders:
+            removal.remove(folder)
+            removed.append(str(folder))
+    for folder in folders:
         _remove_empty_parents(folder)
+    if keeps:
+        remains.append(LeftBehind(str(home.models), "--keep-models"))
     left = sum(_size(folder) for folder in home.folders())
     return Removed(tuple(removed), tuple(remains), (size - left) >> 20, undone)
 
@@ -96,19 +89,6 @@ def _remove_services(home: Home, remains: list[LeftBehind]) -> list[str]:
     remains += [LeftBehind(path, "a drop-in of yours") for path in units.drop_ins()]
     units.remove()
     return names
-
-
-def _empty_but(folder: Path, keep: Path) -> None:
-    """Removes everything in the folder except `keep` and the way to it."""
-    for child in folder.iterdir():
-        if child == keep:
-            continue
-        if keep.is_relative_to(child):
-            _empty_but(child, keep)
-        elif child.is_dir() and not child.is_symlink():
-            shutil.rmtree(child)
-        else:
-            child.unlink()
 
 
 def _remove_empty_parents(folder: Path) -> None:

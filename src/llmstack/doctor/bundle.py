@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import platform
 import re
 import socket
@@ -19,7 +18,7 @@ from llmstack import __version__, stackfile
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.doctor.facts import DoctorFacts, DoctorReport
 from llmstack.errors import BadInput, StackError
-from llmstack.paths import Home
+from llmstack.paths import Home, write_atomic
 
 LOG_LINES = 1000
 # Tokens by their usual shapes, and values of keys that name a secret.
@@ -54,9 +53,7 @@ def write(home: Home, facts: DoctorFacts, report: DoctorReport, path: Path) -> t
             entry.size, entry.mode, entry.mtime = len(data), 0o600, int(time.time())
             archive.addfile(entry, io.BytesIO(data))
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(buffer.getvalue())
+        write_atomic(path, buffer.getvalue(), 0o600)
     except OSError as error:
         raise BadInput(f"{path} cannot be written: {error.strerror}") from None
     return tuple(parts)

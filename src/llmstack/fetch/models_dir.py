@@ -86,8 +86,9 @@ def read_record(path: Path) -> FileRecord | None:
         return None
 
 
-def write_record(path: Path, source: str, sha256: str, name: str = "") -> FileRecord:
-    status = path.stat()
+def write_record(path: Path, source: str, sha256: str, name: str = "", *, bytes_at: Path | None = None) -> FileRecord:
+    """bytes_at: where the file is now, before it gets its name."""
+    status = (bytes_at or path).stat()
     record = FileRecord(source, status.st_size, sha256, status.st_mtime_ns, _now(), name)
     write_atomic(record_path(path), msgspec.json.encode(record), 0o644)
     return record
@@ -161,6 +162,13 @@ def verify(path: Path, expected: str = "", *, on_progress: OnTransfer = quiet) -
     return FileVerdict(path, True, actual, digest)
 
 
+def sweep(home: Home) -> None:
+    """Notes of parts that have their name by now: a download was killed behind its last step."""
+    for note in home.models.rglob(".*.part.json"):
+        if not note.with_name(note.name.removesuffix(".json")).exists():
+            note.unlink(missing_ok=True)
+
+
 def remove(home: Home, paths: tuple[Path, ...]) -> int:
     """Deletes files of the store (with parts and records) and folders left empty. Returns the bytes freed.
 
@@ -180,11 +188,11 @@ def remove(home: Home, paths: tuple[Path, ...]) -> int:
             continue
         with only_one(path):
             for extra in (
-                path,
                 path.with_name(f".{path.name}.part"),
                 path.with_name(f".{path.name}.part.json"),
                 path.with_name(f"{path.name}.quarantined"),
                 record_path(path),
+                path,  # last: what was stopped half-way is still known by its name
             ):
                 if extra.is_file():
                     freed += extra.stat().st_size

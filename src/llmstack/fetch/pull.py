@@ -106,9 +106,11 @@ def _bring(home: Home, source: Source, remote: Remote, name: str, on_progress: O
         if same is not None:
             models_dir.write_record(target, remote.url, same.sha256, name)
             return target
-    done = fetch(remote, target, on_progress=on_progress, check=check_header)
-    if not done.already:
-        models_dir.write_record(target, remote.url, done.sha256, name)
+
+    def record(part: Path, digest: str) -> None:
+        models_dir.write_record(target, remote.url, digest, name, bytes_at=part)
+
+    fetch(remote, target, on_progress=on_progress, check=check_header, record=record)
     return target
 
 

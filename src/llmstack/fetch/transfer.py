@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 RESERVE = 256 << 20  # bytes of disk that a download leaves free
 ATTEMPTS = 8  # in a row without one new byte
+FIRST_ATTEMPTS = 4  # of a server that has not sent one yet: its person waits for the first sign of life
+MISTAKES = 3  # of a server, in one download: what no waiting mends
 _BACKOFF = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -79,17 +81,23 @@ class Broken(Exception):
     """The connection ended early; the rest is asked for again."""
 
 
+class Mistaken(Broken):
+    """The server answered something else than it was asked for."""
+
+
 def fetch(
     remote: Remote,
     target: Path,
     *,
     on_progress: OnTransfer = quiet,
     check: Callable[[Path], None] | None = None,
+    record: Callable[[Path, str], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Fetched:
     """Gets `remote` into `target`; a second fetch of the same target waits for the first and uses its file.
 
-    check: raises for content that must not get the final name (a broken header). Raises NotSo (wrong hash,
+    check: raises for content that must not get the final name (a broken header). record(path, sha256): notes what it
+    is, before it gets its name: no file is without. Raises NotSo (wrong hash,
     refused redirect, wrong content), MissingPart (disk, network, server), Interrupted (ctrl-C; the part stays).
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +121,8 @@ def fetch(
                 path = job.quarantine()
                 error.why = f"{error.why + '; ' if error.why else ''}kept aside as {path}"
                 raise
+        if record is not None:
+            record(job.part, digest)
         job.part.replace(target)
         job.note.unlink(missing_ok=True)
         _sync(target.parent)
@@ -131,6 +141,7 @@ class _Job:
         self.etag = remote.etag
         self.have = 0
         self.hash = hashlib.sha256()
+        self.mistakes = 0
 
     def run(self) -> str:
         """Downloads what is missing and returns the SHA-256 of the whole."""
@@ -138,7 +149,7 @@ class _Job:
 
         self._take_up()
         self._check_disk()
-        idle = 0
+        idle, attempts = 0, FIRST_ATTEMPTS
         timeout = httpx.Timeout(30.0, connect=15.0)
         with httpx.Client(timeout=timeout, follow_redirects=False, headers={"Accept-Encoding": "identity"}) as client:
             while not self._complete():
@@ -146,10 +157,11 @@ class _Job:
                 try:
                     self._once(client)
                 except (Broken, httpx.TransportError) as error:
-                    idle = 0 if self.have > before else idle + 1
-                    if idle >= ATTEMPTS:
+                    self._count_mistake(error)
+                    idle, attempts = (0, ATTEMPTS) if self.have > before else (idle + 1, attempts)
+                    if idle >= attempts:
                         raise MissingPart(
-                            f"the download of {self.remote.name} broke off {ATTEMPTS} times in a row",
+                            f"the download of {self.remote.name} broke off {attempts} times in a row",
                             why=f"{type(error).__name__}: {error}; {bytes_text(self.have)} are kept",
                             next="the same command again goes on from there",
                         ) from None
@@ -160,6 +172,18 @@ class _Job:
         digest = self.hash.hexdigest()
         self._check_whole(digest)
         return digest
+
+    def _count_mistake(self, error: Exception) -> None:
+        """Raises NotSo for a server that stays wrong: it is not asked for a minute and more."""
+        if not isinstance(error, Mistaken) and not _is_for_good(error):
+            return
+        self.mistakes += 1
+        if self.mistakes >= MISTAKES:
+            raise NotSo(
+                f"{printable(self.remote.name)} cannot be had from {printable(self.remote.url)}",
+                why=f"{printable(str(error))}; it was tried {MISTAKES} times",
+                next="check the address, or try another source: a mirror is named by HF_ENDPOINT",
+            ) from None
 
     def quarantine(self) -> Path:
         """Moves bad bytes out of the way, so that they are neither resumed nor used."""
@@ -255,7 +279,7 @@ class _Job:
             total = int(match[3]) if match and match[3] != "*" else 0
             if match is None or int(match[1]) != self.have or (self.size and total and total != self.size):
                 self._restart()
-                raise Broken("the server answered with another range than the one asked for: from the start again")
+                raise Mistaken("the server answered with another range than the one asked for: from the start again")
             self.size = self.size or total
             return True
         if status == 200:
@@ -281,7 +305,7 @@ class _Job:
                 self.size = self.have
                 return False
             self._restart()
-            raise Broken("the server has no such range: from the start again")
+            raise Mistaken("the server has no such range: from the start again")
         raise _status_error(response, self.remote)
 
     def _check_whole(self, digest: str) -> None:
@@ -361,6 +385,21 @@ def _still(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except OSError:
         return False
+
+
+# "peer closed connection", "Server disconnected": httpx calls a cut connection a breach of the protocol too.
+_CUT = ("closed", "disconnected")
+_FOR_GOOD = ("CERTIFICATE_VERIFY_FAILED", "Name or service not known", "nodename nor servname", "WRONG_VERSION_NUMBER")
+
+
+def _is_for_good(error: Exception) -> bool:
+    """A name that does not exist, a certificate that does not fit, or what is no HTTP."""
+    import httpx
+
+    text = str(error)
+    if isinstance(error, httpx.RemoteProtocolError):
+        return not any(word in text for word in _CUT)
+    return isinstance(error, httpx.UnsupportedProtocol) or any(word in text for word in _FOR_GOOD)
 
 
 def _same(note: PartialDownload, download: PartialDownload) -> bool:

@@ -6,6 +6,7 @@
 | is cut inside an event, or behind one     | the whole events, then one error event              |
 | closes without an end                     | likewise                                            |
 | closes a completion without [DONE]        | as it came, where a finish_reason has been passed   |
+| sends an error, then more                 | the error, and nothing behind it                    |
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ class PassedStream:
             return (b"message_stop" in event or b"error" in event) and _type_of(event) in ("message_stop", "error")
         if b"[DONE]" in event and b"".join(_DATA.findall(event)).strip() == b"[DONE]":
             return True
+        if b'"error"' in event and _is_error(event):
+            return True
         if b'"finish_reason"' in event:
             self._finished = self._finished or _finishes(event)
         return False
@@ -77,6 +80,11 @@ def _payload(event: bytes) -> object:
 def _type_of(event: bytes) -> object:
     payload = _payload(event)
     return payload.get("type") if isinstance(payload, dict) else None
+
+
+def _is_error(event: bytes) -> bool:
+    payload = _payload(event)
+    return isinstance(payload, dict) and bool(payload.get("error"))
 
 
 def _finishes(event: bytes) -> bool:

@@ -145,6 +145,7 @@ class Proxy:
         while True:
             await asyncio.sleep(REFRESH_S)
             self.refresh_once()
+            self.reporter.tasks.set(len(asyncio.all_tasks()))
 
     def refresh_once(self) -> None:
         """One pass over the files and the gauges. A fault in it is logged: the next pass comes all the same."""

@@ -134,7 +134,7 @@ class Conversations:
         return route
 
     async def count_tokens(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Exact on a llama-server upstream; incoming of an Anthropic one; an estimate by size elsewhere."""
+        """Exact on a llama-server upstream; asked of an Anthropic one; an estimate by size elsewhere."""
         record: RequestRecord = scope["record"]
         body = await read_body(scope, receive, self.policy)
         incoming = messages.asked(body)
@@ -175,7 +175,7 @@ class Conversations:
         return context.preflight.rough(chat)
 
     async def prefix_body(self, body: bytes) -> dict[str, Any]:
-        """A Messages request as the local server would be incoming. Raises Refused."""
+        """A Messages request as the local server would be asked. Raises Refused."""
         request = decode(body)
         target = self._route(request.model).targets[0]
         dialect = Dialect(

@@ -227,7 +227,7 @@ class _Turns:
         self._running = 0
         self._alone = False
         self._want_alone = 0
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], None] = {}  # who came first goes first
 
     @asynccontextmanager
     async def turn(self, *, alone: bool) -> AsyncIterator[None]:
@@ -262,11 +262,11 @@ class _Turns:
             async with asyncio.timeout(ALONE_S):
                 while not free():
                     waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    self._waiting.add(waiting)
+                    self._waiting[waiting] = None
                     try:
                         await waiting
                     finally:
-                        self._waiting.discard(waiting)
+                        self._waiting.pop(waiting, None)
         except TimeoutError:
             return False
         return True

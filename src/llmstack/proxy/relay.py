@@ -8,7 +8,7 @@ llama-server goes without the fields that a client does not reach (llama_server/
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from llmstack.protocol.passed_stream import PassedStream
 from llmstack.protocol.sse import TooLong
 from llmstack.proxy import death_table
 from llmstack.proxy.fallback import Answered, Fallback, Outcome, Turn, Unanswered
+from llmstack.proxy.gate import ClientGone
 from llmstack.proxy.held_back import HeldBack
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.report import RequestRecord
@@ -39,6 +40,7 @@ _NOT_FORWARDED = frozenset(
 _NOT_RETURNED = frozenset(
     {"transfer-encoding", "connection", "keep-alive", "content-length", "server", "date", "set-cookie"}
 )
+SLOW_READER_S = 60.0  # a client that takes nothing for so long is cut, as in client_writer.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Relay:
     upstreams: Upstreams
     held_back: HeldBack
     log_event: Callable[[str, dict[str, Any]], None]
+    slow_reader_s: float = SLOW_READER_S
 
     async def to_anthropic(
         self, scope: Scope, receive: Receive, send: Send, target: Target, body: bytes, incoming: Asked
@@ -75,7 +78,7 @@ class Relay:
             changes["model"] = target.model
         if incoming.body is not None:
             if incoming.as_it_is:
-                raise Refused(unsupported(f"an Anthropic upstream cannot be incoming for {incoming.as_it_is}"))
+                raise Refused(unsupported(f"an Anthropic upstream cannot be asked for {incoming.as_it_is}"))
             side = incoming.side()
             translator = RelayedStream(side) if incoming.request.stream else RelayedBody(side)
             data = msgspec.json.encode({**incoming.body, **changes})
@@ -127,7 +130,7 @@ class Relay:
         assert current is not None
         watcher = asyncio.get_running_loop().create_task(_cancel_when_gone(receive, current))
         try:
-            await self._exchange(scope, send, passing)
+            await self._exchange(scope, self._watched(scope, send), passing)
         except asyncio.CancelledError:
             if not watcher.done():
                 raise
@@ -138,6 +141,22 @@ class Relay:
         finally:
             watcher.cancel()
 
+    def _watched(self, scope: Scope, send: Send) -> Send:
+        """The same, for a client that reads: one that takes nothing is cut, and the upstream let go (fault 42)."""
+
+        async def sent(message: MutableMapping[str, Any]) -> None:
+            try:
+                async with asyncio.timeout(self.slow_reader_s):
+                    await send(message)
+                    return
+            except TimeoutError:
+                pass
+            scope["record"].cause = "slow_reader"
+            _cut(scope)
+            raise ClientGone
+
+        return sent
+
     async def _exchange(self, scope: Scope, send: Send, passing: Passing) -> None:
         target, translator = passing.target, passing.translator
         headers = self._headers(scope, passing)
@@ -146,6 +165,9 @@ class Relay:
             if 300 <= response.status < 400 or (response.status != 200 and not passing.anthropic):
                 raise Refused(await self.upstreams.failure(target, response))
             self.upstreams.note_health(target, healthy=response.status < 500)
+            if isinstance(translator, RelayedBody):
+                await self._whole(scope, send, response, passing, translator)
+                return
             await start(scope, send, response.status, self._returned(response, translator))
             if response.status != 200:
                 body = self.upstreams.hide(await self.upstreams.error_body(response))
@@ -162,11 +184,24 @@ class Relay:
                 early = Failure(FailureKind.API, f"{name} ended its answer before it was complete", Cause.CUT)
                 rest = _last_word(response, failure or early, passing.anthropic)
                 scope["record"].cause = (failure or early).cause.value
+            elif failure is not None and passed is None:  # half of a body: a clean end would call it whole
+                _cut(scope)
+                raise ClientGone
             else:
                 rest = b""
             await send({"type": "http.response.body", "body": rest})
         finally:
             response.close() if not response.content.at_eof() else response.release()
+
+    async def _whole(
+        self, scope: Scope, send: Send, response: aiohttp.ClientResponse, passing: Passing, translator: RelayedBody
+    ) -> None:
+        """One message as one completion: its head is sent when it is there. Raises Refused."""
+        failure = await self._body(send, response, passing, None)
+        if failure is not None:
+            raise Refused(failure)
+        await start(scope, send, 200, self._returned(response, translator))
+        await send({"type": "http.response.body", "body": translator.end()})
 
     async def _body(
         self, send: Send, response: aiohttp.ClientResponse, passing: Passing, passed: PassedStream | None
@@ -184,7 +219,7 @@ class Relay:
                     data = passed.receive(data)
                 if b"error" in data and (translator is not None or passed is not None):
                     data = self.upstreams.hide(data)
-                if data or translator is not None:
+                if data or isinstance(translator, RelayedStream):
                     await send({"type": "http.response.body", "body": data, "more_body": True})
                 if passed is not None and passed.ended:
                     return None
@@ -226,8 +261,15 @@ def _is_plain_stream(response: aiohttp.ClientResponse, translator: RelayedStream
     return translator is None and response.content_type == "text/event-stream" and not packed
 
 
+def _cut(scope: Scope) -> None:
+    """The client's connection, so that it sees that something is missing."""
+    transport = scope.get("transport")
+    if transport is not None:
+        transport.abort()
+
+
 def _last_word(response: aiohttp.ClientResponse, failure: Failure, anthropic: bool) -> bytes:
-    """A stream that was cut ends in an error the client can read; other bodies just end."""
+    """A stream that was cut ends in an error the client can read."""
     if response.content_type != "text/event-stream" or response.headers.get("content-encoding"):
         return b""
     if anthropic:

@@ -123,6 +123,7 @@ class Reporter:
         self.queued = Gauge(
             "llmstack_requests_waiting", "Requests whose upstream has not begun to answer", **registered
         )
+        self.tasks = Gauge("llmstack_tasks", "Tasks of the event loop", **registered)
         self.up = Gauge("llmstack_upstream_up", "1 if the upstream's last answer was one", ["upstream"], **registered)
         self.failures = Counter("llmstack_failures", "Failed requests, by cause", ["cause"], **registered)
         self.connections = Gauge("llmstack_connections", "Open client connections", **registered)

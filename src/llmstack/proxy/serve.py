@@ -56,7 +56,7 @@ def serve(
         what = f"the token in {home.token} has {len(live.token)} characters, and can be guessed"
         raise BadInput(what, next=f"remove {home.token}, then: {command_line('up')}")
     policy = Policy(port=port, loopback=loopback, hosts=frozenset(name.lower() for name in allow_hosts))
-    capture = Capture(home.state / "debug") if debug else None
+    capture = Capture(home.captures) if debug else None
     proxy = Proxy(live, policy, reporter, capture, supervisor)
     listener = bind("127.0.0.1" if host == "localhost" else host, port)
     reporter.event("start", {"url": f"http://{host}:{port}", "routes": len(live.routing.routes)})

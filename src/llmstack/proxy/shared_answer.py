@@ -146,7 +146,7 @@ class SharedAnswer:
         self._pieces: list[bytes] = []  # the stream as it goes to clients
         self._grace_s = grace_s
         self._on_finish = on_finish
-        self._listeners: set[Listener] = set()
+        self._listeners: dict[Listener, None] = {}  # in the order in which they came
         self._room = asyncio.Event()
         self._room.set()
         self._task: asyncio.Task[None] | None = None
@@ -276,7 +276,7 @@ class SharedAnswer:
             self._leaving.cancel()
             self._leaving = None
         listener = Listener()
-        self._listeners.add(listener)
+        self._listeners[listener] = None
         return listener
 
     def take(self, listener: Listener) -> bytes:
@@ -295,7 +295,7 @@ class SharedAnswer:
         return data
 
     def leave(self, listener: Listener) -> None:
-        self._listeners.discard(listener)
+        self._listeners.pop(listener, None)
         self._room.set()
         self._read_alone = self.size
         if not self._listeners and not self.finished:

@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol, TextIO, TypeVar, runtime_checkable
 
 import click
@@ -24,7 +25,7 @@ _R = TypeVar("_R")
 
 def show_json(result: Any) -> None:
     """One JSON object on stdout, and nothing else there."""
-    text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
+    text = msgspec.json.format(msgspec.json.encode(result, enc_hook=_plain), indent=2).decode()
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:  # a locale without these letters: JSON has escapes for them
@@ -35,6 +36,12 @@ def show_json(result: Any) -> None:
 @runtime_checkable
 class HasJson(Protocol):
     def to_json(self) -> Any: ...
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, PurePath):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no place in JSON")
 
 
 def emit(result: _R, as_json: bool, in_words: Callable[[_R], None]) -> None:

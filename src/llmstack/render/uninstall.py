@@ -19,7 +19,7 @@ def ask(home: Home, settings: Sequence[Path], *, keep_models: bool) -> bool:
             show(f"  {folder}" + ("   (models stay)" if keep_models and folder == home.data else ""))
     if home.catalog.exists():
         show(f"  {home.catalog}, with what you wrote into it")
-    keys = sorted(path.name for path in (home.config / "keys").glob("*"))
+    keys = sorted(path.name for path in home.keys.glob("*"))
     if keys:
         show(f"  the keys of {', '.join(keys)}")
     for file in settings:

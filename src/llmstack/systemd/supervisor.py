@@ -208,6 +208,8 @@ class SystemdSupervisor:
                 environment=_environment(),
                 writable=tuple(str(folder) for folder in self.home.folders()),
                 cache=str(self.home.cache),
+                secrets=tuple(str(p) for p in (self.home.token, self.home.keys, self.home.captures)),
+                person=str(Path.home()),
                 log_folder=None if manager.use_journal() else str(self.home.logs),
             )
         return self.settings

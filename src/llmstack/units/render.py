@@ -13,6 +13,7 @@ from llmstack.supervisor import Service
 from llmstack.units import escape
 from llmstack.units.mark import mark
 from llmstack.units.parse import parse
+from llmstack.units.secrets import hidden_paths
 
 if TYPE_CHECKING:
     import jinja2
@@ -35,6 +36,7 @@ class UnitSettings:
     suffix: `-` and a short hash for a home of its own, else empty; it keeps two homes apart.
     environment: for every service. writable: folders that stay writable in the FULL tier.
     cache: where the GPU driver may keep compiled kernels. log_folder: files there instead of the journal.
+    secrets: files and folders of this stack that the server never reads; person: whose keys it does not see either.
     start_limit within start_window_s: eight starts in half an hour, so that a model that needs three minutes to load
     before memory runs out still meets its limit, and three requests that each end the server twice do not.
     """
@@ -44,6 +46,8 @@ class UnitSettings:
     environment: Mapping[str, str] = field(default_factory=dict)
     writable: tuple[str, ...] = ()
     cache: str | None = None
+    secrets: tuple[str, ...] = ()
+    person: str | None = None
     log_folder: str | None = None
     start_limit: int = 8
     start_window_s: int = 1800
@@ -101,6 +105,8 @@ def _values(service: Service, settings: UnitSettings) -> dict[str, Any]:
         "full": settings.tier is Tier.FULL,
         "private_tmp": not _needs_shared_tmp(service, settings),
         "writable": " ".join(escape.path_word(path) for path in settings.writable),
+        "cache": None if settings.cache is None else escape.path_word(settings.cache),
+        "hidden": " ".join(f"-{escape.path_word(path)}" for path in _hidden(service, settings)),
         "gpu_caches": [] if settings.cache is None else _gpu_caches(settings.cache),
     }
 
@@ -118,6 +124,13 @@ def _memory(limit: int | None) -> int | None:
 def _memory_high(limit: int | None) -> int | None:
     """Where reclaim starts: 5 % below the hard limit, so a leak slows down before it dies."""
     return None if limit is None else max(limit - max(limit // 20, 64), 1)
+
+
+def _hidden(service: Service, settings: UnitSettings) -> tuple[str, ...]:
+    """A path that no unit can carry is left out: an odd home must not keep the server from starting."""
+    texts = [*service.argv, *service.env.values(), *settings.environment.values()]
+    paths = hidden_paths(settings.person, settings.secrets, texts) if settings.person else ()
+    return tuple(path for path in paths if path.isprintable())
 
 
 def _needs_shared_tmp(service: Service, settings: UnitSettings) -> bool:

@@ -344,13 +344,11 @@ class WarmStartManager:
         self.status = before.warming(len(boundary), self._clock())
         try:
             done = await slots.server.prefill(boundary, self._progress)
-            state = await slots.save(done.slot, "prefix", key, exactly=boundary)
+            await slots.save(done.slot, "prefix", key, exactly=boundary)
             source = "computed" if done.computed > MIN_TOKENS else "kept"
             fields = {"result": source, "prefix_tokens": len(boundary), "computed": done.computed}
             self._log_event("warm", fields)
             self.status = WarmingStatus("warm", len(boundary), source)
-            if state is not None:
-                await slots.holds(done.slot, state, boundary)
         finally:
             if self.status.state == "warming":
                 self.status = before

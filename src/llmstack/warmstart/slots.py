@@ -131,10 +131,7 @@ class ServerSlots:
 
     async def save_conversation(self, number: int, name: str) -> None:
         """Whatever a slot holds: the file says what that is."""
-        state = await self.save(number, "conversation", name)
-        tokens = self.store.tokens(state) if state is not None else None
-        if state is not None and tokens is not None:
-            await self.holds(number, state, tokens)
+        await self.save(number, "conversation", name)
 
     async def save(
         self, number: int, kind: StateKind, key: str, exactly: array[int] | None = None
@@ -147,6 +144,7 @@ class ServerSlots:
             self._dropped(kind, str(error.strerror))
             return None
         try:
+            task = await self._task(number)
             tokens, written = await self.server.save(number, name)
             if tokens < MIN_TOKENS:
                 self.store.abandon(folder, name)
@@ -162,6 +160,7 @@ class ServerSlots:
         if state is not None:
             fields = {"result": "saved", "kind": kind, "tokens": state.tokens, "bytes": state.size}
             self.log_event("snapshot", fields)
+            await self._holds(number, state, task)
         return state
 
     def _finish(
@@ -181,11 +180,12 @@ class ServerSlots:
     # ---- and back -------------------------------------------------------------------------------------------------
 
     async def restore(self, number: int, state: StoredState) -> bool:
-        """False when it cannot be used; it is gone then, and why is logged."""
-        tokens = self.store.tokens(state) if await asyncio.to_thread(self.store.intact, state) else None
-        if tokens is None:
+        """False when it cannot be used; it is gone then, and why is logged. Raises SlotError."""
+        if not await asyncio.to_thread(self.store.intact, state) or self.store.tokens(state) is None:
             return False
         began = time.monotonic()
+        task = await self._task(number)
+        self.contents.pop(number, None)  # it is emptied first, and a restore is no task that would show it
         try:
             restored = await self.server.restore(number, state.file)
         except SlotError as error:
@@ -197,11 +197,21 @@ class ServerSlots:
         self.store.touch(state)
         spent = round((time.monotonic() - began) * 1000)
         self.log_event("warm", {"result": "restored", "kind": state.kind, "tokens": state.tokens, "ms": spent})
-        await self.holds(number, state, tokens)
+        await self._holds(number, state, task)
         return True
 
-    async def holds(self, number: int, state: StoredState, tokens: array[int]) -> None:
-        """A slot was saved or restored just now; neither is a task of the slot (/slots shows task_prev in between)."""
-        for slot in await self.server.slots():
-            if slot.number == number:
-                self.contents[number] = SlotContents(slot.task, state, tokens)
+    async def _task(self, number: int) -> int | None:
+        """The last one of a slot. Raises SlotError."""
+        return next((slot.task for slot in await self.server.slots() if slot.number == number), None)
+
+    async def _holds(self, number: int, state: StoredState, task: int | None) -> None:
+        """A slot was saved or restored just now, which is no task of it. task: its last one before that; where it is
+        another one by now, somebody came in between, and nobody knows what is in there."""
+        self.contents.pop(number, None)
+        tokens = self.store.tokens(state)
+        try:
+            slot = next((slot for slot in await self.server.slots() if slot.number == number), None)
+        except SlotError:
+            return
+        if slot is not None and tokens is not None and not slot.busy and slot.task == task:
+            self.contents[number] = SlotContents(slot.task, state, tokens)

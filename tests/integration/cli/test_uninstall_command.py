@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ import pytest
 from llmstack.cli.main import run
 from llmstack.client.outside import ollama_models, remember_ollama_model
 from llmstack.client.settings import HELPER, StackSettings, apply
+from llmstack.deploy.apply import deploy_lock
+from llmstack.fetch.models_dir import write_record
 from llmstack.paths import Home
 from llmstack.paths import home as this_home
 
@@ -75,3 +80,102 @@ def test_without_a_terminal_it_asks_for_yes_and_removes_nothing(home: Home, caps
     assert "uninstall --yes" in shown.err and "interrupted" not in shown.err
     assert str(home.catalog) in shown.out and "keys of cerebras" in shown.out, "hand-written things are named"
     assert home.catalog.exists()
+
+
+def model(folder: Path, name: str, *, ours: bool) -> Path:
+    path = folder / "owner" / "repo" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"GGUF")
+    if ours:
+        write_record(path, "https://example.org/x", "00")
+    return path
+
+
+def moved(folder: Path, to: Path) -> Path:
+    """The folder lies on another disk, a link in its place."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(to)
+    folder.symlink_to(to)
+    return to
+
+
+@pytest.mark.parametrize("name", ["config", "state", "data", "cache"])
+def test_a_folder_that_is_a_link_to_another_disk_goes_with_what_is_in_it(
+    home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    model(home.models, "a.gguf", ours=True)
+    target = moved(getattr(home, name), tmp_path / "disk" / name)
+    assert run(["uninstall", "--yes"]) == 0
+    assert not target.exists() and not home.state.parent.exists(), capsys.readouterr().out
+
+
+def test_behind_a_link_to_shared_models_only_ours_go_and_the_others_are_named(
+    home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = moved(home.models, tmp_path / "disk" / "models")
+    ours, foreign = model(target, "ours.gguf", ours=True), model(target, "theirs.gguf", ours=False)
+    (target / "owner" / ".config.json").write_text("{}")
+    assert run(["uninstall", "--yes", "--json"]) == 0
+    assert [entry["path"] for entry in json.loads(capsys.readouterr().out)["kept"]] == [str(target)]
+    assert foreign.exists() and (target / "owner" / ".config.json").exists()
+    assert sorted(path.name for path in ours.parent.iterdir()) == ["theirs.gguf"]
+    assert not home.state.parent.exists()
+
+
+def test_a_link_out_of_our_folders_is_taken_away_and_what_it_leads_to_stays(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "mine").write_text("x")
+    (home.data / "elsewhere").symlink_to(tmp_path / "disk")
+    (home.cache / "gone").symlink_to(tmp_path / "nowhere")
+    assert run(["uninstall", "--yes"]) == 0
+    assert (tmp_path / "disk" / "mine").exists() and not home.state.parent.exists()
+
+
+def test_models_that_are_kept_stay_behind_their_link(home: Home, tmp_path: Path) -> None:
+    data = moved(home.data, tmp_path / "disk" / "data")
+    models = moved(data / "models", tmp_path / "larger" / "models")
+    here = model(models, "a.gguf", ours=True)
+    (home.data / "engines").mkdir()
+    assert run(["uninstall", "--yes", "--keep-models"]) == 0
+    assert here.exists() and home.models.samefile(models)
+    assert not (data / "engines").exists() and not home.state.exists()
+
+
+def test_a_disk_that_is_mounted_on_a_folder_is_emptied_and_named(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert os.geteuid() == 0, "this test mounts a small disk: run it as root"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", home.models], check=True)
+    try:
+        model(home.models, "a.gguf", ours=True)
+        assert run(["uninstall", "--yes", "--json"]) == 0
+        assert [entry["path"] for entry in json.loads(capsys.readouterr().out)["kept"]] == [str(home.models)]
+        assert not any(home.models.iterdir()) and not home.state.exists()
+    finally:
+        subprocess.run(["umount", "-l", home.models], check=True)
+
+
+def test_a_command_that_waited_for_it_begins_when_nothing_is_left_to_remove(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home.data / "models" / "a").write_text("x")
+    waiting = threading.Event()
+    left: list[list[str]] = []
+
+    def other() -> None:
+        with deploy_lock(home):
+            left.append(sorted(path.name for folder in home.folders() for path in folder.glob("*")))
+            (home.state / "new").write_text("x")
+
+    thread = threading.Thread(target=other)
+
+    def services(*_: object) -> list[str]:
+        thread.start()  # it meets the lock that uninstall holds
+        waiting.wait(0.3)
+        return []
+
+    monkeypatch.setattr("llmstack.deploy.uninstall._remove_services", services)
+    assert run(["uninstall", "--yes"]) == 0
+    thread.join(30)
+    assert left == [["deploy.lock"]], "its own, in a folder of its own"
+    assert (home.state / "new").exists(), "and nobody removes what it writes"

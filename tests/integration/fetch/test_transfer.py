@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -150,8 +151,39 @@ def test_busy_answers_are_waited_out(hub: HubServer, folder: Path) -> None:
 
 def test_a_server_that_stays_down_ends_in_one_sentence(hub: HubServer, folder: Path) -> None:
     hub.faults.status = 500
-    with pytest.raises(MissingPart, match="broke off 8 times in a row"):
+    waits: list[float] = []
+    with pytest.raises(MissingPart, match="broke off 4 times in a row"):
+        fetch(remote(hub), folder / NAME, sleep=waits.append)
+    assert sum(waits) < 10
+
+
+def test_a_server_that_never_sends_the_range_it_is_asked_for_is_given_up(hub: HubServer, folder: Path) -> None:
+    """Each time it begins anew it sends more than before: there is progress, and no end."""
+    hub.faults.wrong_range = True
+    hub.faults.cut = lambda number: 100_000
+    with pytest.raises(NotSo, match="cannot be had from"):
         fetch(remote(hub), folder / NAME, sleep=no_sleep)
+    assert len(hub.requests) < 10
+
+
+def test_what_is_no_http_and_what_does_not_exist_is_not_asked_again_and_again(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet() -> None:
+            for _ in range(transfer.MISTAKES):
+                connection, _address = listener.accept()
+                connection.recv(65536)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+                connection.close()
+
+        thread = threading.Thread(target=greet, daemon=True)
+        thread.start()
+        waits: list[float] = []
+        place = f"http://127.0.0.1:{listener.getsockname()[1]}/a"
+        with pytest.raises(NotSo, match="cannot be had from"):
+            fetch(Remote(place, NAME), folder / NAME, sleep=waits.append)
+        thread.join(10)
+    assert sum(waits) < 5
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ def unit(case: dict[str, Any]) -> str:
     if "working_directory" in given:
         given["working_directory"] = Path(given["working_directory"])
     settings["tier"] = Tier(settings["tier"])
-    settings["writable"] = tuple(settings.get("writable", ()))
+    for name in ("writable", "secrets"):
+        settings[name] = tuple(settings.get(name, ()))
     return render(Service(**given), UnitSettings(**settings), TEMPLATES)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from llmstack.errors import BadInput
 from llmstack.supervisor import Service
 from llmstack.units import ChangeKind, Tier, UnitOrigin, UnitSettings, diff, mark, origin, render, unit_name
-from llmstack.units.parse import ParsedUnit, parse
+from llmstack.units.parse import ParsedUnit, parse, words
 from llmstack.units.render import sandbox
 from support import paths
 
@@ -21,6 +21,8 @@ ALWAYS = {
     "RestrictSUIDSGID": "yes",
     "UMask": "0077",
     "LimitCORE": "0",
+    "LimitNOFILE": "8192",
+    "KeyringMode": "private",
     "OOMPolicy": "stop",
     "Restart": "always",
 }
@@ -61,6 +63,23 @@ def test_only_the_full_tier_needs_user_namespaces() -> None:
     assert rendered(server(), tier=Tier.FULL).value("ProtectSystem") == "strict"
     assert "PrivateDevices=yes" in sandbox(TEMPLATES)
     assert not any(setting.startswith("NoNewPrivileges") for setting in sandbox(TEMPLATES))
+
+
+def test_the_server_sees_no_key_that_it_does_not_need_and_writes_its_cache_only() -> None:
+    secrets = ("/home/me/.local/state/llmstack/token", "/home/me/.config/llmstack/keys")
+    folders = {"writable": ("/home/me/.local/state/llmstack", "/home/me/cache"), "cache": "/home/me/cache"}
+    full = {"tier": Tier.FULL, "person": "/home/me", "secrets": secrets, **folders}
+    hidden = words(rendered(server(), **full).value("InaccessiblePaths") or "")
+    assert {f"-{secret}" for secret in secrets} | {"-/home/me/.ssh", "-/home/me/.aws", "-/home/me/.netrc"} <= set(
+        hidden
+    )
+    assert rendered(server(), **full).value("ReadWritePaths") == "/home/me/cache"
+    beside = Service("server", "s", ("/usr/bin/llama-server", "-m", "/home/me/.claude/models/a.gguf"))
+    assert "-/home/me/.claude" not in words(rendered(beside, **full).value("InaccessiblePaths") or "")
+    assert rendered(proxy(), **full).value("InaccessiblePaths") is None, "it needs the keys"
+    assert rendered(server(), tier=Tier.BASIC, person="/home/me").value("InaccessiblePaths") is None
+    filters = " ".join(rendered(server()).values("SystemCallFilter"))
+    assert "@debug" in filters and "process_vm_readv" in filters, "in both tiers"
 
 
 def test_private_tmp_is_left_out_where_it_would_hide_something_we_need() -> None:
