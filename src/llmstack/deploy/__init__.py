@@ -21,6 +21,8 @@
 | ports          | where a stack may listen, and who holds a TCP port                          |
 | listener       | who listens where our services should: no key goes to anybody else           |
 | routes_in_force | whether the proxy goes by the models.toml of the user                      |
+| client_keys    | keys for others: made, listed, rotated, revoked                             |
+| reached_at     | what the proxy is called by, here and from other machines                   |
 | keys           | the two secrets of a stack                                                  |
 | waiting, ready | waits for what another process does; for a service that answers             |
 | ensure_ready   | brings the stack to where a client can use it                               |

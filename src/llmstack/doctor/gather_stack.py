@@ -9,8 +9,9 @@ from typing import Any
 from llmstack.commands import command_line
 from llmstack.deploy import ports as port_owners
 from llmstack.deploy.listener import stranger
+from llmstack.deploy.reached_at import urls
 from llmstack.deploy.served import failure
-from llmstack.deploy.status import StackState, StackStatus, urls
+from llmstack.deploy.status import StackState, StackStatus
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect.held import family
 from llmstack.doctor.facts import PortFacts, ProxyFacts, SecretFacts, ServiceFacts, StackFacts, SupervisorFacts
@@ -84,7 +85,7 @@ def ports(status: StackStatus) -> tuple[PortFacts, ...]:
 
 def secrets(home: Home) -> tuple[SecretFacts, ...]:
     facts = []
-    for path in (home.token, home.server_key):
+    for path in (home.token, home.server_key, *([home.client_keys] if home.client_keys.exists() else [])):
         try:
             status = path.lstat()
         except OSError:

@@ -233,6 +233,11 @@ class ChunkStream:
             return _event({"error": {**event["error"], "code": None, "param": None}})
         return b""
 
+    @property
+    def usage(self) -> dict[str, Any]:
+        """Anthropic's, as far as it has come."""
+        return self._usage
+
     def _delta(self, delta: dict[str, Any]) -> bytes:
         kind = delta["type"]
         if kind == "text_delta":
@@ -282,6 +287,11 @@ class OpenAIStream:
             self._chunks.done = True
             return _lost(f"the upstream sent {error}")
 
+    @property
+    def usage(self) -> dict[str, Any]:
+        """Anthropic's, as far as it has come."""
+        return self._chunks.usage
+
     def _one(self, payload: bytes) -> bytes:
         if self._chunks.done:
             return b""
@@ -303,6 +313,7 @@ class OpenAIBody:
 
     def __init__(self, model: str, created: int) -> None:
         self._model, self._created = model, created
+        self.usage: Any = {}  # Anthropic's, once it has ended
         self._data: list[bytes] = []
         self._left = most("answer")
 
@@ -317,6 +328,7 @@ class OpenAIBody:
     def end(self) -> bytes:
         try:
             message = value_of(b"".join(self._data))
+            self.usage = message.get("usage") or {}
             return msgspec.json.encode(to_completion(message, self._model, self._created))
         except _WRONG_SHAPE:
             return msgspec.json.encode({"error": {"message": "the upstream sent no message", "type": "api_error"}})

@@ -17,7 +17,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,7 @@ from llmstack.protocol.request import ChatRequest, Translator
 from llmstack.protocol.stream import MessageStream, StreamSettings, StreamState
 from llmstack.proxy import death_table
 from llmstack.proxy.answer_reader import AnswerReader
+from llmstack.proxy.callers import THE_OWNER, Caller
 from llmstack.proxy.death_table import EngineWork
 from llmstack.proxy.fallback import Answered, Unanswered
 from llmstack.proxy.live_config import LiveConfig
@@ -42,6 +43,7 @@ from llmstack.proxy.preflight import Counted, Preflight
 from llmstack.proxy.refused_fields import refused_field
 from llmstack.proxy.shared_answer import AttemptRecord, SharedAnswer
 from llmstack.proxy.tool_ids import ToolIds
+from llmstack.proxy.turns import FairTurns
 from llmstack.proxy.upstreams import Upstreams
 from llmstack.proxy.warm_starts import WarmStarts
 from llmstack.warmstart.audit import Audit, Auditor
@@ -66,12 +68,13 @@ class ProxyContext:
     tool_calls: ToolCallStore
     auditor: Auditor
     log_event: Callable[[str, dict[str, Any]], None]
+    turns: FairTurns = field(default_factory=FairTurns)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """What one SharedAnswer answers. documents: the texts of its PDFs (proxy/documents.py). conversation: session and
-    agent of the client, where it names them. size: bytes of the request."""
+    agent of the client, where it names them. size: bytes of the request. caller: whose key it came with."""
 
     request: MessagesRequest
     documents: Mapping[str, str]
@@ -79,6 +82,7 @@ class Question:
     request_id: str
     conversation: str = ""
     size: int = 0
+    caller: Caller = THE_OWNER
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,10 @@ class Attempt:
                 dialect = self._dialect()
                 request = await self._translated(dialect)
                 body = request.body
-                async with context.upstreams.deaths.asking(self._target, partial(work_of, context, question, dialect)):
+                async with (
+                    context.turns.turn(self._target, question.caller),
+                    context.upstreams.deaths.asking(self._target, partial(work_of, context, question, dialect)),
+                ):
                     prepared = await self._prepare(request, dialect)
                     async with context.warm_starts.prefix_ready(self._target, body, question.conversation):
                         await self._ask(prepared)

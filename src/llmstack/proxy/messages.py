@@ -17,13 +17,15 @@ from llmstack.protocol.content import Images
 from llmstack.protocol.dialect import Dialect
 from llmstack.protocol.errors import Failure, FailureKind, Refused
 from llmstack.protocol.message import Assembler
+from llmstack.protocol.metering import tokens_of
 from llmstack.protocol.request import decode
 from llmstack.protocol.server_tools import only_server_tools, unavailable_tool
 from llmstack.proxy.answer_service import AnswerService
 from llmstack.proxy.attempt import ProxyContext, Question, first_settings, work_of
+from llmstack.proxy.callers import Callers, caller_of
 from llmstack.proxy.client_writer import ClientWriter, Patience
 from llmstack.proxy.documents import Documents
-from llmstack.proxy.fallback import Outcome
+from llmstack.proxy.fallback import Answered, Outcome
 from llmstack.proxy.gate import Policy, header, read_body
 from llmstack.proxy.loop_watch import others_turn
 from llmstack.proxy.relay import Relay
@@ -39,6 +41,7 @@ class Messages:
     policy: Policy
     relay: Relay
     documents: Documents
+    callers: Callers
     capture: Capture | None = None
     patience: Patience = field(default_factory=Patience)
 
@@ -52,6 +55,7 @@ class Messages:
         request = decode(body)
         await others_turn(len(body))
         _describe(record, scope, request)
+        self.callers.require_model(caller_of(scope), request.model)
         route = self._route(request.model)
         record.route = route.match
         target = route.targets[0]
@@ -80,9 +84,10 @@ class Messages:
             await self.relay.messages(scope, receive, send, answer.handover.target, body)
 
     def _answer(self, scope: Scope, body: bytes, request: MessagesRequest, route: RouteChoice) -> SharedAnswer:
-        """The running one of an equal request, or a new one: equal in its bytes, and in the session and the agent that
-        sent them."""
-        key: Hashable = (body, header(scope, b"x-claude-code-session-id"), header(scope, b"x-claude-code-agent-id"))
+        """The running one of an equal request, or a new one: equal in its bytes, and in the key, the session and the
+        agent that sent them."""
+        caller, session = caller_of(scope), header(scope, b"x-claude-code-session-id")
+        key: Hashable = (body, caller, session, header(scope, b"x-claude-code-agent-id"))
         join = route.targets[0].join
         record: RequestRecord = scope["record"]
         running = self.in_flight.find(key) if join else None
@@ -94,9 +99,16 @@ class Messages:
             if not self.documents.all_remembered(request):
                 answer.open_stream(first_settings(request.model))  # the client gets signs of life meanwhile
             documents = await self.documents.texts_of(request)
-            return await self.answers.answer(
-                answer, Question(request, documents, route, record.id, record.conversation, len(body))
-            )
+            question = Question(request, documents, route, record.id, record.conversation, len(body), caller)
+            outcome: Outcome | None = None
+            try:
+                outcome = await self.answers.answer(answer, question)
+                return outcome
+            finally:  # also where the last client has left: what was computed for it is counted
+                if answer.first_byte is not None and answer.stream is not None:
+                    whole = isinstance(outcome, Answered)
+                    usage, streamed = answer.stream.usage, answer.size
+                    self.callers.charge(caller, tokens_of(usage, sent=len(body), streamed=streamed, complete=whole))
 
         return self.in_flight.begin(key, work, streaming=bool(request.stream), join=join)
 
@@ -114,6 +126,7 @@ class Messages:
         request = decode(body)
         await others_turn(len(body))
         _describe(record, scope, request)
+        self.callers.require_model(caller_of(scope), request.model)
         route = self._route(request.model)
         target = route.targets[0]
         record.route, record.upstream = route.match, target.name

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,15 +20,18 @@ import msgspec
 from llmstack.catalog.routes import Target
 from llmstack.llama_server.request_fields import lost_trigger, reach
 from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, invalid
+from llmstack.protocol.metering import Meter
 from llmstack.protocol.passed_stream import PassedStream
 from llmstack.protocol.sse import TooLong
 from llmstack.protocol.to_openai import OpenAIBody, OpenAIStream, to_messages
 from llmstack.proxy import death_table
+from llmstack.proxy.callers import Callers, caller_of
 from llmstack.proxy.fallback import Answered, Fallback, Outcome, Turn, Unanswered
 from llmstack.proxy.gate import Policy, read_body
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.report import RequestRecord
 from llmstack.proxy.respond import Header, Receive, Scope, Send, start
+from llmstack.proxy.turns import FairTurns
 from llmstack.proxy.upstreams import Upstreams
 
 # Hop-by-hop (RFC 9110, section 7.6.1), or ours, or made anew by the next hop.
@@ -40,6 +44,7 @@ _NOT_FORWARDED = frozenset(
 _NOT_RETURNED = frozenset(
     {"transfer-encoding", "connection", "keep-alive", "content-length", "server", "date", "set-cookie"}
 )
+_ANSWERING = ("/v1/messages", "/v1/chat/completions")  # what uses tokens; counting them does not
 MOST_NAMED = 64  # held-back fields in the log: their names are the client's to invent
 _NAME_LENGTH = 60
 
@@ -64,6 +69,8 @@ class Relay:
     upstreams: Upstreams
     policy: Policy
     log_event: Callable[[str, dict[str, Any]], None]
+    callers: Callers
+    turns: FairTurns = field(default_factory=FairTurns)
     _named: set[tuple[str, str]] = field(default_factory=set)  # upstream and field, once each in the log
 
     async def messages(self, scope: Scope, receive: Receive, send: Send, target: Target, body: bytes) -> None:
@@ -79,7 +86,8 @@ class Relay:
             body = msgspec.json.encode({**msgspec.json.decode(body), **changes})
         query = scope["query_string"]
         path = scope["path"] + (f"?{query.decode('latin-1')}" if query else "")
-        await self._pass(scope, receive, send, Passing(target, path, body, anthropic=True))
+        async with _while_there(scope, receive):
+            await self._exchange(scope, send, Passing(target, path, body, anthropic=True))
 
     async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/chat/completions: routed by model, tried along the fallback chain. Raises Refused."""
@@ -87,6 +95,8 @@ class Relay:
         body = await read_body(scope, receive, self.policy)
         request = _decode(body)
         record.model, record.stream = request["model"], bool(request.get("stream"))
+        caller = caller_of(scope)
+        self.callers.require_model(caller, record.model)
         route = self.live.choose(record.model)
         if route is None:
             raise Refused(invalid(f"no route for the model {record.model!r}"))
@@ -95,13 +105,18 @@ class Relay:
         async def attempt(turn: Turn) -> Outcome:
             record.fallback = turn.fallback
             try:
-                async with self.upstreams.deaths.asking(turn.target, lambda: death_table.request(request)):
-                    await self._pass(scope, receive, send, self._passing(turn.target, request, body))
+                async with (
+                    self.turns.turn(turn.target, caller),
+                    self.upstreams.deaths.asking(turn.target, lambda: death_table.request(request)),
+                ):
+                    await self._exchange(scope, send, self._passing(turn.target, request, body))
             except Refused as refused:
                 return Unanswered(refused.failure)
             return Answered()
 
-        outcome = await Fallback(route, record.id, self.log_event).first_answer(attempt)
+        outcome: Outcome = Answered()
+        async with _while_there(scope, receive):
+            outcome = await Fallback(route, record.id, self.log_event).first_answer(attempt)
         if isinstance(outcome, Unanswered):
             raise Refused(outcome.failure)
 
@@ -136,27 +151,10 @@ class Relay:
                 self.log_event("held_back", {"upstream": named[0], "field": named[1]})
         return passed
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send, passing: Passing) -> None:
-        """Raises Refused while nothing has been sent."""
-        record: RequestRecord = scope["record"]
-        record.upstream = passing.target.name
-        current = asyncio.current_task()
-        assert current is not None
-        watcher = asyncio.get_running_loop().create_task(_cancel_when_gone(receive, current))
-        try:
-            await self._exchange(scope, send, passing)
-        except asyncio.CancelledError:
-            if not watcher.done():
-                raise
-            record.disconnected = True
-            current.uncancel()
-            if not record.status:
-                record.status = 499
-        finally:
-            watcher.cancel()
-
     async def _exchange(self, scope: Scope, send: Send, passing: Passing) -> None:
+        """Raises Refused while nothing has been sent."""
         target, translator = passing.target, passing.translator
+        scope["record"].upstream = target.name
         headers = self._headers(scope, passing)
         response = await self.upstreams.post(target, passing.path, passing.body, headers)
         try:
@@ -168,8 +166,14 @@ class Relay:
                 body = self.upstreams.hide(await self.upstreams.error_body(response))
                 await send({"type": "http.response.body", "body": body})
                 return
-            passed = PassedStream(anthropic=passing.anthropic) if _is_plain_stream(response, translator) else None
-            failure = await self._body(send, response, passing, passed)
+            meter = Meter()
+            plain = _is_plain_stream(response, translator)
+            passed = PassedStream(anthropic=passing.anthropic, meter=meter) if plain else None
+            failure: Failure | None = Failure(FailureKind.API, "the client is gone", Cause.CUT)
+            try:
+                failure = await self._body(send, response, passing, passed, meter)
+            finally:
+                self._charge(scope, passing, meter, complete=failure is None and (passed is None or passed.complete))
             if failure is not None:
                 scope["record"].cause = failure.cause.value
             if translator is not None:
@@ -185,8 +189,17 @@ class Relay:
         finally:
             response.close() if not response.content.at_eof() else response.release()
 
+    def _charge(self, scope: Scope, passing: Passing, meter: Meter, *, complete: bool) -> None:
+        """What was used is counted, also where the client left before the end."""
+        if not passing.path.partition("?")[0].endswith(_ANSWERING):
+            return
+        translator, record = passing.translator, scope["record"]
+        meter.look({"usage": translator.usage}) if translator is not None else meter.whole()
+        record.tokens_in, record.tokens_cached, record.tokens_out = meter.reported
+        self.callers.charge(caller_of(scope), meter.used(len(passing.body), complete=complete))
+
     async def _body(
-        self, send: Send, response: aiohttp.ClientResponse, passing: Passing, passed: PassedStream | None
+        self, send: Send, response: aiohttp.ClientResponse, passing: Passing, passed: PassedStream | None, meter: Meter
     ) -> Failure | None:
         """Passes the answer on; why it broke off, unless it has had its end already."""
         translator = passing.translator
@@ -196,9 +209,12 @@ class Relay:
                 if not data:
                     return None
                 if translator is not None:
+                    meter.event()
                     data = translator.receive(data)
                 elif passed is not None:
                     data = passed.receive(data)
+                else:
+                    meter.piece(data)
                 if b"error" in data and (translator is not None or passed is not None):
                     data = self.upstreams.hide(data)
                 if data or translator is not None:
@@ -229,8 +245,8 @@ class Relay:
             for name, value in scope["headers"]:
                 if name not in _NOT_FORWARDED:
                     forwarded[name.decode("latin-1")] = value.decode("latin-1")
-            if scope["record"].stream:
-                forwarded["accept-encoding"] = "identity"  # its events are looked at, to give it one end
+            if scope["record"].stream or not caller_of(scope).is_owner:
+                forwarded["accept-encoding"] = "identity"  # it is looked at: for its end, and for what it used
         elif passing.target.kind == "anthropic":
             forwarded["anthropic-version"] = "2023-06-01"
         return {**forwarded, **self.upstreams.headers(passing.target)}
@@ -258,6 +274,26 @@ def _last_word(response: aiohttp.ClientResponse, failure: Failure, anthropic: bo
     if anthropic:
         return b"\n\nevent: error\ndata: " + failure.to_anthropic() + b"\n\n"
     return b"\n\ndata: " + failure.to_openai() + b"\n\n"
+
+
+@asynccontextmanager
+async def _while_there(scope: Scope, receive: Receive) -> AsyncIterator[None]:
+    """What is done for a client ends when that leaves."""
+    record: RequestRecord = scope["record"]
+    current = asyncio.current_task()
+    assert current is not None
+    watcher = asyncio.get_running_loop().create_task(_cancel_when_gone(receive, current))
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not watcher.done():
+            raise
+        record.disconnected = True
+        current.uncancel()
+        if not record.status:
+            record.status = 499
+    finally:
+        watcher.cancel()
 
 
 async def _cancel_when_gone(receive: Receive, task: asyncio.Task[Any]) -> None:

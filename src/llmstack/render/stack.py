@@ -7,7 +7,8 @@ from typing import Any
 
 from llmstack.commands import command_line
 from llmstack.deploy.apply import UpResult
-from llmstack.deploy.status import StackState, StackStatus, urls
+from llmstack.deploy.reached_at import urls
+from llmstack.deploy.status import StackState, StackStatus
 from llmstack.render.fitted import fitted, show_fitted
 from llmstack.render.output import show, style, warn
 from llmstack.stackfile import HealthRecord, ProxyEntry, StackRecord
