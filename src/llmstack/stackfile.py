@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llmstack.plan import Goal, Plan
 
 FORMAT = 2
-PROXY_PORT, SERVER_PORT = 5000, 8080  # where nobody says otherwise
+PROXY_PORT, SERVER_PORT, TLS_PORT = 5000, 8080, 5443  # where nobody says otherwise
 DEFAULT_CACHE_RAM_MIB = 8192  # llama-server's own default of -cram (common/common.h, cache_ram_mib)
 _NOTHING = msgspec.Raw(b"null")
 
@@ -43,24 +43,40 @@ class ServerEntry(msgspec.Struct, frozen=True):
 
     @property
     def url(self) -> str:
-        return _url(self.host, self.port)
+        return url_of(self.host, self.port)
+
+
+class TlsEntry(msgspec.Struct, frozen=True):
+    """Where the proxy listens with TLS, for other machines. cert, key: files of the user's, in PEM."""
+
+    host: str
+    port: int
+    cert: str
+    key: str
 
 
 class ProxyEntry(msgspec.Struct, frozen=True):
-    """allow_hosts: names besides the loopback ones that clients may call it by."""
+    """allow_hosts: names besides the loopback ones that clients may call it by. tls: a second listener, for others;
+    host and port are then this machine's own."""
 
     host: str = "127.0.0.1"
     port: int = PROXY_PORT
     allow_hosts: tuple[str, ...] = ()
+    tls: TlsEntry | None = None
 
     @property
     def url(self) -> str:
         """Where this machine reaches it: an address that means every interface becomes loopback."""
-        return _url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port)
+        return url_of({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port)
 
     @property
     def is_open(self) -> bool:
         """Whether other machines reach it."""
+        return self.tls is not None or self.is_plain
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether they do without TLS."""
         return self.host != "localhost" and not ipaddress.ip_address(self.host).is_loopback
 
 
@@ -115,7 +131,7 @@ class RunningServer:
     @property
     def url(self) -> str:
         """Without a trailing slash or /v1."""
-        return _url(self.host, self.port)
+        return url_of(self.host, self.port)
 
     @property
     def rolls_back(self) -> bool:
@@ -293,8 +309,8 @@ class _PrintedPlan(msgspec.Struct):
     decisions: tuple[_PrintedDecision, ...] = ()
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def url_of(host: str, port: int, scheme: str = "http") -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _value(argv: Sequence[str], flag: str) -> str | None:

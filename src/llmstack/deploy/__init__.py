@@ -18,6 +18,7 @@
 | transaction    | what ran before, on disk until the new stack has proved itself              |
 | services       | the two services, as data                                                   |
 | supervisors    | who keeps the services running on this machine                              |
+| addresses      | where a stack will listen, and what that needs: keys, a certificate         |
 | ports          | where a stack may listen, and who holds a TCP port                          |
 | listener       | who listens where our services should: no key goes to anybody else           |
 | routes_in_force | whether the proxy goes by the models.toml of the user                      |

@@ -15,6 +15,7 @@ import msgspec
 from llmstack import stackfile
 from llmstack.commands import command_line
 from llmstack.deploy import keys, observe, ports, tools_shown, transaction, warm
+from llmstack.deploy.addresses import wanted_ports
 from llmstack.deploy.demo_model import prune_demo_models
 from llmstack.deploy.health import check
 from llmstack.deploy.ready import wait_ready
@@ -249,9 +250,8 @@ def _check_ports(home: Home, deployment: Deployment, supervisor: Supervisor) -> 
     everyone = (supervisor, *others(home, supervisor))
     ours = [status.pid for one in everyone for status in one.status().values() if status.pid]
     at = deployment.addresses
-    proxy = ports.WantedPort("proxy", at.proxy_host, at.proxy_port, "--port")
     server = ports.WantedPort("server", at.server_host, at.server_port, "--server-port")
-    ports.check_free((proxy, server), ours=ours)
+    ports.check_free((*wanted_ports(at.proxy), server), ours=ours)
 
 
 def record_of(home: Home, deployment: Deployment, supervisor: str) -> StackRecord:

@@ -15,7 +15,7 @@ from llmstack.commands import command_line
 from llmstack.deploy import client_keys, observe, tools_shown, transaction, usage
 from llmstack.deploy import warm as deploy_warm
 from llmstack.deploy.failure_causes import explain
-from llmstack.deploy.reached_at import urls
+from llmstack.deploy.reached_at import trouble, urls
 from llmstack.deploy.ready import excerpt, last_words
 from llmstack.deploy.routes_in_force import out_of_force
 from llmstack.deploy.served import Served, failure
@@ -152,6 +152,7 @@ class StackStatus:
                 "open": self.proxy.is_open,
                 "allow_hosts": self.proxy.allow_hosts,
                 "urls": urls(self.proxy),
+                "tls": self.proxy.tls,
             },
             "keys": [key.to_json() for key in self.keys.keys] if self.keys is not None else [],
             "warm": self.warm.to_json(),
@@ -172,10 +173,11 @@ class StackStatus:
 
 def gather(home: Home) -> StackStatus:
     status = _gathered(home)
+    wrong = (*status.out_of_force, *trouble(status.proxy))
     try:
-        return replace(status, keys=client_keys.listed(home, time.time()))
+        return replace(status, keys=client_keys.listed(home, time.time()), out_of_force=wrong)
     except BadInput as error:
-        return replace(status, out_of_force=(*status.out_of_force, error.what))
+        return replace(status, out_of_force=(*wrong, error.what))
 
 
 def _gathered(home: Home) -> StackStatus:

@@ -188,6 +188,7 @@ class DoctorFacts:
     alone: str = ""  # where the proxy is deployed without a server, and its state
     unrecorded: str = ""  # why nobody can say what is deployed
     reach: str = ""  # who else reaches the proxy
+    reached_by_tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,5 +38,6 @@ def gather(home: Home, *, deep: bool = False) -> DoctorFacts:
         alone=f"{status.state.value} at {status.alone.url}" if status.alone is not None else "",
         unrecorded=status.cause if status.stack is None and status.alone is None else "",
         reach=gather_stack.reach(status),
+        reached_by_tls=status.proxy is not None and not status.proxy.is_plain,
         proxy=gather_stack.proxy(home, status.stack, deep=deep),
     )

@@ -60,8 +60,8 @@ def reach(status: StackStatus) -> str:
     """Empty where only this machine reaches the proxy."""
     if status.proxy is None or not status.proxy.is_open or status.state is StackState.STOPPED:
         return ""
-    where = ", ".join(urls(status.proxy))
-    return f"other machines reach the proxy at {where}; its token goes over the network as plain text"
+    where = f"other machines reach the proxy at {', '.join(urls(status.proxy))}"
+    return f"{where}; keys go over the network as plain text" if status.proxy.is_plain else where
 
 
 def ports(status: StackStatus) -> tuple[PortFacts, ...]:

@@ -6,6 +6,7 @@ HTTP:
 | -------------- | ----------------------------------------------------------------------------------- |
 | serve          | puts a proxy together from a home and runs it                                       |
 | server         | uvicorn with the limits it lacks, readiness, watchdog, drain                        |
+| tls            | the listener for other machines, with the user's certificate                        |
 | app            | the FastAPI shell: paths to handlers                                                |
 | gate           | Host, Origin, token, body limits, before anything else looks at a request           |
 | callers        | who asks: the owner, or whose key it is; what that may ask for, and what it used    |

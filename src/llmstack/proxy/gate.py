@@ -41,7 +41,7 @@ class ArrivingBodies:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """hosts: names besides the loopback ones that a Host header may carry. loopback: the proxy listens there only."""
+    """hosts: names besides the loopback ones that a Host header may carry. loopback: without TLS it listens there."""
 
     port: int
     loopback: bool = True
@@ -120,7 +120,7 @@ class Gate:
             return unavailable("the proxy is stopping; ask again in a moment", Cause.STOPPING, 2)
         if path in _OPEN_PATHS or (path == "/" and scope["method"] in ("HEAD", "GET")):
             return None
-        if path == "/metrics" and self._policy.loopback:
+        if path == "/metrics" and self._is_here(scope):
             return None
         return self._token(scope, path)
 
@@ -138,9 +138,13 @@ class Gate:
             address = ipaddress.ip_address(name)
         except ValueError:
             return Failure(FailureKind.PERMISSION, f"the host name {name} is not one of this proxy's")
-        if address.is_loopback or not self._policy.loopback:
+        if address.is_loopback or not self._is_here(scope):
             return None  # an address cannot be rebound; only names can
         return Failure(FailureKind.PERMISSION, f"the host {name} is not one of this proxy's")
+
+    def _is_here(self, scope: Scope) -> bool:
+        """Whether it comes from this machine for certain: TLS is for the others."""
+        return self._policy.loopback and scope.get("scheme", "http") == "http"
 
     def _origin(self, scope: Scope) -> Failure | None:
         """A browser sends Origin; only a page this proxy served itself would be at home here."""

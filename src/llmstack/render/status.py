@@ -123,10 +123,9 @@ def _reach(proxy: ProxyEntry, columns: int) -> list[str]:
     """Who else can use it; nothing where it listens on loopback."""
     if not proxy.is_open:
         return []
-    return [
-        *_row("listens", f"on {proxy.host}:{proxy.port}; from other machines: {', '.join(urls(proxy))}", columns),
-        *_row("warning", open_sentence(proxy), columns, "yellow"),
-    ]
+    where = f"{proxy.tls.host}:{proxy.tls.port} with TLS" if proxy.tls is not None else f"{proxy.host}:{proxy.port}"
+    lines = _row("listens", f"on {where}; from other machines: {', '.join(urls(proxy))}", columns)
+    return lines + (_row("warning", open_sentence(proxy), columns, "yellow") if proxy.is_plain else [])
 
 
 def _warm(warm: Warm) -> str:
