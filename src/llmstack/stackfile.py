@@ -185,13 +185,23 @@ class StackRecord(msgspec.Struct, frozen=True):
 
     @property
     def goal(self) -> Goal | None:
-        """What `up` was asked for; None where the file does not say."""
+        """What `up` was asked for; None where the file does not say.
+
+        Until November 2026 it had only the pins, the context among them: what was pinned was asked for.
+        """
+        from llmstack.llama_server.flags import pinnable_flag
         from llmstack.plan import Goal
 
         try:
-            return msgspec.json.decode(self.stored_goal, type=Goal | None)
+            goal = msgspec.json.decode(self.stored_goal, type=Goal | None)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
+            goal = None
+        if goal is not None or not self.pins:
+            return goal
+        pins = {flag.lstrip("-"): value for flag, value in self.pins.items() if pinnable_flag(flag) is not None}
+        slots = int(pins.pop("np", "0")) if self.pins.get("-np", "0").isdigit() else 0
+        ctx = self.n_ctx_slot or None if pins.pop("c", None) is not None else None
+        return Goal(ctx=ctx, parallel=slots or None, pins=pins)
 
     def running_server(self) -> RunningServer:
         argv = self.server.argv
@@ -242,6 +252,12 @@ def read_proxy(home: Home) -> ProxyEntry | None:
     """Where the proxy listens, or would when it is started again; None when none was deployed."""
     alone, stack = read_alone(home), read(home)
     return alone.proxy if alone is not None else stack.proxy if stack is not None else None
+
+
+def services(home: Home) -> tuple[Service, ...]:
+    """What is deployed now, as services."""
+    alone, stack = read_alone(home), read(home)
+    return (alone.service,) if alone is not None else stack.services if stack is not None else ()
 
 
 def stored(value: Plan | Goal | None) -> msgspec.Raw:

@@ -37,6 +37,7 @@
 | served         | what the engine did, against the plan: failures and warnings                |
 | failure_causes | why a service died, from its last words                                     |
 | status         | the state of the stack                                                      |
+| outdated       | services that run other files of this package than are here                 |
 | usage          | what the services hold, and the last bench                                  |
 | warm           | the warm start, as the proxy is asked for it                                |
 | foreground     | `up --foreground`                                                           |

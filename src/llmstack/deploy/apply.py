@@ -18,6 +18,7 @@ from llmstack.deploy import keys, observe, ports, tools_shown, transaction, warm
 from llmstack.deploy.addresses import wanted_ports
 from llmstack.deploy.demo_model import prune_demo_models
 from llmstack.deploy.health import check
+from llmstack.deploy.outdated import outdated_supervisor
 from llmstack.deploy.ready import wait_ready
 from llmstack.deploy.routes_in_force import out_of_force
 from llmstack.deploy.services import Addresses, stack_services
@@ -161,6 +162,8 @@ def restart(home: Home, names: tuple[str, ...], on_progress: OnProgress) -> Stac
         names = names or tuple(service.name for service in stack.services)
         warm.save(home, stack)
         warm.make_folder(stack)
+        if set(names) == {service.name for service in stack.services}:
+            renew_supervisor(home, supervisor)
         started_at = time.time()
         started = supervisor.apply(stack.services)
         rest = [name for name in names if name not in started]
@@ -173,6 +176,12 @@ def restart(home: Home, names: tuple[str, ...], on_progress: OnProgress) -> Stac
             on_progress("warming the prompt cache")
             warm.restore(home, stack)
         return stack
+
+
+def renew_supervisor(home: Home, supervisor: Supervisor) -> None:
+    """Before all services are restarted: one of ours that runs files from before an update ends, and comes anew."""
+    if supervisor.kind == "process" and outdated_supervisor(home) is not None:
+        supervisor.stop()
 
 
 def require_file(stack: StackRecord) -> None:

@@ -9,7 +9,7 @@ from llmstack import stackfile
 from llmstack.commands import command_line
 from llmstack.deploy import keys, ports, transaction, warm
 from llmstack.deploy.addresses import addresses_of, wanted_ports
-from llmstack.deploy.apply import PROXY_DEADLINE_S, deploy_lock, put_back_previous
+from llmstack.deploy.apply import PROXY_DEADLINE_S, deploy_lock, put_back_previous, renew_supervisor
 from llmstack.deploy.planning import UpRequest
 from llmstack.deploy.ready import wait_ready
 from llmstack.deploy.services import proxy_service
@@ -62,6 +62,7 @@ def restart_alone(home: Home, names: tuple[str, ...], on_progress: Callable[[str
         supervisor = supervisor_for(home)
         on_progress("starting the proxy")
         started_at = time.time()
+        renew_supervisor(home, supervisor)
         if "proxy" in supervisor.status():
             supervisor.restart(["proxy"])
         else:

@@ -18,6 +18,8 @@ def services(facts: DoctorFacts) -> Iterator[Finding]:
         ends = f"{command_line('up', '--listen', '127.0.0.1')}   ends that"
         level = Level.OK if facts.reached_by_tls else Level.WARN
         yield Finding("reach", level, facts.reach, "", "" if facts.reached_by_tls else ends)
+    if facts.outdated:
+        yield Finding("update", Level.WARN, facts.outdated, "", facts.outdated_remedy)
     if facts.unrecorded:
         yield Finding("stack", Level.FAIL, facts.unrecorded, "", f"{command_line('up', 'MODEL')}   writes it anew")
         return

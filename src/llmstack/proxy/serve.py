@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from llmstack import started_from
 from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.paths import Home
@@ -66,6 +67,7 @@ def serve(
     capture = Capture(home.state / "debug") if debug else None
     proxy = Proxy(live, policy, reporter, capture, supervisor)
     start = {"url": f"http://{host}:{port}", "routes": len(live.routing.routes)}
+    started_from.note(home.state, "proxy", shipped=("models.toml",))
     where = {"tls": url_of(secured.entry.host, secured.entry.port, "https")} if secured is not None else {}
     reporter.event("start", start | where)
     try:

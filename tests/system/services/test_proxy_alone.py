@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from llmstack.started_from import read_note
 from support import certificates
 from support.hosts.chat import Cerebras
 from support.stack import Stack
@@ -74,6 +75,7 @@ def test_a_proxy_alone_is_started_stopped_and_started_again_where_it_was(stack: 
     assert ask(stack, "cerebras/qwen-3-coder-480b")[0] == 200
     assert ask(stack, "cerebras/qwen-3-coder-480b", host="llm.office.lan")[0] == 200
     assert ask(stack, "cerebras/qwen-3-coder-480b", host="evil.example")[0] == 403
+    assert read_note(stack.root / "state", "proxy") is not None and status(stack)["outdated"] == []
     code, answer = ask(stack, "here")
     assert code == 529 and "no model is running" in answer["error"]["message"]
     assert stack.run("restart").status == 0 and stack.run("restart", "server").status == 1
