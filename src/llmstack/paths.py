@@ -44,6 +44,16 @@ class Home:
         return self.config / "keys"
 
     @property
+    def client_keys(self) -> Path:
+        """The keys of other people, as hashes (0600): `access.book`."""
+        return self.config / "client-keys.json"
+
+    @property
+    def key_use(self) -> Path:
+        """What each key used today (JSON): `access.use`."""
+        return self.state / "key-use.json"
+
+    @property
     def server_key(self) -> Path:
         """llama-server's own key (0600): only the proxy knows it."""
         return self.state / "server.key"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llmstack.plan import Goal, Plan
 
 FORMAT = 2
-PROXY_PORT, SERVER_PORT = 5000, 8080  # where nobody says otherwise
+PROXY_PORT, SERVER_PORT, TLS_PORT = 5000, 8080, 5443  # where nobody says otherwise
 DEFAULT_CACHE_RAM_MIB = 8192  # llama-server's own default of -cram (common/common.h, cache_ram_mib)
 _NOTHING = msgspec.Raw(b"null")
 
@@ -43,24 +43,40 @@ class ServerEntry(msgspec.Struct, frozen=True):
 
     @property
     def url(self) -> str:
-        return _url(self.host, self.port)
+        return url_of(self.host, self.port)
+
+
+class TlsEntry(msgspec.Struct, frozen=True):
+    """Where the proxy listens with TLS, for other machines. cert, key: files of the user's, in PEM."""
+
+    host: str
+    port: int
+    cert: str
+    key: str
 
 
 class ProxyEntry(msgspec.Struct, frozen=True):
-    """allow_hosts: names besides the loopback ones that clients may call it by."""
+    """allow_hosts: names besides the loopback ones that clients may call it by. tls: a second listener, for others;
+    host and port are then this machine's own."""
 
     host: str = "127.0.0.1"
     port: int = PROXY_PORT
     allow_hosts: tuple[str, ...] = ()
+    tls: TlsEntry | None = None
 
     @property
     def url(self) -> str:
         """Where this machine reaches it: an address that means every interface becomes loopback."""
-        return _url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port)
+        return url_of({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port)
 
     @property
     def is_open(self) -> bool:
         """Whether other machines reach it."""
+        return self.tls is not None or self.is_plain
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether they do without TLS."""
         return self.host != "localhost" and not ipaddress.ip_address(self.host).is_loopback
 
 
@@ -115,7 +131,7 @@ class RunningServer:
     @property
     def url(self) -> str:
         """Without a trailing slash or /v1."""
-        return _url(self.host, self.port)
+        return url_of(self.host, self.port)
 
     @property
     def rolls_back(self) -> bool:
@@ -169,13 +185,23 @@ class StackRecord(msgspec.Struct, frozen=True):
 
     @property
     def goal(self) -> Goal | None:
-        """What `up` was asked for; None where the file does not say."""
+        """What `up` was asked for; None where the file does not say.
+
+        Until November 2026 it had only the pins, the context among them: what was pinned was asked for.
+        """
+        from llmstack.llama_server.flags import pinnable_flag
         from llmstack.plan import Goal
 
         try:
-            return msgspec.json.decode(self.stored_goal, type=Goal | None)
+            goal = msgspec.json.decode(self.stored_goal, type=Goal | None)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
+            goal = None
+        if goal is not None or not self.pins:
+            return goal
+        pins = {flag.lstrip("-"): value for flag, value in self.pins.items() if pinnable_flag(flag) is not None}
+        slots = int(pins.pop("np", "0")) if self.pins.get("-np", "0").isdigit() else 0
+        ctx = self.n_ctx_slot or None if pins.pop("c", None) is not None else None
+        return Goal(ctx=ctx, parallel=slots or None, pins=pins)
 
     def running_server(self) -> RunningServer:
         argv = self.server.argv
@@ -226,6 +252,12 @@ def read_proxy(home: Home) -> ProxyEntry | None:
     """Where the proxy listens, or would when it is started again; None when none was deployed."""
     alone, stack = read_alone(home), read(home)
     return alone.proxy if alone is not None else stack.proxy if stack is not None else None
+
+
+def services(home: Home) -> tuple[Service, ...]:
+    """What is deployed now, as services."""
+    alone, stack = read_alone(home), read(home)
+    return (alone.service,) if alone is not None else stack.services if stack is not None else ()
 
 
 def stored(value: Plan | Goal | None) -> msgspec.Raw:
@@ -293,8 +325,8 @@ class _PrintedPlan(msgspec.Struct):
     decisions: tuple[_PrintedDecision, ...] = ()
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def url_of(host: str, port: int, scheme: str = "http") -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _value(argv: Sequence[str], flag: str) -> str | None:

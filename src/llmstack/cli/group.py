@@ -9,10 +9,11 @@ import click
 
 from llmstack.commands import ALIASES, quoted
 
-# Other words for what a group can do. None for what deletes, except to the command that asks first.
-_SYNONYMS = {
-    "ls": "list", "download": "pull", "get": "pull", "rm": "remove", "delete": "remove", "info": "show",
-    "search": "find", "check": "test", "choose": "use", "select": "use",
+# Other words for what a group can do: the first that it has. None for what deletes, except to the command that asks.
+_SYNONYMS: dict[str, tuple[str, ...]] = {
+    "ls": ("list",), "download": ("pull",), "get": ("pull",), "rm": ("remove", "revoke"),
+    "delete": ("remove", "revoke"), "remove": ("revoke",), "info": ("show",), "search": ("find",), "check": ("test",),
+    "choose": ("use",), "select": ("use",), "new": ("add",), "create": ("add",), "renew": ("rotate",),
 }  # fmt: skip
 
 
@@ -21,8 +22,8 @@ class CommandGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         word = args[0]
-        meant = _SYNONYMS.get(word, "")
-        if self.get_command(ctx, word) is None and self.get_command(ctx, meant) is not None:
+        meant = next((other for other in _SYNONYMS.get(word, ()) if self.get_command(ctx, other) is not None), None)
+        if self.get_command(ctx, word) is None and meant is not None:
             args = [meant, *args[1:]]
         try:
             return super().resolve_command(ctx, args)

@@ -9,7 +9,7 @@ import click
 
 from llmstack.cli.goal import goal_options
 from llmstack.cli.options import json_option
-from llmstack.commands import command_line
+from llmstack.commands import again, command_line
 from llmstack.errors import BadInput
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="A name that clients call the proxy by, such as one behind a web server; '' for none.",
 )
+@click.option("--tls-cert", metavar="FILE", help="A certificate (PEM): other machines then get TLS; '' for none.")
+@click.option("--tls-key", metavar="FILE", help="The key of that certificate.")
+@click.option("--tls-port", type=click.IntRange(1, 65535), help="Port for other machines, with TLS (default 5443).")
 @click.option("--proxy-only", is_flag=True, help="Start the proxy and no model: for upstreams elsewhere.")
 @click.option("--cpu", "without_card", is_flag=True, help="Go on though the engine cannot use a card that is here.")
 @click.option("--offline", is_flag=True, help="Never use the network.")
@@ -52,6 +55,9 @@ def command(
     port: int | None,
     server_port: int | None,
     allow_hosts: tuple[str, ...],
+    tls_cert: str | None,
+    tls_key: str | None,
+    tls_port: int | None,
     proxy_only: bool,
     without_card: bool,
     offline: bool,
@@ -78,8 +84,9 @@ def command(
         )
     folders = home()
     request = UpRequest(
-        model, demo, make_goal(**goal), host, port, server_port, offline, host_names(allow_hosts), without_card
-    )
+        model, demo, make_goal(**goal), host, port, server_port, offline, host_names(allow_hosts), without_card,
+        tls_files=_tls_files(tls_cert, tls_key), tls_port=tls_port,
+    )  # fmt: skip
     if proxy_only or _was_alone(folders, request):
         if model or demo or any(value for value in goal.values()):
             raise BadInput("--proxy-only starts no model", next=command_line("up", "--proxy-only"))
@@ -113,6 +120,16 @@ def host_names(names: tuple[str, ...]) -> tuple[str, ...] | None:
                 next=command_line("up", "--allow-host", "llm.example.lan"),
             )  # fmt: skip
     return tuple(dict.fromkeys(name.lower() for name in names if name)) if names else None
+
+
+def _tls_files(cert: str | None, key: str | None) -> tuple[str, str] | None:
+    """Raises BadInput for one without the other."""
+    if not cert and not key:
+        return None if cert is None and key is None else ("", "")
+    if cert and key:
+        return cert, key
+    missing = ("--tls-key", "FILE") if cert else ("--tls-cert", "FILE")
+    raise BadInput("a certificate and its key belong together", next=again("up", *missing))
 
 
 def _was_alone(home: Home, request: UpRequest) -> bool:

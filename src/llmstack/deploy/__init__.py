@@ -18,9 +18,12 @@
 | transaction    | what ran before, on disk until the new stack has proved itself              |
 | services       | the two services, as data                                                   |
 | supervisors    | who keeps the services running on this machine                              |
+| addresses      | where a stack will listen, and what that needs: keys, a certificate         |
 | ports          | where a stack may listen, and who holds a TCP port                          |
 | listener       | who listens where our services should: no key goes to anybody else           |
 | routes_in_force | whether the proxy goes by the models.toml of the user                      |
+| client_keys    | keys for others: made, listed, rotated, revoked                             |
+| reached_at     | what the proxy is called by, here and from other machines                   |
 | keys           | the two secrets of a stack                                                  |
 | waiting, ready | waits for what another process does; for a service that answers             |
 | ensure_ready   | brings the stack to where a client can use it                               |
@@ -34,6 +37,7 @@
 | served         | what the engine did, against the plan: failures and warnings                |
 | failure_causes | why a service died, from its last words                                     |
 | status         | the state of the stack                                                      |
+| outdated       | services that run other files of this package than are here                 |
 | usage          | what the services hold, and the last bench                                  |
 | warm           | the warm start, as the proxy is asked for it                                |
 | foreground     | `up --foreground`                                                           |

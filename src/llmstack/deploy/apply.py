@@ -15,8 +15,10 @@ import msgspec
 from llmstack import stackfile
 from llmstack.commands import command_line
 from llmstack.deploy import keys, observe, ports, tools_shown, transaction, warm
+from llmstack.deploy.addresses import wanted_ports
 from llmstack.deploy.demo_model import prune_demo_models
 from llmstack.deploy.health import check
+from llmstack.deploy.outdated import outdated_supervisor
 from llmstack.deploy.ready import wait_ready
 from llmstack.deploy.routes_in_force import out_of_force
 from llmstack.deploy.services import Addresses, stack_services
@@ -160,6 +162,8 @@ def restart(home: Home, names: tuple[str, ...], on_progress: OnProgress) -> Stac
         names = names or tuple(service.name for service in stack.services)
         warm.save(home, stack)
         warm.make_folder(stack)
+        if set(names) == {service.name for service in stack.services}:
+            renew_supervisor(home, supervisor)
         started_at = time.time()
         started = supervisor.apply(stack.services)
         rest = [name for name in names if name not in started]
@@ -172,6 +176,12 @@ def restart(home: Home, names: tuple[str, ...], on_progress: OnProgress) -> Stac
             on_progress("warming the prompt cache")
             warm.restore(home, stack)
         return stack
+
+
+def renew_supervisor(home: Home, supervisor: Supervisor) -> None:
+    """Before all services are restarted: one of ours that runs files from before an update ends, and comes anew."""
+    if supervisor.kind == "process" and outdated_supervisor(home) is not None:
+        supervisor.stop()
 
 
 def require_file(stack: StackRecord) -> None:
@@ -249,9 +259,8 @@ def _check_ports(home: Home, deployment: Deployment, supervisor: Supervisor) -> 
     everyone = (supervisor, *others(home, supervisor))
     ours = [status.pid for one in everyone for status in one.status().values() if status.pid]
     at = deployment.addresses
-    proxy = ports.WantedPort("proxy", at.proxy_host, at.proxy_port, "--port")
     server = ports.WantedPort("server", at.server_host, at.server_port, "--server-port")
-    ports.check_free((proxy, server), ours=ours)
+    ports.check_free((*wanted_ports(at.proxy), server), ours=ours)
 
 
 def record_of(home: Home, deployment: Deployment, supervisor: str) -> StackRecord:

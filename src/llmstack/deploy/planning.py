@@ -51,7 +51,7 @@ SAID = (
 class UpRequest:
     """What the command line says. model None: the one that is deployed. Ports, hosts None: as deployed, else
     the defaults. name: what clients call the model; empty: as the model itself is called. without_card: a model is
-    downloaded though the engine can't use a card that is here."""
+    downloaded though the engine can't use a card that is here. tls_files: certificate and key; ("", "") for none."""
 
     model: str | None = None
     demo: bool = False
@@ -63,6 +63,8 @@ class UpRequest:
     allow_hosts: tuple[str, ...] | None = None
     without_card: bool = False
     name: str = ""
+    tls_files: tuple[str, str] | None = None
+    tls_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

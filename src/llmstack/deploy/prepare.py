@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llmstack import stackfile
 from llmstack.commands import again, command_line, typed_words
-from llmstack.deploy import ports
+from llmstack.deploy.addresses import addresses_of
 from llmstack.deploy.apply import Deployment
 from llmstack.deploy.machine import refuse_without_card, this_machine
 from llmstack.deploy.planning import (
@@ -22,10 +21,10 @@ from llmstack.deploy.planning import (
     subject_of,
 )
 from llmstack.deploy.projector import is_here
-from llmstack.deploy.services import Addresses, stack_services
+from llmstack.deploy.services import stack_services
 from llmstack.deploy.supervisors import chosen, preview
 from llmstack.engine.find import Engine, find
-from llmstack.errors import BadInput, MissingPart, NotSo, StackError
+from llmstack.errors import MissingPart, NotSo, StackError
 from llmstack.fetch import hub
 from llmstack.fetch.find_local import drafter_of
 from llmstack.fetch.model import ResolvedModel
@@ -35,7 +34,6 @@ from llmstack.fetch.remote import remote_header
 from llmstack.llama_server.flags import pinnable_flag
 from llmstack.paths import Home
 from llmstack.plan import Goal, Plan
-from llmstack.stackfile import SERVER_PORT
 from llmstack.units import UnitDiff
 
 
@@ -119,23 +117,6 @@ def changes(home: Home, request: UpRequest, planned: Planned) -> UnitDiff | None
         return preview(chosen(home), services)
     except StackError:
         return None
-
-
-def addresses_of(home: Home, request: UpRequest) -> Addresses:
-    """As requested, else as deployed, else the defaults. Raises BadInput for what cannot be."""
-    deployed = stackfile.read(home)
-    before = stackfile.read_proxy(home) or stackfile.ProxyEntry()
-    proxy_port = request.proxy_port or before.port
-    server_port = request.server_port or (deployed.server.port if deployed is not None else SERVER_PORT)
-    allow_hosts = before.allow_hosts if request.allow_hosts is None else request.allow_hosts
-    if proxy_port == server_port:
-        raise BadInput(
-            f"the proxy and the server need two ports, and both would have {proxy_port}",
-            next=again("up", "--port", proxy_port, "--server-port", ports.next_free("127.0.0.1", proxy_port)),
-        )
-    if request.proxy_host is not None:
-        ports.check_address(request.proxy_host)
-    return Addresses(request.proxy_host or before.host, proxy_port, server_port=server_port, allow_hosts=allow_hosts)
 
 
 def _pulled(home: Home, request: UpRequest, subject: Subject, on_download: OnTransfer) -> Subject:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from llmstack import stackfile
 from llmstack.commands import command_line
 from llmstack.deploy import keys, ports, transaction, warm
-from llmstack.deploy.apply import PROXY_DEADLINE_S, deploy_lock, put_back_previous
+from llmstack.deploy.addresses import addresses_of, wanted_ports
+from llmstack.deploy.apply import PROXY_DEADLINE_S, deploy_lock, put_back_previous, renew_supervisor
 from llmstack.deploy.planning import UpRequest
-from llmstack.deploy.prepare import addresses_of
 from llmstack.deploy.ready import wait_ready
 from llmstack.deploy.services import proxy_service
 from llmstack.deploy.supervisors import chosen, others, start_alone, supervisor_for
@@ -28,7 +28,7 @@ def up_alone(home: Home, request: UpRequest, on_progress: Callable[[str], None])
         at = addresses_of(home, request).proxy
         supervisor = chosen(home)
         ours = [status.pid for one in (supervisor, *others(home, supervisor)) for status in one.status().values()]
-        ports.check_free([ports.WantedPort("proxy", at.host, at.port, "--port")], ours=[pid for pid in ours if pid])
+        ports.check_free(wanted_ports(at), ours=[pid for pid in ours if pid])
         home.make()
         keys.ensure(home)
         previous = transaction.begin(home)
@@ -62,6 +62,7 @@ def restart_alone(home: Home, names: tuple[str, ...], on_progress: Callable[[str
         supervisor = supervisor_for(home)
         on_progress("starting the proxy")
         started_at = time.time()
+        renew_supervisor(home, supervisor)
         if "proxy" in supervisor.status():
             supervisor.restart(["proxy"])
         else:

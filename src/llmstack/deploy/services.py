@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llmstack.deploy.load_log import verbosity
 from llmstack.engine import embedded
@@ -14,7 +14,7 @@ from llmstack.engine.find import Engine
 from llmstack.engine.flags import fit, parse_help
 from llmstack.paths import Home
 from llmstack.plan import Plan
-from llmstack.stackfile import PROXY_PORT, SERVER_PORT, ProxyEntry
+from llmstack.stackfile import SERVER_PORT, ProxyEntry
 from llmstack.supervisor import Service
 from llmstack.warmstart.fingerprint import folder_name
 
@@ -33,17 +33,11 @@ PROXY_MEMORY_MIB = 2048
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where proxy and server listen. allow_hosts: names that the proxy may be called by."""
+    """Where proxy and server listen."""
 
-    proxy_host: str = "127.0.0.1"
-    proxy_port: int = PROXY_PORT
+    proxy: ProxyEntry = field(default_factory=ProxyEntry)
     server_host: str = "127.0.0.1"
     server_port: int = SERVER_PORT
-    allow_hosts: tuple[str, ...] = ()
-
-    @property
-    def proxy(self) -> ProxyEntry:
-        return ProxyEntry(self.proxy_host, self.proxy_port, self.allow_hosts)
 
 
 def stack_services(home: Home, engine: Engine, plan: Plan, at: Addresses) -> tuple[Service, Service]:
@@ -86,6 +80,9 @@ def ram_limit(plan: Plan) -> int | None:
 def proxy_service(at: ProxyEntry) -> Service:
     names = [word for name in at.allow_hosts for word in ("--allow-host", name)]
     argv = (sys.executable, "-m", "llmstack", "serve-proxy", "--host", at.host, "--port", str(at.port), *names)
+    if at.tls is not None:
+        tls = at.tls
+        argv += ("--tls-host", tls.host, "--tls-port", str(tls.port), "--tls-cert", tls.cert, "--tls-key", tls.key)
     words = "Anthropic to OpenAI proxy (llmstack)"
     return Service("proxy", words, argv, environment(), memory_max_mib=PROXY_MEMORY_MIB, notify=True)
 

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import enum
 import re
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmstack import stackfile
+from llmstack.access.listed import KeyList
 from llmstack.commands import command_line
-from llmstack.deploy import observe, tools_shown, transaction, usage
+from llmstack.deploy import client_keys, observe, tools_shown, transaction, usage
+from llmstack.deploy import outdated as updates
 from llmstack.deploy import warm as deploy_warm
 from llmstack.deploy.failure_causes import explain
-from llmstack.deploy.ports import addresses
+from llmstack.deploy.outdated import OutdatedService
+from llmstack.deploy.reached_at import trouble, urls
 from llmstack.deploy.ready import excerpt, last_words
 from llmstack.deploy.routes_in_force import out_of_force
 from llmstack.deploy.served import Served, failure
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.deploy.usage import Used
 from llmstack.engine.control import EngineClient, Readiness
-from llmstack.errors import NotSo
+from llmstack.errors import BadInput, NotSo
 from llmstack.findings import Finding
 from llmstack.llama_server.last_words import last_words as last_fatal
 from llmstack.paths import Home
 from llmstack.stackfile import ProxyAlone, ProxyEntry, StackRecord
 from llmstack.supervisor import ServiceState, ServiceStatus, Supervisor
-
-LOOPBACK = ("127.0.0.1", "::1")
 
 
 class StackState(enum.StrEnum):
@@ -64,8 +66,9 @@ class StackStatus:
     served: what the engine did at its last start; findings: where that is not what was planned. interrupted: an `up`
     was cut off and none runs now. bench: the last run, as `bench --json` gave it. refused: how many requests, prefixes
     and states the proxy keeps from the engine, because it died on them. hung: how often it was ended because it hung.
-    out_of_force: what is wrong with the user's models.toml. alone: the proxy is deployed without a server; the stack
-    is then what `up` would start.
+    out_of_force: what is wrong with the files of the user. keys: of others,
+    None where nobody has looked. outdated: services that run files from before an update. alone: the proxy is deployed
+    without a server; the stack is then what `up` would start.
     """
 
     state: StackState
@@ -85,6 +88,8 @@ class StackStatus:
     hung: int = 0
     out_of_force: tuple[str, ...] = ()
     alone: ProxyEntry | None = None
+    keys: KeyList | None = None
+    outdated: tuple[OutdatedService, ...] = ()
 
     @property
     def proxy(self) -> ProxyEntry | None:
@@ -115,12 +120,15 @@ class StackStatus:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the deployed model cannot do, or has otherwise than it was asked for: a sentence each."""
+        """What the deployed model cannot do, or has otherwise than it was asked for, and what is not in force: a
+        sentence each."""
+        old = updates.sentence(self.outdated)
+        around = (f"{old}: {updates.remedy(self.outdated)}" if old else "", *self.out_of_force)
         if self.stack is None or self.alone is not None:
-            return self.out_of_force
+            return tuple(filter(None, around))
         plan = self.stack.plan
         of_plan = plan.warnings if plan is not None else ()
-        return tuple(filter(None, (tools_shown.missing(self.stack), *of_plan, *self.out_of_force)))
+        return tuple(filter(None, (tools_shown.missing(self.stack), *of_plan, *around)))
 
     def to_json(self) -> dict[str, Any]:
         ports = {"server": self.stack.server.port} if self.stack else {}
@@ -151,7 +159,10 @@ class StackStatus:
                 "open": self.proxy.is_open,
                 "allow_hosts": self.proxy.allow_hosts,
                 "urls": urls(self.proxy),
+                "tls": self.proxy.tls,
             },
+            "outdated": [service.to_json() for service in self.outdated],
+            "keys": [key.to_json() for key in self.keys.keys] if self.keys is not None else [],
             "warm": self.warm.to_json(),
             "last_error": self.last_error or None,
             "cause": self.cause or None,
@@ -169,6 +180,17 @@ class StackStatus:
 
 
 def gather(home: Home) -> StackStatus:
+    status = _gathered(home)
+    deployed = stackfile.services(home)
+    status = replace(status, outdated=updates.outdated(home, deployed, status.services, status.supervisor))
+    wrong = (*status.out_of_force, *trouble(status.proxy))
+    try:
+        return replace(status, keys=client_keys.listed(home, time.time()), out_of_force=wrong)
+    except BadInput as error:
+        return replace(status, out_of_force=(*wrong, error.what))
+
+
+def _gathered(home: Home) -> StackStatus:
     supervisor = supervisor_for(home)
     stack = stackfile.read(home)
     services = supervisor.status()
@@ -251,16 +273,6 @@ def _unrecorded(home: Home, services: Mapping[str, ServiceStatus], supervisor: s
         cause=f"the record of the deployed stack {how}: {home.stack}",
         next=f"{command_line('up', 'MODEL')}   writes it anew",
     )  # fmt: skip
-
-
-def urls(proxy: ProxyEntry) -> tuple[str, ...]:
-    """What other machines call it by, where it listens for them; else what this one does."""
-    if not proxy.is_open:
-        return (proxy.url,)
-    hosts = addresses() if proxy.host in ("0.0.0.0", "::") else (proxy.host,)
-    reached = [host for host in hosts if ":" not in host or proxy.host != "0.0.0.0"]
-    names = (f"http://{name}:{proxy.port}" for name in proxy.allow_hosts)
-    return (*names, *(ProxyEntry(host, proxy.port).url for host in reached if host not in LOOPBACK))
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,6 +188,9 @@ class DoctorFacts:
     alone: str = ""  # where the proxy is deployed without a server, and its state
     unrecorded: str = ""  # why nobody can say what is deployed
     reach: str = ""  # who else reaches the proxy
+    reached_by_tls: bool = False
+    outdated: str = ""  # which services run files from before an update
+    outdated_remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

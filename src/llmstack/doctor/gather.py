@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from llmstack.deploy import outdated
 from llmstack.deploy.status import gather as gather_status
 from llmstack.detect.held import family
 from llmstack.doctor import gather_client, gather_machine, gather_stack
@@ -38,5 +39,8 @@ def gather(home: Home, *, deep: bool = False) -> DoctorFacts:
         alone=f"{status.state.value} at {status.alone.url}" if status.alone is not None else "",
         unrecorded=status.cause if status.stack is None and status.alone is None else "",
         reach=gather_stack.reach(status),
+        outdated=outdated.sentence(status.outdated),
+        outdated_remedy=outdated.remedy(status.outdated),
+        reached_by_tls=status.proxy is not None and not status.proxy.is_plain,
         proxy=gather_stack.proxy(home, status.stack, deep=deep),
     )

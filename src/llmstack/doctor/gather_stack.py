@@ -9,8 +9,9 @@ from typing import Any
 from llmstack.commands import command_line
 from llmstack.deploy import ports as port_owners
 from llmstack.deploy.listener import stranger
+from llmstack.deploy.reached_at import urls
 from llmstack.deploy.served import failure
-from llmstack.deploy.status import StackState, StackStatus, urls
+from llmstack.deploy.status import StackState, StackStatus
 from llmstack.deploy.supervisors import supervisor_for
 from llmstack.detect.held import family
 from llmstack.doctor.facts import PortFacts, ProxyFacts, SecretFacts, ServiceFacts, StackFacts, SupervisorFacts
@@ -59,8 +60,8 @@ def reach(status: StackStatus) -> str:
     """Empty where only this machine reaches the proxy."""
     if status.proxy is None or not status.proxy.is_open or status.state is StackState.STOPPED:
         return ""
-    where = ", ".join(urls(status.proxy))
-    return f"other machines reach the proxy at {where}; its token goes over the network as plain text"
+    where = f"other machines reach the proxy at {', '.join(urls(status.proxy))}"
+    return f"{where}; keys go over the network as plain text" if status.proxy.is_plain else where
 
 
 def ports(status: StackStatus) -> tuple[PortFacts, ...]:
@@ -84,7 +85,7 @@ def ports(status: StackStatus) -> tuple[PortFacts, ...]:
 
 def secrets(home: Home) -> tuple[SecretFacts, ...]:
     facts = []
-    for path in (home.token, home.server_key):
+    for path in (home.token, home.server_key, *([home.client_keys] if home.client_keys.exists() else [])):
         try:
             status = path.lstat()
         except OSError:

@@ -15,9 +15,11 @@ from llmstack.plan.client_room import too_small
 def services(facts: DoctorFacts) -> Iterator[Finding]:
     stack = facts.stack
     if facts.reach:
-        yield Finding(
-            "reach", Level.WARN, facts.reach, "", f"{command_line('up', '--listen', '127.0.0.1')}   ends that"
-        )
+        ends = f"{command_line('up', '--listen', '127.0.0.1')}   ends that"
+        level = Level.OK if facts.reached_by_tls else Level.WARN
+        yield Finding("reach", level, facts.reach, "", "" if facts.reached_by_tls else ends)
+    if facts.outdated:
+        yield Finding("update", Level.WARN, facts.outdated, "", facts.outdated_remedy)
     if facts.unrecorded:
         yield Finding("stack", Level.FAIL, facts.unrecorded, "", f"{command_line('up', 'MODEL')}   writes it anew")
         return

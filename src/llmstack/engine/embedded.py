@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmstack import started_from
 from llmstack.llama_server.flags import DENSE_TENSORS, EXPERT_TENSORS, Flag, flag_named
 from llmstack.llama_server.values import KV_TYPES, LOAD_MODES
 
@@ -326,6 +327,8 @@ def main(argv: Sequence[str]) -> int:
     except FlagError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if "--api-key-file" in argv[:-1]:  # a service's: it lies in the state of its home
+        started_from.note(Path(argv[list(argv).index("--api-key-file") + 1]).parent, "server")
     return _serve(params)
 
 

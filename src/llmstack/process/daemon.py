@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from llmstack import started_from
 from llmstack.process.files import Actual, OrderedService, SupervisorFolder, SupervisorReport
 from llmstack.process.logfile import LogThread, LogWriter, stamp
 from llmstack.process.watchdog import Watchdog
@@ -297,6 +298,7 @@ def _error_of(context: dict[str, Any]) -> BaseException:
 
 def main(argv: list[str]) -> int:
     folder = SupervisorFolder(Path(argv[0]), Path(argv[1]))
+    started_from.note(folder.state, "supervisor", only="process/")
     folder.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = os.open(folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -118,24 +118,22 @@ class SupervisorFolder:
 
 
 def next_order(services: Sequence[Service], before: Order) -> Order:
-    """The next order: these services; one that is unchanged keeps its run number, and so its process."""
-    runs = {service.name: service.run for service in before.services}
-    return Order(
-        before.number + 1,
-        tuple(
-            OrderedService(
-                service.name,
-                service.description,
-                service.argv,
-                dict(service.env),
-                str(service.working_directory) if service.working_directory else None,
-                runs.get(service.name, 0),
-                service.notify,
-                service.watchdog_s,
-            )
-            for service in services
-        ),
-    )
+    """The next order: these services; one that is unchanged keeps its run number, and so its process.
+
+    One that changed gets another number, not only its other fields: a supervisor of an older llmstack, which is still
+    alive after an update, does not know them all.
+    """
+    return Order(before.number + 1, tuple(_ordered(service, before) for service in services))
+
+
+def _ordered(service: Service, before: Order) -> OrderedService:
+    folder = str(service.working_directory) if service.working_directory else None
+    old = next((one for one in before.services if one.name == service.name), None)
+    ordered = OrderedService(
+        service.name, service.description, service.argv, dict(service.env), folder,
+        old.run if old is not None else 0, service.notify, service.watchdog_s,
+    )  # fmt: skip
+    return ordered if old in (None, ordered) else msgspec.structs.replace(ordered, run=ordered.run + 1)
 
 
 def restarted(before: Order, names: Sequence[str]) -> Order:

@@ -27,6 +27,7 @@
 | repair            | tool arguments against their schema, while they stream                         |
 | schema            | what a tool's JSON schema says about a value                                   |
 | usage             | usage and stop reasons                                                         |
+| metering          | tokens of an answer that is passed through, as its upstream reports them       |
 | sse               | server-sent events, both ways                                                  |
 | message           | the events of a stream as one whole message                                    |
 | limits            | how much of anything may come from outside                                     |

@@ -51,7 +51,7 @@ class Cause(enum.StrEnum):
 
     UNSUPPORTED: this upstream's dialect lacks what the request needs (images, Anthropic's own tools, several answers);
     another upstream may have it. ENGINE_DIED: the local server died on this request before, and is not sent it again.
-    IMAGE: one that it could not decode.
+    IMAGE: one that it could not decode. KEY: the key of its sender ended, is used up, or may not ask for that.
     """
 
     CLIENT = "client"
@@ -68,6 +68,7 @@ class Cause(enum.StrEnum):
     UNSUPPORTED = "unsupported"
     ENGINE_DIED = "engine_died"
     STOPPING = "stopping"
+    KEY = "key"
 
 
 @dataclass(frozen=True, slots=True)

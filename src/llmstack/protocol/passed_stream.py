@@ -17,6 +17,7 @@ import msgspec
 
 from llmstack.protocol.json_text import value_of
 from llmstack.protocol.limits import most
+from llmstack.protocol.metering import Meter
 from llmstack.protocol.sse import TooLong
 
 _BLANK_LINE = re.compile(rb"\n\n|\r\n\r\n|\r\r")
@@ -25,10 +26,11 @@ _DATA = re.compile(rb"^data:[ ]?(.*)$", re.MULTILINE)
 
 class PassedStream:
     """anthropic: of Messages events, otherwise of chat chunks. ended: the message has its end; what comes is dropped.
-    complete: an end here is one that its client understands."""
+    complete: an end here is one that its client understands. meter: is shown each event."""
 
-    def __init__(self, *, anthropic: bool) -> None:
+    def __init__(self, *, anthropic: bool, meter: Meter | None = None) -> None:
         self.ended = False
+        self._meter = meter or Meter()
         self._anthropic = anthropic
         self._finished = False
         self._held = bytearray()
@@ -48,6 +50,9 @@ class PassedStream:
         while (blank := _BLANK_LINE.search(held, max(end, self._looked))) is not None:
             event = bytes(held[end : blank.end()])
             end = blank.end()
+            self._meter.event()
+            if b'"usage"' in event or b'"timings"' in event:
+                self._meter.look(_payload(event))
             if self._is_last(event):
                 self.ended = True
                 break
@@ -70,9 +75,13 @@ class PassedStream:
         return False
 
 
+def _data_of(event: bytes) -> bytes:
+    return b"\n".join(_DATA.findall(event.replace(b"\r\n", b"\n")))
+
+
 def _payload(event: bytes) -> object:
     try:
-        return value_of(b"\n".join(_DATA.findall(event.replace(b"\r\n", b"\n"))))
+        return value_of(_data_of(event))
     except msgspec.DecodeError:
         return None
 

@@ -6,8 +6,10 @@ HTTP:
 | -------------- | ----------------------------------------------------------------------------------- |
 | serve          | puts a proxy together from a home and runs it                                       |
 | server         | uvicorn with the limits it lacks, readiness, watchdog, drain                        |
+| tls            | the listener for other machines, with the user's certificate                        |
 | app            | the FastAPI shell: paths to handlers                                                |
 | gate           | Host, Origin, token, body limits, before anything else looks at a request           |
+| callers        | who asks: the owner, or whose key it is; what that may ask for, and what it used    |
 | respond        | the one way in which an answer leaves                                               |
 | loop_watch     | how long the event loop stood, where and why                                        |
 | line_pipe      | its lines on their way to stderr                                                    |
@@ -22,6 +24,7 @@ The answer:
 | read_documents | that child                                                                          |
 | shared_answer  | one answer of the upstreams, and every client that waits for it: its states         |
 | client_writer  | the sending side of one request: streamed or whole, keepalives, slow readers        |
+| turns          | whose turn it is at the local server: turns go round by key                         |
 | answer_service | answers a question along its route                                                  |
 | fallback       | the targets of a route, tried until one has answered                                |
 | attempt        | one question, tried at one upstream                                                 |

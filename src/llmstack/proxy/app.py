@@ -16,6 +16,7 @@ from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, unava
 from llmstack.protocol.request import Translator
 from llmstack.proxy.answer_service import AnswerService
 from llmstack.proxy.attempt import ProxyContext
+from llmstack.proxy.callers import Callers, caller_of
 from llmstack.proxy.codex_catalogue import codex_entry
 from llmstack.proxy.conversations import Conversations
 from llmstack.proxy.documents import Documents
@@ -32,6 +33,7 @@ from llmstack.proxy.report import Capture, Reporter, error_location
 from llmstack.proxy.respond import JSON, App, Receive, Scope, Send, refuse, respond, respond_json
 from llmstack.proxy.shared_answer import InFlight
 from llmstack.proxy.tool_ids import ToolIds
+from llmstack.proxy.turns import FairTurns
 from llmstack.proxy.upstreams import Upstreams
 from llmstack.proxy.warm_starts import WarmStarts
 from llmstack.supervisor import Supervisor
@@ -63,6 +65,8 @@ class Proxy:
         self.upstreams = Upstreams(live, EngineDeaths(supervisor, log_event, live.secrets))
         self.engine_care = EngineCare(self.upstreams, supervisor, log_event)
         self.in_flight = InFlight()
+        self.callers = Callers(live, log_event)
+        self.turns = FairTurns(self._room, self.callers.refusal)
         self.warm_starts = WarmStarts(self.upstreams, log_event)
         translator = Translator()
         self.tool_calls = ToolCallStore(live.home.slots, translator.replay, log_event)
@@ -78,10 +82,11 @@ class Proxy:
             held_back=HeldBack(log_event),
             opened=OpenedTools(self.upstreams, log_event),
             log_event=log_event,
+            turns=self.turns,
         )
-        self.relay = Relay(live, self.upstreams, context.held_back, log_event)
+        self.relay = Relay(live, self.upstreams, context.held_back, log_event, self.callers, self.turns)
         self.conversations = Conversations(
-            AnswerService(context), self.in_flight, policy, self.relay, Documents(), capture
+            AnswerService(context), self.in_flight, policy, self.relay, Documents(), self.callers, capture
         )
         self.started = time.time()
         self.crowded = 0
@@ -108,7 +113,7 @@ class Proxy:
                 Route("/{path:path}", _Handler(log_event, _unknown)),
             ],
         )
-        self.gate = Gate(app, live, policy, reporter, self.loop_watch.working_on)
+        self.gate = Gate(app, live, policy, reporter, self.loop_watch.working_on, self.callers)
         self.asgi: App = self.gate
 
     def _deployed(self) -> None:
@@ -121,6 +126,7 @@ class Proxy:
         loop = asyncio.get_running_loop()
         beside = (
             self._refresh(),
+            self._write_use(),
             self.warm_starts.watch(),
             self.tool_calls.watch(),
             self.loop_watch.watch(),
@@ -136,6 +142,8 @@ class Proxy:
                 if isinstance(end, Exception):  # a watch that ended before its time: nobody has heard of it yet
                     self.reporter.event("fault", {"error": type(end).__name__, "at": error_location(end)})
             await self.tool_calls.write()
+            if (use := self.callers.changed_use()) is not None:
+                self.callers.write(use)
             with suppress(Exception):  # the server may be gone before us; what it held is lost then, no more
                 async with asyncio.timeout(SAVE_S):
                     await self.warm_starts.save_all()
@@ -146,6 +154,18 @@ class Proxy:
             await asyncio.sleep(REFRESH_S)
             self.refresh_once()
             self.reporter.tasks.set(len(asyncio.all_tasks()))
+
+    async def _write_use(self) -> None:
+        """What the keys used is on disk within half a second, so that a new start goes on with it."""
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            if (use := self.callers.changed_use()) is not None:
+                await asyncio.to_thread(self.callers.write, use)
+
+    def _room(self) -> int | None:
+        """How many requests the local server is sent at once; any number while nobody shares it."""
+        server = self.live.server
+        return max(server.n_parallel, 1) if server is not None and self.live.keys.keys else None
 
     def refresh_once(self) -> None:
         """One pass over the files and the gauges. A fault in it is logged: the next pass comes all the same."""
@@ -264,7 +284,8 @@ class Proxy:
             await respond(scope, send, 200, data, [JSON])
 
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
-        listed = self._listed()
+        caller = caller_of(scope)
+        listed = [entry for entry in self._listed() if self.callers.may_ask_for(caller, entry["id"])]
         answer: dict[str, Any] = {"object": "list", "data": listed, "has_more": False}
         answer["models"] = [codex_entry(entry) for entry in listed]
         answer["first_id"] = listed[0]["id"] if listed else None
@@ -273,7 +294,7 @@ class Proxy:
 
     async def _model(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = scope["path_params"]["name"]
-        entry = self._entry(name)
+        entry = self._entry(name) if self.callers.may_ask_for(caller_of(scope), name) else None
         if entry is None:
             await refuse(scope, send, Failure(FailureKind.NOT_FOUND, f"no model is called {name!r} here"))
         else:

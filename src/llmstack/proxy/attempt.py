@@ -36,6 +36,7 @@ from llmstack.protocol.stream import MessageStream, StreamState
 from llmstack.protocol.stream_settings import StreamSettings
 from llmstack.proxy import death_table
 from llmstack.proxy.answer_reader import AnswerReader
+from llmstack.proxy.callers import THE_OWNER, Caller
 from llmstack.proxy.death_table import EngineWork
 from llmstack.proxy.fallback import Answered, Unanswered
 from llmstack.proxy.held_back import HeldBack
@@ -46,6 +47,7 @@ from llmstack.proxy.preflight import Counted, Preflight
 from llmstack.proxy.refused_fields import refused_field
 from llmstack.proxy.shared_answer import AttemptRecord, SharedAnswer
 from llmstack.proxy.tool_ids import ToolIds
+from llmstack.proxy.turns import FairTurns
 from llmstack.proxy.upstreams import Upstreams
 from llmstack.proxy.warm_starts import WarmStarts
 from llmstack.warmstart.audit import Audit, Auditor
@@ -72,13 +74,14 @@ class ProxyContext:
     held_back: HeldBack
     opened: OpenedTools
     log_event: Callable[[str, dict[str, Any]], None]
+    turns: FairTurns = field(default_factory=FairTurns)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """What one SharedAnswer answers. documents: the texts of its PDFs (proxy/documents.py). conversation: session and
-    agent of the client, where it names them. size: bytes of the request. extra: fields of a chat completion that have
-    no name in a Messages request."""
+    agent of the client, where it names them. size: bytes of the request. caller: whose key it came with. extra: fields
+    of a chat completion that have no name in a Messages request."""
 
     request: MessagesRequest
     documents: Mapping[str, str]
@@ -86,6 +89,7 @@ class Question:
     request_id: str
     conversation: str = ""
     size: int = 0
+    caller: Caller = THE_OWNER
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -142,7 +146,10 @@ class Attempt:
                 dialect = self._dialect()
                 request = await self._translated(dialect)
                 body = request.body
-                async with context.upstreams.deaths.asking(self._target, partial(work_of, context, question, dialect)):
+                async with (
+                    context.turns.turn(self._target, question.caller),
+                    context.upstreams.deaths.asking(self._target, partial(work_of, context, question, dialect)),
+                ):
                     prepared = await self._prepare(request, dialect)
                     async with context.warm_starts.prefix_ready(self._target, body, question.conversation):
                         await self._ask(prepared)

@@ -22,13 +22,15 @@ from llmstack.protocol.content import Images
 from llmstack.protocol.dialect import Dialect
 from llmstack.protocol.errors import Failure, FailureKind, Refused
 from llmstack.protocol.message import Assembler
+from llmstack.protocol.metering import tokens_of
 from llmstack.protocol.request import decode
 from llmstack.protocol.server_tools import only_server_tools, unavailable_tool
 from llmstack.proxy.answer_service import AnswerService
 from llmstack.proxy.attempt import ProxyContext, Question, first_settings, work_of
+from llmstack.proxy.callers import Callers, caller_of
 from llmstack.proxy.client_writer import ClientWriter, Patience
 from llmstack.proxy.documents import Documents
-from llmstack.proxy.fallback import Outcome
+from llmstack.proxy.fallback import Answered, Outcome
 from llmstack.proxy.gate import Policy, header, read_body
 from llmstack.proxy.loop_watch import others_turn
 from llmstack.proxy.relay import Relay
@@ -46,6 +48,7 @@ class Conversations:
     policy: Policy
     relay: Relay
     documents: Documents
+    callers: Callers
     capture: Capture | None = None
     patience: Patience = field(default_factory=Patience)
     stored: ResponsesStore = field(default_factory=ResponsesStore)
@@ -72,6 +75,7 @@ class Conversations:
         incoming = read(body, Stamp(int(time.time()), _new_id))
         await others_turn(len(body))
         _describe(record, scope, incoming)
+        self.callers.require_model(caller_of(scope), incoming.request.model)
         route = self._route(incoming.request.model)
         record.route = route.match
         target = route.targets[0]
@@ -103,10 +107,10 @@ class Conversations:
             await self.relay.to_anthropic(scope, receive, send, answer.handover.target, body, incoming)
 
     def _answer(self, scope: Scope, body: bytes, incoming: Asked, route: RouteChoice) -> SharedAnswer:
-        """The running one of an equal request, or a new one: equal in its bytes and its path, and in the session and
-        the agent that sent them."""
-        session, agent = header(scope, b"x-claude-code-session-id"), header(scope, b"x-claude-code-agent-id")
-        key: Hashable = (scope["path"], body, session, agent)
+        """The running one of an equal request, or a new one: equal in its bytes and its path, and in the key, the
+        session and the agent that sent them."""
+        caller, session = caller_of(scope), header(scope, b"x-claude-code-session-id")
+        key: Hashable = (scope["path"], body, caller, session, header(scope, b"x-claude-code-agent-id"))
         join = route.targets[0].join
         record: RequestRecord = scope["record"]
         running = self.in_flight.find(key) if join else None
@@ -119,10 +123,18 @@ class Conversations:
             if not self.documents.all_remembered(request):
                 answer.open_stream(first_settings(request.model))  # the client gets signs of life meanwhile
             documents = await self.documents.texts_of(request)
-            return await self.answers.answer(
-                answer,
-                Question(request, documents, route, record.id, record.conversation, len(body), incoming.extra),
+            question = Question(
+                request, documents, route, record.id, record.conversation, len(body), caller, incoming.extra
             )
+            outcome: Outcome | None = None
+            try:
+                outcome = await self.answers.answer(answer, question)
+                return outcome
+            finally:  # also where the last client has left: what was computed for it is counted
+                if answer.first_byte is not None and answer.stream is not None:
+                    whole = isinstance(outcome, Answered)
+                    usage, streamed = answer.stream.usage, answer.size
+                    self.callers.charge(caller, tokens_of(usage, sent=len(body), streamed=streamed, complete=whole))
 
         return self.in_flight.begin(key, work, streaming=bool(request.stream), join=join, side=incoming.side())
 
@@ -141,6 +153,7 @@ class Conversations:
         request = incoming.request
         await others_turn(len(body))
         _describe(record, scope, incoming)
+        self.callers.require_model(caller_of(scope), request.model)
         route = self._route(request.model)
         target = route.targets[0]
         record.route, record.upstream = route.match, target.name

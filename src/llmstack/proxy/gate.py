@@ -7,7 +7,6 @@ itself: a web page can reach it through DNS rebinding (Ollama, CVE-2024-28224), 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import ipaddress
 import re
 import secrets
@@ -15,9 +14,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
-from llmstack.commands import command_line
 from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, invalid, unavailable
 from llmstack.protocol.limits import most
+from llmstack.proxy.callers import Callers
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.report import Reporter, RequestRecord
 from llmstack.proxy.respond import App, Receive, Scope, Send, refuse
@@ -25,6 +24,7 @@ from llmstack.proxy.respond import App, Receive, Scope, Send, refuse
 MAX_BODY = most("body")  # Anthropic's own limit for a Messages request
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?\Z")
 _OPEN_PATHS = frozenset({"/health"})
+_OWNERS_PATHS = ("/llmstack/", "/metrics")
 
 
 class ClientGone(Exception):
@@ -41,7 +41,7 @@ class ArrivingBodies:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """hosts: names besides the loopback ones that a Host header may carry. loopback: the proxy listens there only."""
+    """hosts: names besides the loopback ones that a Host header may carry. loopback: without TLS it listens there."""
 
     port: int
     loopback: bool = True
@@ -72,8 +72,10 @@ class Gate:
         policy: Policy,
         reporter: Reporter,
         working_on: Callable[[str], AbstractContextManager[None]] = lambda kind: nullcontext(),
+        callers: Callers | None = None,
     ) -> None:
         """working_on(kind): around each request that passes."""
+        self._callers = callers or Callers(live, reporter.event)
         self._working_on = working_on
         self._app = app
         self._live = live
@@ -95,6 +97,7 @@ class Gate:
         self._reporter.active.inc()
         try:
             failure = self.admit(scope, path)
+            record.key = scope["caller"].name if "caller" in scope else ""
             if failure is not None:
                 record.quiet = False
                 await refuse(scope, send, failure)
@@ -117,9 +120,9 @@ class Gate:
             return unavailable("the proxy is stopping; ask again in a moment", Cause.STOPPING, 2)
         if path in _OPEN_PATHS or (path == "/" and scope["method"] in ("HEAD", "GET")):
             return None
-        if path == "/metrics" and self._policy.loopback:
+        if path == "/metrics" and self._is_here(scope):
             return None
-        return self._token(scope)
+        return self._token(scope, path)
 
     def _host(self, scope: Scope) -> Failure | None:
         values = [value for name, value in scope["headers"] if name == b"host"]
@@ -135,9 +138,13 @@ class Gate:
             address = ipaddress.ip_address(name)
         except ValueError:
             return Failure(FailureKind.PERMISSION, f"the host name {name} is not one of this proxy's")
-        if address.is_loopback or not self._policy.loopback:
+        if address.is_loopback or not self._is_here(scope):
             return None  # an address cannot be rebound; only names can
         return Failure(FailureKind.PERMISSION, f"the host {name} is not one of this proxy's")
+
+    def _is_here(self, scope: Scope) -> bool:
+        """Whether it comes from this machine for certain: TLS is for the others."""
+        return self._policy.loopback and scope.get("scheme", "http") == "http"
 
     def _origin(self, scope: Scope) -> Failure | None:
         """A browser sends Origin; only a page this proxy served itself would be at home here."""
@@ -149,7 +156,8 @@ class Gate:
             return None
         return Failure(FailureKind.PERMISSION, "requests from web pages are not answered")
 
-    def _token(self, scope: Scope) -> Failure | None:
+    def _token(self, scope: Scope, path: str) -> Failure | None:
+        """What passes has its Caller in scope["caller"]; so has what is refused because of whose key it is."""
         self._live.refresh()
         offered: list[bytes] = []
         for name, value in scope["headers"]:
@@ -157,12 +165,14 @@ class Gate:
                 offered.append(value.strip())
             elif name == b"authorization" and value[:7].lower() == b"bearer ":
                 offered.append(value[7:].strip())
-        # Every candidate is compared, so that the time says nothing about which one was near.
-        good = [hmac.compare_digest(value, self._live.token) for value in offered]
-        if any(good):
-            return None
-        what = "the token is wrong" if offered else "no token was sent"
-        return Failure(FailureKind.AUTHENTICATION, f"{what}; `{command_line('token')}` prints the one this proxy takes")
+        caller, failure = self._callers.admit(offered)
+        if caller is None:
+            return failure
+        scope["caller"] = caller
+        if failure is None and not caller.is_owner and path.startswith(_OWNERS_PATHS):
+            why = f"it takes the stack's own token, not the key of {caller.name}"
+            return Failure(FailureKind.PERMISSION, f"{path[:200]} is the owner's: {why}", Cause.KEY)
+        return failure
 
 
 async def read_body(scope: Scope, receive: Receive, policy: Policy) -> bytes:

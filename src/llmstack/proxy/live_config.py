@@ -1,4 +1,4 @@
-"""The files the proxy reads while it runs: models.toml, what is deployed, the token and the keys.
+"""The files the proxy reads while it runs: models.toml, what is deployed, the token, the keys.
 
 Each is read again when its inode, size or time changes. A bad file keeps the last good state and says so once.
 """
@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from llmstack import stackfile
+from llmstack.access.book import KeyBook, read_book
 from llmstack.catalog.overlay import load
 from llmstack.catalog.routes import RouteChoice, Routing, Target, read
 from llmstack.commands import command_line
@@ -60,7 +61,7 @@ def _signature(path: Path) -> _Signature:
 
 @dataclass(slots=True)
 class LiveConfig:
-    """routing, server and token as they are now; server: what is deployed, None for nothing.
+    """routing, server, token and the keys of others as they are now; server: what is deployed, None for nothing.
 
     problem: what is wrong with the user's models.toml. changed: called when routes or server are new; deployed: when
     the server is.
@@ -71,6 +72,7 @@ class LiveConfig:
     routing: Routing = field(init=False)
     server: RunningServer | None = None
     token: bytes = b""
+    keys: KeyBook = field(default_factory=KeyBook)
     problem: str | None = None
     _seen: dict[str, _Signature] = field(default_factory=dict)
     _secrets: dict[Path, tuple[_Signature, bytes]] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class LiveConfig:
             # The stack comes up with what was shipped: the local server works whatever the user's file says.
             self.routing = read(load(catalog_texts(self.home, with_user=False)))
             self._bad(error)
+        self._read_keys()
         self._read_server()
         return self
 
@@ -99,6 +102,8 @@ class LiveConfig:
                 self.log_event("token", {"result": "reloaded"})
             except StackError as error:
                 self.log_event("token", {"result": "kept the old one", "why": error.what})
+        if self._changed("keys", self.home.client_keys):
+            self._read_keys()
         if self._changed("catalog", self.home.catalog):
             try:
                 self.routing = read(load(catalog_texts(self.home)))
@@ -128,6 +133,16 @@ class LiveConfig:
     def _bad(self, error: BadInput) -> None:
         self.problem = f"{error.what}{': ' + error.why if error.why else ''}"
         self.log_event("routes", {"result": "kept the old ones", "why": self.problem})
+
+    def _read_keys(self) -> None:
+        """A file that cannot be used lets nobody in whom it did not let in before; the owner's token always counts."""
+        self._seen["keys"] = _signature(self.home.client_keys)
+        try:
+            self.keys = read_book(self.home)
+            if self.keys.keys:
+                self.log_event("keys", {"result": "read", "keys": len(self.keys.keys)})
+        except BadInput as error:
+            self.log_event("keys", {"result": "kept the old ones", "why": error.what})
 
     def _read_server(self) -> None:
         self._seen["stack"] = _signature(self.home.stack)

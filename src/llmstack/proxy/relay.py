@@ -8,8 +8,9 @@ llama-server goes without the fields that a client does not reach (llama_server/
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
@@ -19,15 +20,18 @@ from llmstack.catalog.routes import RouteChoice, Target
 from llmstack.protocol.clients.asked import Asked
 from llmstack.protocol.clients.relayed import RelayedBody, RelayedStream
 from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, unsupported
+from llmstack.protocol.metering import Meter
 from llmstack.protocol.passed_stream import PassedStream
 from llmstack.protocol.sse import TooLong
 from llmstack.proxy import death_table
+from llmstack.proxy.callers import Callers, caller_of
 from llmstack.proxy.fallback import Answered, Fallback, Outcome, Turn, Unanswered
 from llmstack.proxy.gate import ClientGone
 from llmstack.proxy.held_back import HeldBack
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.report import RequestRecord
 from llmstack.proxy.respond import Header, Receive, Scope, Send, start
+from llmstack.proxy.turns import FairTurns
 from llmstack.proxy.upstreams import Upstreams
 
 # Hop-by-hop (RFC 9110, section 7.6.1), or ours, or made anew by the next hop.
@@ -40,6 +44,7 @@ _NOT_FORWARDED = frozenset(
 _NOT_RETURNED = frozenset(
     {"transfer-encoding", "connection", "keep-alive", "content-length", "server", "date", "set-cookie"}
 )
+_ANSWERING = ("/v1/messages", "/v1/chat/completions")  # what uses tokens; counting them does not
 SLOW_READER_S = 60.0  # a client that takes nothing for so long is cut, as in client_writer.py
 
 
@@ -63,6 +68,8 @@ class Relay:
     upstreams: Upstreams
     held_back: HeldBack
     log_event: Callable[[str, dict[str, Any]], None]
+    callers: Callers
+    turns: FairTurns = field(default_factory=FairTurns)
     slow_reader_s: float = SLOW_READER_S
 
     async def to_anthropic(
@@ -72,23 +79,8 @@ class Relay:
 
         Raises Refused while nothing has been sent.
         """
-        record: RequestRecord = scope["record"]
-        changes: dict[str, Any] = dict(target.extra_body)
-        if target.model is not None and target.model != record.model:
-            changes["model"] = target.model
-        if incoming.body is not None:
-            if incoming.as_it_is:
-                raise Refused(unsupported(f"an Anthropic upstream cannot be asked for {incoming.as_it_is}"))
-            side = incoming.side()
-            translator = RelayedStream(side) if incoming.request.stream else RelayedBody(side)
-            data = msgspec.json.encode({**incoming.body, **changes})
-            await self._pass(scope, receive, send, Passing(target, "/v1/messages", data, False, translator))
-            return
-        if changes:
-            body = msgspec.json.encode({**msgspec.json.decode(body), **changes})
-        query = scope["query_string"]
-        path = scope["path"] + (f"?{query.decode('latin-1')}" if query else "")
-        await self._pass(scope, receive, send, Passing(target, path, body, anthropic=True))
+        async with _while_there(scope, receive):
+            await self._exchange(scope, send, self._as_messages(scope, target, body, incoming))
 
     async def as_it_is(
         self, scope: Scope, receive: Receive, send: Send, route: RouteChoice, body: bytes, incoming: Asked
@@ -96,22 +88,47 @@ class Relay:
         """A chat completion that asks for what only its own words can say, along the fallback chain. Raises Refused."""
         record: RequestRecord = scope["record"]
         request = msgspec.json.decode(body)
+        caller = caller_of(scope)
 
         async def attempt(turn: Turn) -> Outcome:
             record.fallback = turn.fallback
             try:
-                async with self.upstreams.deaths.asking(turn.target, lambda: death_table.request(request)):
-                    if turn.target.kind == "anthropic":
-                        await self.to_anthropic(scope, receive, send, turn.target, body, incoming)
-                    else:
-                        await self._pass(scope, receive, send, self._passing(turn.target, request, body))
+                if turn.target.kind == "anthropic":
+                    passing = self._as_messages(scope, turn.target, body, incoming)
+                else:
+                    passing = self._passing(turn.target, request, body)
+                async with (
+                    self.turns.turn(turn.target, caller),
+                    self.upstreams.deaths.asking(turn.target, lambda: death_table.request(request)),
+                ):
+                    await self._exchange(scope, send, passing)
             except Refused as refused:
                 return Unanswered(refused.failure)
             return Answered()
 
-        outcome = await Fallback(route, record.id, self.log_event).first_answer(attempt)
+        outcome: Outcome = Answered()
+        async with _while_there(scope, receive):
+            outcome = await Fallback(route, record.id, self.log_event).first_answer(attempt)
         if isinstance(outcome, Unanswered):
             raise Refused(outcome.failure)
+
+    def _as_messages(self, scope: Scope, target: Target, body: bytes, incoming: Asked) -> Passing:
+        """Raises Refused for what no Messages request can say."""
+        changes: dict[str, Any] = dict(target.extra_body)
+        if target.model is not None and target.model != scope["record"].model:
+            changes["model"] = target.model
+        if incoming.body is not None:
+            if incoming.as_it_is:
+                raise Refused(unsupported(f"an Anthropic upstream cannot be asked for {incoming.as_it_is}"))
+            side = incoming.side()
+            translator = RelayedStream(side) if incoming.request.stream else RelayedBody(side)
+            data = msgspec.json.encode({**incoming.body, **changes})
+            return Passing(target, "/v1/messages", data, anthropic=False, translator=translator)
+        if changes:
+            body = msgspec.json.encode({**msgspec.json.decode(body), **changes})
+        query = scope["query_string"]
+        path = scope["path"] + (f"?{query.decode('latin-1')}" if query else "")
+        return Passing(target, path, body, anthropic=True)
 
     def _passing(self, target: Target, request: dict[str, Any], body: bytes) -> Passing:
         """A chat completion as this target takes it. Raises Refused for what it can't be given."""
@@ -121,25 +138,6 @@ class Relay:
         passed = self.held_back.passed(target, request) if target.kind == "llama-server" else request
         data = msgspec.json.encode({**passed, **changes}) if changes or passed is not request else body
         return Passing(target, "/v1/chat/completions", data, anthropic=False)
-
-    async def _pass(self, scope: Scope, receive: Receive, send: Send, passing: Passing) -> None:
-        """Raises Refused while nothing has been sent."""
-        record: RequestRecord = scope["record"]
-        record.upstream = passing.target.name
-        current = asyncio.current_task()
-        assert current is not None
-        watcher = asyncio.get_running_loop().create_task(_cancel_when_gone(receive, current))
-        try:
-            await self._exchange(scope, self._watched(scope, send), passing)
-        except asyncio.CancelledError:
-            if not watcher.done():
-                raise
-            record.disconnected = True
-            current.uncancel()
-            if not record.status:
-                record.status = 499
-        finally:
-            watcher.cancel()
 
     def _watched(self, scope: Scope, send: Send) -> Send:
         """The same, for a client that reads: one that takes nothing is cut, and the upstream let go (fault 42)."""
@@ -158,7 +156,10 @@ class Relay:
         return sent
 
     async def _exchange(self, scope: Scope, send: Send, passing: Passing) -> None:
+        """Raises Refused while nothing has been sent."""
         target, translator = passing.target, passing.translator
+        send = self._watched(scope, send)
+        scope["record"].upstream = target.name
         headers = self._headers(scope, passing)
         response = await self.upstreams.post(target, passing.path, passing.body, headers)
         try:
@@ -173,8 +174,14 @@ class Relay:
                 body = self.upstreams.hide(await self.upstreams.error_body(response))
                 await send({"type": "http.response.body", "body": body})
                 return
-            passed = PassedStream(anthropic=passing.anthropic) if _is_plain_stream(response, translator) else None
-            failure = await self._body(send, response, passing, passed)
+            meter = Meter()
+            plain = _is_plain_stream(response, translator)
+            passed = PassedStream(anthropic=passing.anthropic, meter=meter) if plain else None
+            failure: Failure | None = Failure(FailureKind.API, "the client is gone", Cause.CUT)
+            try:
+                failure = await self._body(send, response, passing, passed, meter)
+            finally:
+                self._charge(scope, passing, meter, complete=failure is None and (passed is None or passed.complete))
             if failure is not None:
                 scope["record"].cause = failure.cause.value
             if translator is not None:
@@ -197,14 +204,30 @@ class Relay:
         self, scope: Scope, send: Send, response: aiohttp.ClientResponse, passing: Passing, translator: RelayedBody
     ) -> None:
         """One message as one completion: its head is sent when it is there. Raises Refused."""
-        failure = await self._body(send, response, passing, None)
+        meter = Meter()
+        failure: Failure | None = Failure(FailureKind.API, "the client is gone", Cause.CUT)
+        whole = b""
+        try:
+            failure = await self._body(send, response, passing, None, meter)
+            whole = translator.end() if failure is None else b""
+        finally:
+            self._charge(scope, passing, meter, complete=failure is None)
         if failure is not None:
             raise Refused(failure)
         await start(scope, send, 200, self._returned(response, translator))
-        await send({"type": "http.response.body", "body": translator.end()})
+        await send({"type": "http.response.body", "body": whole})
+
+    def _charge(self, scope: Scope, passing: Passing, meter: Meter, *, complete: bool) -> None:
+        """What was used is counted, also where the client left before the end."""
+        if not passing.path.partition("?")[0].endswith(_ANSWERING):
+            return
+        translator, record = passing.translator, scope["record"]
+        meter.look({"usage": msgspec.to_builtins(translator.usage)}) if translator is not None else meter.whole()
+        record.tokens_in, record.tokens_cached, record.tokens_out = meter.reported
+        self.callers.charge(caller_of(scope), meter.used(len(passing.body), complete=complete))
 
     async def _body(
-        self, send: Send, response: aiohttp.ClientResponse, passing: Passing, passed: PassedStream | None
+        self, send: Send, response: aiohttp.ClientResponse, passing: Passing, passed: PassedStream | None, meter: Meter
     ) -> Failure | None:
         """Passes the answer on; why it broke off, unless it has had its end already."""
         translator = passing.translator
@@ -214,9 +237,12 @@ class Relay:
                 if not data:
                     return None
                 if translator is not None:
+                    meter.event()
                     data = translator.receive(data)
                 elif passed is not None:
                     data = passed.receive(data)
+                else:
+                    meter.piece(data)
                 if b"error" in data and (translator is not None or passed is not None):
                     data = self.upstreams.hide(data)
                 if data or isinstance(translator, RelayedStream):
@@ -249,8 +275,8 @@ class Relay:
             for name, value in scope["headers"]:
                 if name not in _NOT_FORWARDED:
                     forwarded[name.decode("latin-1")] = value.decode("latin-1")
-            if scope["record"].stream:
-                forwarded["accept-encoding"] = "identity"  # its events are looked at, to give it one end
+            if scope["record"].stream or not caller_of(scope).is_owner:
+                forwarded["accept-encoding"] = "identity"  # it is looked at: for its end, and for what it used
         elif passing.target.kind == "anthropic":
             forwarded["anthropic-version"] = "2023-06-01"
         return {**forwarded, **self.upstreams.headers(passing.target)}
@@ -275,6 +301,26 @@ def _last_word(response: aiohttp.ClientResponse, failure: Failure, anthropic: bo
     if anthropic:
         return b"\n\nevent: error\ndata: " + failure.to_anthropic() + b"\n\n"
     return b"\n\ndata: " + failure.to_openai() + b"\n\n"
+
+
+@asynccontextmanager
+async def _while_there(scope: Scope, receive: Receive) -> AsyncIterator[None]:
+    """What is done for a client ends when that leaves."""
+    record: RequestRecord = scope["record"]
+    current = asyncio.current_task()
+    assert current is not None
+    watcher = asyncio.get_running_loop().create_task(_cancel_when_gone(receive, current))
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not watcher.done():
+            raise
+        record.disconnected = True
+        current.uncancel()
+        if not record.status:
+            record.status = 499
+    finally:
+        watcher.cancel()
 
 
 async def _cancel_when_gone(receive: Receive, task: asyncio.Task[Any]) -> None:

@@ -26,6 +26,7 @@ _MAX_LABEL_MODELS = 32
 class RequestRecord:
     """One request as the log and the metrics see it: filled while it runs. Times: seconds of the monotonic clock.
 
+    key: the name of the key that it was sent with, `owner` for the stack's own token; empty where it had none.
     fallback: "FROM->TO: cause" of the last step along a route, or "". first_token: when a block of the answer began.
     queue_ms: from the request to the upstream's headers. leaked: tool calls that came as text; repaired: arguments.
     """
@@ -33,6 +34,7 @@ class RequestRecord:
     id: str
     method: str
     path: str
+    key: str = ""
     started: float = field(default_factory=time.monotonic)
     status: int = 0
     model: str = ""
@@ -65,7 +67,7 @@ class RequestRecord:
     def line(self) -> dict[str, Any]:
         now = time.monotonic()
         line: dict[str, Any] = {"id": self.id, "method": self.method, "path": self.path, "status": self.status}
-        for name in ("model", "route", "upstream", "session", "agent", "stop_reason", "cause", "fallback"):
+        for name in ("key", "model", "route", "upstream", "session", "agent", "stop_reason", "cause", "fallback"):
             value = getattr(self, name)
             if value:
                 line[name] = value[:120]
@@ -109,6 +111,12 @@ class Reporter:
             "llmstack_requests", "Requests answered", ["path", "upstream", "model", "status"], **registered
         )
         self.tokens = Counter("llmstack_tokens", "Tokens, by kind: in, cached, out", ["upstream", "kind"], **registered)
+        self.key_requests = Counter(
+            "llmstack_key_requests", "Requests, by whose key they came with", ["key", "status"], **registered
+        )
+        self.key_tokens = Counter(
+            "llmstack_key_tokens", "Tokens, by whose key and kind: in, cached, out", ["key", "kind"], **registered
+        )
         self.prefix = Counter(
             "llmstack_prefix", "Answered prompts, by what was reused of them and why", ["why"], **registered
         )
@@ -154,6 +162,15 @@ class Reporter:
             self.tokens.labels(upstream, "in").inc(record.tokens_in)
             self.tokens.labels(upstream, "cached").inc(record.tokens_cached)
             self.tokens.labels(upstream, "out").inc(record.tokens_out)
+        if record.key:  # of this stack's own keys: their number is bounded
+            self.key_requests.labels(record.key, str(record.status)).inc()
+            for kind, tokens in (
+                ("in", record.tokens_in),
+                ("cached", record.tokens_cached),
+                ("out", record.tokens_out),
+            ):
+                if tokens:
+                    self.key_tokens.labels(record.key, kind).inc(tokens)
         if record.audit is not None:
             self.prefix.labels(record.audit.why).inc()
         if record.first_token is not None and record.upstream:

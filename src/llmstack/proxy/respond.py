@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from llmstack.protocol.errors import Failure, FailureKind
+from llmstack.protocol.errors import Cause, Failure, FailureKind
 from llmstack.proxy.report import RequestRecord
 
 Scope = MutableMapping[str, Any]
@@ -63,7 +63,7 @@ async def refuse(scope: Scope, send: Send, failure: Failure) -> None:
     headers = [JSON]
     if failure.retry_after_s is not None:
         headers.append((b"retry-after", str(failure.retry_after_s).encode()))
-    if failure.kind is FailureKind.AUTHENTICATION:
-        # Claude Code asks ten times more after a 401, for minutes, and only then shows its text.
+    if failure.kind is FailureKind.AUTHENTICATION or failure.cause is Cause.KEY:
+        # Claude Code asks ten times more after a 401 or a 429, for minutes, and only then shows its text.
         headers.append((b"x-should-retry", b"false"))
     await respond(scope, send, failure.http_status, body, headers)

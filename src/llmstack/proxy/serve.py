@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from llmstack import started_from
 from llmstack.commands import command_line
 from llmstack.errors import BadInput
 from llmstack.paths import Home
@@ -17,6 +18,8 @@ from llmstack.proxy.line_pipe import LinePipe
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.report import Capture, Reporter
 from llmstack.proxy.server import DRAIN_S, bind, run
+from llmstack.proxy.tls import TlsListener
+from llmstack.stackfile import TlsEntry, url_of
 from llmstack.supervisor import Supervisor
 
 LEAST_TOKEN = 8  # characters
@@ -41,8 +44,10 @@ def serve(
     debug: bool = False,
     drain_s: float = DRAIN_S,
     supervisor: Callable[[], Supervisor] | None = None,
+    tls: TlsEntry | None = None,
 ) -> None:
-    """supervisor: who restarts the local server when it dies, and can say that it did.
+    """supervisor: who restarts the local server when it dies, and can say that it did. tls: a second listener, for
+    other machines; without it where its certificate has become one that cannot be used.
 
     Raises StackError when it cannot start: no token or a readable one, a port that is taken."""
     os.umask(0o077)
@@ -55,12 +60,25 @@ def serve(
     if len(live.token) < LEAST_TOKEN:
         what = f"the token in {home.token} has {len(live.token)} characters, and can be guessed"
         raise BadInput(what, next=f"remove {home.token}, then: {command_line('up')}")
-    policy = Policy(port=port, loopback=loopback, hosts=frozenset(name.lower() for name in allow_hosts))
+    listener = bind("127.0.0.1" if host == "localhost" else host, port)
+    secured = _secured(tls, reporter) if tls is not None else None
+    names = (*(name.lower() for name in allow_hosts), *(secured.certificate.names if secured is not None else ()))
+    policy = Policy(port=port, loopback=loopback, hosts=frozenset(names))
     capture = Capture(home.captures) if debug else None
     proxy = Proxy(live, policy, reporter, capture, supervisor)
-    listener = bind("127.0.0.1" if host == "localhost" else host, port)
-    reporter.event("start", {"url": f"http://{host}:{port}", "routes": len(live.routing.routes)})
+    start = {"url": f"http://{host}:{port}", "routes": len(live.routing.routes)}
+    started_from.note(home.state, "proxy", shipped=("models.toml",))
+    where = {"tls": url_of(secured.entry.host, secured.entry.port, "https")} if secured is not None else {}
+    reporter.event("start", start | where)
     try:
-        run(proxy, listener, drain_s=drain_s)
+        run(proxy, listener, drain_s=drain_s, tls=secured)
     finally:
         lines.close()
+
+
+def _secured(tls: TlsEntry, reporter: Reporter) -> TlsListener | None:
+    try:
+        return TlsListener(tls, bind(tls.host, tls.port), reporter.event)
+    except BadInput as error:  # this machine's own clients go on; `status` says it too
+        reporter.event("certificate", {"result": "nobody is listened to with TLS", "why": error.what})
+        return None

@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from llmstack.errors import BadInput, MissingPart
 from llmstack.protocol.limits import most
 from llmstack.proxy.app import Proxy
+from llmstack.proxy.tls import HANDSHAKE_S, TlsListener
 
 HEADER_S = 10.0
 KEEP_ALIVE_S = 75
@@ -32,6 +33,7 @@ PER_CONNECTION = 2  # open files: the client's socket, and one to its upstream
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 DRAIN_S = 25.0  # then every stream gets its error event; systemd's own limit is 30 s
 LINGER_S = 5.0
+RENEW_S = 2.0  # between two looks at the certificate's files
 
 
 class Connection(Protocol):
@@ -204,20 +206,39 @@ def watchdog_pause_s() -> float | None:
 
 
 class Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, proxy: Proxy, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, proxy: Proxy, drain_s: float, tls: TlsListener | None = None) -> None:
         super().__init__(config)
         self._proxy = proxy
+        self._tls = tls
         self._drain_s = drain_s
-        self._signs: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
         self._cutter: asyncio.TimerHandle | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            if self._tls is not None:
+                await self._listen_with_tls(self._tls)
             notify("READY=1\nSTATUS=answering")
             pause = watchdog_pause_s()
             if pause is not None:
-                self._signs = asyncio.get_running_loop().create_task(_signs_of_life(pause))
+                self._beside.append(asyncio.get_running_loop().create_task(_signs_of_life(pause)))
+
+    async def _listen_with_tls(self, tls: TlsListener) -> None:
+        """uvicorn has one listener, or several of one kind; this one has the same connections behind a handshake."""
+
+        def connection() -> asyncio.Protocol:
+            made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            connection, sock=tls.socket, ssl=tls.context, backlog=2048, ssl_handshake_timeout=HANDSHAKE_S
+        )
+        self.servers.append(server)
+        self._beside.append(loop.create_task(_renew(tls)))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         notify("STOPPING=1\nSTATUS=finishing what runs")
@@ -227,8 +248,14 @@ class Server(uvicorn.Server):
             await super().shutdown(sockets)
         finally:
             self._cutter.cancel()
-            if self._signs is not None:
-                self._signs.cancel()
+            for task in self._beside:
+                task.cancel()
+
+
+async def _renew(tls: TlsListener) -> None:
+    while True:
+        await asyncio.sleep(RENEW_S)
+        await asyncio.to_thread(tls.refresh)
 
 
 async def _signs_of_life(pause_s: float) -> None:
@@ -279,7 +306,12 @@ def connection_limits(proxy: Proxy) -> ConnectionLimits:
 
 
 def run(
-    proxy: Proxy, listener: socket.socket, *, drain_s: float = DRAIN_S, limits: ConnectionLimits | None = None
+    proxy: Proxy,
+    listener: socket.socket,
+    *,
+    drain_s: float = DRAIN_S,
+    limits: ConnectionLimits | None = None,
+    tls: TlsListener | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
     options: dict[str, Any] = {
@@ -294,5 +326,5 @@ def run(
         "timeout_graceful_shutdown": int(drain_s) + 4,
         "log_config": None,
     }
-    server = Server(uvicorn.Config(proxy.asgi, **options), proxy, drain_s)
+    server = Server(uvicorn.Config(proxy.asgi, **options), proxy, drain_s, tls)
     server.run(sockets=[listener])

@@ -13,5 +13,6 @@
 | doctor                           | one line per finding, then its remedy        |
 | cache                            | saved states and the warm start              |
 | shell, claude_settings, upstream | what clients get                             |
+| key                              | a new key once, and the list without any     |
 | uninstall                        | what was removed                             |
 """

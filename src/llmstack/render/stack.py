@@ -7,7 +7,8 @@ from typing import Any
 
 from llmstack.commands import command_line
 from llmstack.deploy.apply import UpResult
-from llmstack.deploy.status import StackState, StackStatus, urls
+from llmstack.deploy.reached_at import urls
+from llmstack.deploy.status import StackState, StackStatus
 from llmstack.render.fitted import fitted, show_fitted
 from llmstack.render.output import show, style, warn
 from llmstack.stackfile import HealthRecord, ProxyEntry, StackRecord
@@ -44,14 +45,18 @@ def show_alone(status: StackStatus) -> None:
 
 def show_reach(proxy: ProxyEntry) -> None:
     """Who else can use it, where it listens for other machines."""
-    if proxy.is_open:
-        show_fitted(f"From other machines: {', '.join(urls(proxy))}", 2)
+    if not proxy.is_open:
+        return
+    show_fitted(f"From other machines, each person with a key of their own ({command_line('key', 'add', 'NAME')}):", 2)
+    for url in urls(proxy):
+        show(f"  {url}")
+    if proxy.is_plain:
         warn(f"{open_sentence(proxy)}; {command_line('up', '--listen', '127.0.0.1')}   ends that")
 
 
 def open_sentence(proxy: ProxyEntry) -> str:
     where = "every address of this machine" if proxy.host in ("0.0.0.0", "::") else proxy.host
-    return f"the proxy listens on {where}, port {proxy.port}, and its token goes over the network as plain text"
+    return f"the proxy listens on {where}, port {proxy.port}, and keys go over the network as plain text"
 
 
 def up_json(outcome: UpResult, warnings: Sequence[str] = ()) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from collections.abc import Callable
 import click
 
 from llmstack.commands import command_line
-from llmstack.deploy.status import StackState, StackStatus, Warm, urls
+from llmstack.deploy.reached_at import urls
+from llmstack.deploy.status import StackState, StackStatus, Warm
 from llmstack.deploy.usage import Used
 from llmstack.findings import Level
 from llmstack.plan import Plan
 from llmstack.render.fitted import wrapped
+from llmstack.render.key import key_line
 from llmstack.render.output import has_colour, has_cursor, show, style
 from llmstack.render.stack import open_sentence
 from llmstack.stackfile import ProxyEntry, StackRecord
@@ -80,6 +82,7 @@ def _screen(status: StackStatus, columns: int) -> list[str]:
         lines += _row("note", "the last `up` was cut off before the stack had answered", columns, "yellow")
     lines += [line for service in status.services.values() for line in _service(service, columns)]
     lines += _reach(stack.proxy, columns)
+    lines += _keys(status, columns)
     lines += _row("plan", _plan(stack), columns)
     lines += _row("memory", _memory(status.used, stack.plan), columns)
     lines += _row("speed", _speed(status), columns)
@@ -101,6 +104,7 @@ def _of_alone(status: StackStatus, proxy: ProxyEntry, head: str, columns: int) -
     lines = [f"{head}  the proxy alone  {proxy.url}  ({status.supervisor})"]
     lines += [line for service in status.services.values() for line in _service(service, columns)]
     lines += _reach(proxy, columns)
+    lines += _keys(status, columns)
     lines += [line for text in status.warnings for line in _row("warning", text, columns, "yellow")]
     lines += _row("cause", status.cause, columns, "red") + _row("error", status.last_error, columns)
     if status.stack is not None:
@@ -108,14 +112,20 @@ def _of_alone(status: StackStatus, proxy: ProxyEntry, head: str, columns: int) -
     return lines + _row("next", status.hint, columns, "cyan")
 
 
+def _keys(status: StackStatus, columns: int) -> list[str]:
+    if status.keys is None:
+        return []
+    shown = [row for row in status.keys.keys if row.key.revoked is None]
+    return [line for row in shown for line in _row("key", key_line(row, status.keys.now), columns)]
+
+
 def _reach(proxy: ProxyEntry, columns: int) -> list[str]:
     """Who else can use it; nothing where it listens on loopback."""
     if not proxy.is_open:
         return []
-    return [
-        *_row("listens", f"on {proxy.host}:{proxy.port}; from other machines: {', '.join(urls(proxy))}", columns),
-        *_row("warning", open_sentence(proxy), columns, "yellow"),
-    ]
+    where = f"{proxy.tls.host}:{proxy.tls.port} with TLS" if proxy.tls is not None else f"{proxy.host}:{proxy.port}"
+    lines = _row("listens", f"on {where}; from other machines: {', '.join(urls(proxy))}", columns)
+    return lines + (_row("warning", open_sentence(proxy), columns, "yellow") if proxy.is_plain else [])
 
 
 def _warm(warm: Warm) -> str:

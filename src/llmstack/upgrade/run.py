@@ -152,7 +152,7 @@ def _same(home: Home, stack: StackRecord, engine: Engine) -> Deployment:
     """A deployment with the very plan of a record."""
     plan = stack.plan
     assert plan is not None
-    at = Addresses(stack.proxy.host, stack.proxy.port, stack.server.host, stack.server.port, stack.proxy.allow_hosts)
+    at = Addresses(stack.proxy, stack.server.host, stack.server.port)
     model = open_model(stack.model.path, cache=home.cache)
     return Deployment(stack.model.name, model, plan, engine, stack.inputs, at, stack.goal)
 

@@ -25,7 +25,7 @@ from llmstack.deploy.waiting import load_s, wait_until
 from llmstack.engine.control import EngineClient
 from llmstack.errors import NotSo
 from llmstack.paths import Home
-from llmstack.stackfile import StackRecord
+from llmstack.stackfile import ProxyEntry, StackRecord
 
 PROXY_S = 30.0
 _PREFIX = "trial-"
@@ -90,7 +90,7 @@ def trial(home: Home, deployment: Deployment) -> Iterator[TrialStack]:
     own = Home(root / "config", root / "state", root / "data", root / "cache").make()
     try:
         keys.ensure(own)
-        at = Addresses(proxy_port=free_port(), server_port=free_port())
+        at = Addresses(ProxyEntry(port=free_port()), server_port=free_port())
         record = record_of(own, replace(deployment, addresses=at), "process")
         stackfile.write(own, record)
         size = deployment.model.size_bytes

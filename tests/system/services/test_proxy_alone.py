@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -13,9 +14,12 @@ from typing import Any
 
 import pytest
 
+from llmstack.started_from import read_note
+from support import certificates
 from support.hosts.chat import Cerebras
 from support.stack import Stack
 from support.upstream import Upstream
+from support.wait import free_port
 
 CLAUDE = f"#!{sys.executable}\nimport json, os\nprint(json.dumps(dict(os.environ)))\n"
 
@@ -71,6 +75,7 @@ def test_a_proxy_alone_is_started_stopped_and_started_again_where_it_was(stack: 
     assert ask(stack, "cerebras/qwen-3-coder-480b")[0] == 200
     assert ask(stack, "cerebras/qwen-3-coder-480b", host="llm.office.lan")[0] == 200
     assert ask(stack, "cerebras/qwen-3-coder-480b", host="evil.example")[0] == 403
+    assert read_note(stack.root / "state", "proxy") is not None and status(stack)["outdated"] == []
     code, answer = ask(stack, "here")
     assert code == 529 and "no model is running" in answer["error"]["message"]
     assert stack.run("restart").status == 0 and stack.run("restart", "server").status == 1
@@ -130,7 +135,11 @@ def test_an_up_that_fails_puts_the_proxy_alone_back(stack: Stack, tmp_path: Path
 
 
 def test_where_other_machines_reach_it_is_said_everywhere_and_ends_by_one_command(stack: Stack) -> None:
-    ran = stack.run("up", "--proxy-only", "--port", str(stack.proxy_port), "--listen", "0.0.0.0")
+    words = ("up", "--proxy-only", "--port", str(stack.proxy_port), "--listen", "0.0.0.0")
+    refused = stack.run(*words)
+    assert refused.status == 2 and "key add NAME" in refused.err, "nobody else has a key yet"
+    stack.do("key", "add", "kim")
+    ran = stack.run(*words)
     assert ran.status == 0 and "plain text" in ran.err and "--listen 127.0.0.1" in ran.err
     again = stack.run("up", "--proxy-only")
     assert "plain text" in again.err, "what is kept is said again"
@@ -140,6 +149,30 @@ def test_where_other_machines_reach_it_is_said_everywhere_and_ends_by_one_comman
     assert [check["status"] for check in warned] == ["warn"]
     assert stack.run("up", "--proxy-only", "--listen", "127.0.0.1").status == 0
     assert status(stack)["listens"]["open"] is False and "plain text" not in stack.run("status").out
+
+
+def test_with_a_certificate_others_get_tls_and_this_machine_s_clients_stay_as_they_were(
+    stack: Stack, tmp_path: Path
+) -> None:
+    pair, port = certificates.make(tmp_path / "certificate"), free_port()
+    key = stack.run("key", "add", "kim", "--json").json["key"]
+    tls = ("--tls-cert", str(pair.cert), "--tls-key", str(pair.key), "--tls-port", str(port))
+    ran = stack.run("up", "--proxy-only", "--port", str(stack.proxy_port), "--listen", "0.0.0.0", *tls)
+    assert ran.status == 0 and "plain text" not in ran.err and f"https://llm.lan:{port}" in ran.out
+    listens = status(stack)["listens"]
+    assert listens["open"] and listens["tls"]["port"] == port and listens["urls"] == [f"https://llm.lan:{port}"]
+    trusted = ssl.create_default_context(cafile=str(pair.cert))
+    request = urllib.request.Request(f"https://127.0.0.1:{port}/v1/models", headers={"x-api-key": key})
+    with urllib.request.urlopen(request, timeout=30, context=trusted) as answer:
+        assert answer.status == 200
+    assert status(stack)["state"] == "ready" and ask(stack, "here")[0] == 529
+    stack.do("restart")
+    assert status(stack)["listens"] == listens
+    assert next(row for row in status(stack)["keys"] if row["name"] == "kim")["requests_today"] == 1
+    (pair.cert).write_text("no certificate any more")
+    refused = stack.run("up", "--proxy-only")
+    assert refused.status == 2 and "no certificate" in refused.err and status(stack)["state"] == "ready"
+    assert any("no certificate" in sentence for sentence in status(stack)["warnings"])
 
 
 @pytest.mark.parametrize(

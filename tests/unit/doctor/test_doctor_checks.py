@@ -540,3 +540,8 @@ def test_a_bundle_holds_no_secret(text: str, gone: str) -> None:
 )
 def test_redaction_leaves_figures_alone(text: str) -> None:
     assert redact(text, {}) == text
+
+
+def test_others_who_reach_it_by_tls_are_no_warning() -> None:
+    reached = diagnose(replace(SOUND, reach="other machines reach the proxy at https://llm.lan", reached_by_tls=True))
+    assert [finding.status for finding in reached.findings if finding.name == "reach"] == [Level.OK]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import MutableMapping
 from io import StringIO
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from llmstack.access.book import KeyBook
+from llmstack.paths import Home
 from llmstack.protocol.errors import Cause, FailureKind, Refused
 from llmstack.proxy.gate import Gate, Policy, read_body
 from llmstack.proxy.live_config import LiveConfig
@@ -21,6 +24,8 @@ KEY = (b"x-api-key", b"secret")
 
 class FakeLive:
     token = b"secret"
+    keys = KeyBook()
+    home = Home(*(Path("/nowhere") / name for name in ("config", "state", "data", "cache")))
     refreshed = 0
 
     def refresh(self) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
 
+from llmstack.access.book import KeyBook
+from llmstack.access.keys import ClientKey
+from llmstack.access.listed import list_keys
+from llmstack.access.use import KeyUse, UseOfKeys
 from llmstack.deploy.status import StackState, StackStatus, Warm
 from llmstack.deploy.usage import Used
 from llmstack.plan import Decision, Goal, make_plan
@@ -147,3 +152,17 @@ def test_words_and_json_say_the_same_next_command(state: StackState, stack: Stac
     status = replace(READY, state=state, stack=stack)
     hint = status.to_json()["next"]
     assert hint and screen(status, 200)[-1].endswith(hint)
+
+
+def test_each_key_has_a_row_and_what_it_used_never_what_it_is() -> None:
+    key = ClientKey("kim", "id", "the hash of it", 0.0, tokens_per_day=1000)
+    use = UseOfKeys({"kim": KeyUse(0, 1200, 3, 40.0)})
+    status = replace(READY, keys=list_keys(KeyBook((key, replace_key(key, "lee", revoked=1.0))), use, 100.0))
+    rows = [line for line in screen(status, 100) if line.startswith("  key")]
+    assert rows == ["  key      kim: exhausted, 1,200 of 1,000 tokens today, last used 1 min ago"]
+    assert "the hash of it" not in str(status.to_json())
+    assert status.to_json()["keys"][0]["tokens_today"] == 1200
+
+
+def replace_key(key: ClientKey, name: str, **fields: Any) -> ClientKey:
+    return msgspec.structs.replace(key, name=name, **fields)

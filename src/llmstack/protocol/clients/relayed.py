@@ -67,6 +67,11 @@ class RelayedStream:
         self._usage = Usage()
         self._done = False
 
+    @property
+    def usage(self) -> Usage:
+        """As far as it has come."""
+        return self._usage
+
     def receive(self, data: bytes) -> bytes:
         if self._done:
             return b""
@@ -119,6 +124,7 @@ class RelayedBody:
 
     def __init__(self, side: ClientSide) -> None:
         self._side = side
+        self.usage = Usage()  # once it has ended
         self._data: list[bytes] = []
         self._left = most("answer")
 
@@ -132,7 +138,9 @@ class RelayedBody:
 
     def end(self) -> bytes:
         try:
-            return self._side.whole(value_of(b"".join(self._data)))
+            message = value_of(b"".join(self._data))
+            self.usage = _usage(message)
+            return self._side.whole(message)
         except WRONG_SHAPE:
             return self._side.failure(Failure(FailureKind.API, "the upstream sent no message", Cause.MALFORMED), "")
 

@@ -1,0 +1,65 @@
+"""The second listener: for other machines, with the user's certificate, which is taken up again when it is renewed."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmstack.certificate import Certificate, examine
+from llmstack.errors import BadInput
+from llmstack.stackfile import TlsEntry
+
+HANDSHAKE_S = 5.0  # a client that says nothing holds an open file for so long, and no longer
+
+
+@dataclass(slots=True)
+class TlsListener:
+    """certificate: the one of now; a handshake takes it from here. Raises BadInput for one that cannot be used."""
+
+    entry: TlsEntry
+    socket: socket.socket
+    log_event: Callable[[str, dict[str, Any]], None]
+    certificate: Certificate = field(init=False)
+    context: ssl.SSLContext = field(init=False)
+    _seen: tuple[object, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._seen = self._files()
+        self.certificate = examine(self.entry.cert, self.entry.key)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.load_cert_chain(self.entry.cert, self.entry.key)
+        self.context.sni_callback = self._of_now
+
+    def _of_now(self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> None:
+        """Called in each handshake, also where the client names nobody."""
+        connection.context = self.certificate.context
+
+    def refresh(self) -> None:
+        """Files that are changed at this moment, one before the other, do not go together: they are looked at again."""
+        files = self._files()
+        if files == self._seen:
+            return
+        try:
+            self.certificate = examine(self.entry.cert, self.entry.key)
+            self._seen = files
+            self.log_event("certificate", {"result": "reloaded", "ends": self.certificate.ends})
+        except BadInput as error:
+            if self._seen != (files, "bad"):
+                self.log_event("certificate", {"result": "kept the old one", "why": error.what})
+            self._seen = (files, "bad")
+
+    def _files(self) -> tuple[object, ...]:
+        return tuple(_signature(Path(name)) for name in (self.entry.cert, self.entry.key))
+
+
+def _signature(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
