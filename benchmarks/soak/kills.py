@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import httpx
@@ -33,7 +34,9 @@ class Round:
     wrong: list[str] = field(default_factory=list)
 
 
-def play(rounds: int, seed: int, *, stops: bool = True) -> list[Round]:
+def play(
+    rounds: int, seed: int, *, stops: bool = True, on_round: Callable[[Round], None] = lambda one: None
+) -> list[Round]:
     dice = random.Random(seed)
     with running() as stack:
         ended = threading.Event()
@@ -41,7 +44,11 @@ def play(rounds: int, seed: int, *, stops: bool = True) -> list[Round]:
         for thread in asking:
             thread.start()
         try:
-            return [_round(stack, number, dice, stops=stops) for number in range(rounds)]
+            played = []
+            for number in range(rounds):
+                played.append(_round(stack, number, dice, stops=stops))
+                on_round(played[-1])
+            return played
         finally:
             ended.set()
             for thread in asking:

@@ -66,6 +66,9 @@ class UserManager:
         if os.geteuid() == 0:
             # sd_booted(3): libsystemd and systemctl look for this folder.
             Path("/run/systemd/system").mkdir(parents=True, exist_ok=True)
+            # What a system's own manager makes for InaccessiblePaths= (inaccessible_nodes: make_inaccessible_nodes).
+            Path("/run/systemd/inaccessible/dir").mkdir(parents=True, exist_ok=True, mode=0o000)
+            Path("/run/systemd/inaccessible/reg").touch(mode=0o000)
         self.runtime.mkdir(mode=0o700)
         with (self.root / "manager.log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -87,6 +87,7 @@ def refresh(home: Home, source: str, sha256: str = "", *, only_show: bool = Fals
 def go_back(home: Home) -> tuple[CatalogState, tuple[EntryDifference, ...]]:
     """The catalog before the one in use; what is left then, and what becomes otherwise. Raises NotSo without one."""
     now = state(home)
+    _remove_unnamed(home, now)
     if now.current is None:
         raise NotSo(
             "the shipped catalog is in use, and nothing was fetched",
@@ -99,11 +100,14 @@ def go_back(home: Home) -> tuple[CatalogState, tuple[EntryDifference, ...]]:
 
 
 def _write(home: Home, new: CatalogState) -> None:
-    """Texts that neither names are removed."""
-    folder = home.data / "catalog"
-    write_private(folder / "taken.json", msgspec.json.encode(new))
+    write_private(home.data / "catalog" / "taken.json", msgspec.json.encode(new))
+    _remove_unnamed(home, new)
+
+
+def _remove_unnamed(home: Home, new: CatalogState) -> None:
+    """Texts that it does not name; one that was killed in the middle may have left some."""
     names = {place_of(home, one.sha256) for one in (new.current, new.before) if one is not None}
-    for path in folder.glob("*.toml"):
+    for path in (home.data / "catalog").glob("*.toml"):
         if path not in names:
             path.unlink(missing_ok=True)
 

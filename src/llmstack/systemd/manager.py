@@ -140,6 +140,11 @@ def tier(sandbox: Sequence[str]) -> Tier:
     return Tier.FULL if done.returncode == 0 else Tier.BASIC
 
 
+def hides(sandbox: Sequence[str]) -> bool:
+    """Whether a unit of the FULL tier may hide files: systemd needs nodes below /run for it, which containers lack."""
+    return tier((*sandbox, "InaccessiblePaths=/etc/passwd")) is Tier.FULL
+
+
 def user_name() -> str:
     try:
         return getpass.getuser()

@@ -202,14 +202,16 @@ class SystemdSupervisor:
 
     def _settings(self) -> UnitSettings:
         if self.settings is None:
+            asked = sandbox(templates())
+            hides = manager.hides(asked)
             self.settings = UnitSettings(
                 suffix=self.suffix,
-                tier=manager.tier(sandbox(templates())),
+                tier=Tier.FULL if hides else manager.tier(asked),
                 environment=_environment(),
                 writable=tuple(str(folder) for folder in self.home.folders()),
                 cache=str(self.home.cache),
                 secrets=tuple(str(p) for p in (self.home.token, self.home.keys, self.home.captures)),
-                person=str(Path.home()),
+                person=str(Path.home()) if hides else None,
                 log_folder=None if manager.use_journal() else str(self.home.logs),
             )
         return self.settings

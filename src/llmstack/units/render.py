@@ -36,7 +36,8 @@ class UnitSettings:
     suffix: `-` and a short hash for a home of its own, else empty; it keeps two homes apart.
     environment: for every service. writable: folders that stay writable in the FULL tier.
     cache: where the GPU driver may keep compiled kernels. log_folder: files there instead of the journal.
-    secrets: files and folders of this stack that the server never reads; person: whose keys it does not see either.
+    secrets: files and folders of this stack that the server never reads; person: whose keys it does not see either,
+    None where no file can be hidden.
     start_limit within start_window_s: eight starts in half an hour, so that a model that needs three minutes to load
     before memory runs out still meets its limit, and three requests that each end the server twice do not.
     """

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import sys
+import tarfile
 import time
 import tomllib
 import traceback
@@ -224,9 +225,12 @@ def _reads(path: Path) -> bool:
             [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
         elif path.name in ("token", "server.key"):
             return path.read_bytes().endswith(b"\n")
+        elif path.name.endswith(".tar.gz"):
+            with tarfile.open(path) as archive:
+                archive.getmembers()
         else:
             return False
-    except ValueError:
+    except (ValueError, EOFError, tarfile.TarError):
         return False
     return True
 

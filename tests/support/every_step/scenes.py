@@ -187,28 +187,27 @@ SCENES = (
     Scene("cache clear", ("--json",), _with_states),
     Scene("engine use", ("embedded", "--json"), _home_only),
     Scene("doctor", ("--bundle", "{work}/user/report.tar.gz", "--json"), _home_only),
-    Scene("token", ("--json",), _home_only),
     Scene("uninstall", ("--yes", "--json"), _with_everything),
     Scene("up", ("--proxy-only", "--port", "{proxy}", "--json"), **RUNNING),
     Scene("down", ("--json",), live=_proxy_alone, **RUNNING),
     Scene("restart", ("proxy", "--json"), live=_proxy_alone, long=True, **RUNNING),
     Scene("up", DEMO, long=True, **RUNNING),
     Scene("restart", ("server", "--json"), live=_demo, long=True, **RUNNING),
-    Scene("warm", ("--json",), live=_demo, long=True, **RUNNING),
     Scene("bench", ("--quick", "--json"), live=_demo, long=True, **RUNNING),
 )
 
-# They leave the disk as it is, but for what only saves time. A run without a fault shows it.
+# They leave the disk as it is, but for what only saves time.
 READS = frozenset(
     {
-        "plan", "status", "logs", "env", "shell-init", "upstream list", "upstream test", "cache list", "models disk",
-        "models find", "models list", "models show", "catalog show", "engine list",
+        "plan", "status", "token", "logs", "env", "shell-init", "upstream list", "upstream test", "cache list",
+        "models disk", "models find", "models list", "models show", "catalog show", "engine list",
     }
 )  # fmt: skip
 # Not here: where each is tested instead.
 ELSEWHERE = {
     "claude": "it hands its process over to Claude Code: tests/system/clients/test_claude_code.py",
     "serve-proxy": "the service itself: tests/support/simulation",
+    "warm": "the proxy writes what it saves: tests/system/warmstart/test_interrupted_saves.py",
     "tune": "it measures for minutes: tests/system/bench/test_bench.py",
     "models cards": "it asks the hub, and writes by paths.write_atomic: tests/unit/catalog/test_shipped_models.py",
     "models update": "tests/system/models/test_model_update.py",

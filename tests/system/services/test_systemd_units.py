@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,6 +92,39 @@ def test_a_program_runs_from_a_folder_with_odd_characters(
     pid = supervisor.status()["server"].pid
     eventually(lambda: Path(f"/proc/{pid}/cmdline").read_bytes().startswith(os.fsencode(program)), "its own program")
     assert Path(f"/proc/{pid}/cwd").resolve() == place.resolve()
+
+
+def test_the_server_finds_no_key_of_a_person_and_writes_its_cache_alone(
+    supervisor: SystemdSupervisor, manager: UserManager
+) -> None:
+    home = supervisor.home
+    home.token.write_text("the token")
+    home.server_key.write_text("its own key")
+    (manager.home / ".ssh").mkdir(exist_ok=True)
+    (manager.home / ".ssh" / "id").write_text("a key")
+    look = (
+        "import json,os,sys,time; t={}\n"
+        "for p in sys.argv[2:]:\n"
+        "  try: t[p] = sorted(os.listdir(p)) if os.path.isdir(p) else open(p).read()\n"
+        "  except OSError as e: t[p] = None\n"
+        "try: open(os.environ['STATE'] + '/x', 'w'); t['wrote'] = True\n"
+        "except OSError: t['wrote'] = False\n"
+        "f=open(sys.argv[1]+'.tmp','w'); f.write(json.dumps(t)); f.close()\n"
+        "os.rename(sys.argv[1]+'.tmp', sys.argv[1])\n"
+        "time.sleep(600)"
+    )
+    out, program = home.cache / "seen.json", home.cache / "look.py"  # a newline is refused in a unit
+    program.write_text(look)
+    argv = (sys.executable, str(program), str(out), str(home.server_key))
+    supervisor.apply([Service("server", "look", argv, env={"STATE": str(home.state)})])
+    eventually(out.exists, "the service wrote what it saw")
+    seen = json.loads(out.read_text())
+    assert seen[str(home.server_key)] == "its own key" and seen["wrote"] is False
+    pid = supervisor.status()["server"].pid
+    root = Path(f"/proc/{pid}/root")
+    assert (root / str(home.token).lstrip("/")).read_text() == "", "another file is mounted over it"
+    assert list((root / str(manager.home / ".ssh").lstrip("/")).iterdir()) == []
+    shutil.rmtree(manager.home / ".ssh")
 
 
 def test_verify_finds_nothing_wrong_with_our_units(supervisor: SystemdSupervisor, manager: UserManager) -> None:
