@@ -202,11 +202,11 @@ class SystemdSupervisor:
 
     def _settings(self) -> UnitSettings:
         if self.settings is None:
-            asked = sandbox(templates())
-            hides = manager.hides(asked)
+            strict = sandbox(templates())
+            hides = manager.hides(strict)
             self.settings = UnitSettings(
                 suffix=self.suffix,
-                tier=Tier.FULL if hides else manager.tier(asked),
+                tier=Tier.FULL if hides else manager.tier(strict),
                 environment=_environment(),
                 writable=tuple(str(folder) for folder in self.home.folders()),
                 cache=str(self.home.cache),

@@ -14,7 +14,7 @@ from support.paths import DOCS, ROOT
 
 pytestmark = pytest.mark.timeout(7200)  # with --long, on a busy machine
 
-SAMPLE, SERVICES_SAMPLE = 4, 2  # of the steps and outcomes of one scene
+SAMPLE, SERVICES_SAMPLE = 3, 2  # of the steps and outcomes of one scene
 
 
 @pytest.fixture(scope="module")

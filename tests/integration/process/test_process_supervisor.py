@@ -58,11 +58,12 @@ def pid_of(supervisor: ProcessSupervisor, name: str) -> int:
     return pid
 
 
-def test_applied_services_run_in_sessions_of_their_own(supervisor: ProcessSupervisor) -> None:
+def test_applied_services_run_in_sessions_of_their_own(supervisor: ProcessSupervisor, home: Home) -> None:
     assert supervisor.apply([service("server"), service("proxy")]) == ("server", "proxy")
     for name in ("server", "proxy"):
         pid = pid_of(supervisor, name)
         assert os.getsid(pid) == pid != os.getsid(0)
+    assert (home.logs / "supervisor.log").stat().st_mode & 0o077 == 0, "nobody else reads the supervisor's own log"
 
 
 def test_a_server_that_this_processor_cannot_run_is_told_apart_from_other_deaths(supervisor: ProcessSupervisor) -> None:

@@ -244,6 +244,7 @@ FAULTS: list[tuple[str, DoctorFacts, str, Level, str, str]] = [
         "200 of 32,000",
         "ps aux",
     ),
+    ("not a byte left", replace(SOUND, disks=(DiskFacts("/m", 0),)), "disk", Level.FAIL, "0 MiB free", "df -h /m"),
     ("a full disk", replace(SOUND, disks=(DiskFacts("/m", 100),)), "disk", Level.WARN, "100 MiB", "models remove"),
     (
         "no systemd (fault 25)",
