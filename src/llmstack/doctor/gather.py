@@ -43,6 +43,7 @@ def gather(home: Home, *, deep: bool = False, on_progress: Callable[[str], None]
         alone=f"{status.state.value} at {status.alone.url}" if status.alone is not None else "",
         unrecorded=status.cause if status.stack is None and status.alone is None else "",
         reach=gather_stack.reach(status),
+        barred=status.barred,
         outdated=outdated.sentence(status.outdated),
         outdated_remedy=outdated.remedy(status.outdated),
         reached_by_tls=status.proxy is not None and not status.proxy.is_plain,

@@ -30,9 +30,9 @@ def show_new(made: NewKey) -> None:
             f"The one before counts for {_span(made.grace_s)} more." if made.grace_s else "The one before has ended.", 0
         )
     show("")
-    show("Used so:")
+    show_fitted("For Claude Code; other clients send it as x-api-key, or as Authorization: Bearer:", 0)
     show(f"  export ANTHROPIC_BASE_URL={made.urls[0] if made.urls else 'URL'}")
-    show("  export ANTHROPIC_AUTH_TOKEN=KEY     or x-api-key, or Authorization: Bearer, in any client")
+    show(f"  export ANTHROPIC_AUTH_TOKEN={made.secret}")
     if not made.is_open:
         listen = command_line("up", "--listen", "0.0.0.0")
         show_fitted(f"So far only this machine reaches the proxy: {listen}   opens it to others.", 0)
