@@ -27,9 +27,9 @@ class KeyUse(msgspec.Struct):
     last_used: float = 0.0
 
     def today(self, now: float) -> KeyUse:
-        """With nothing used yet, where another day has begun. One before it is a clock that was set back: it counts on,
-        so that nobody gets a day twice."""
-        return self if day_of(now) <= self.day else KeyUse(day_of(now), 0, 0, self.last_used)
+        """With nothing used yet, where another day has begun. The day before it is a clock that was set back: it counts
+        on, so that nobody gets a day twice. A day long to come is a clock that was wrong: it would never begin anew."""
+        return self if 0 <= self.day - day_of(now) <= 1 else KeyUse(day_of(now), 0, 0, self.last_used)
 
 
 class _Written(msgspec.Struct):

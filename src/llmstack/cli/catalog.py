@@ -26,11 +26,12 @@ def refresh_command(source: str | None, sha256: str | None, dry_run: bool, allow
     Only models are taken from it, each entry where it was looked up later than the one that is here; your own
     models.toml stays over all of them. The catalog before it is kept.
     """
+    from llmstack.catalog.routes import without_password
     from llmstack.errors import BadInput
     from llmstack.fetch.catalog_source import configured, refresh
     from llmstack.paths import home
     from llmstack.render.catalog import show_refreshed
-    from llmstack.render.output import show_json
+    from llmstack.render.output import QUIET_S, StepProgress, show_json
 
     folders = home().make()
     table = configured(folders)
@@ -43,7 +44,9 @@ def refresh_command(source: str | None, sha256: str | None, dry_run: bool, allow
             + command_line("catalog", "refresh", "--from", "URL"),
         )
     pinned = sha256 or ("" if source else table.get("sha256", ""))
-    seen = refresh(folders, address, pinned, only_show=dry_run, older=allow_older)
+    with StepProgress(QUIET_S, as_json=as_json) as progress:
+        progress(f"fetching {without_password(str(address))}")
+        seen = refresh(folders, address, pinned, only_show=dry_run, older=allow_older)
     if as_json:
         show_json({"catalog": seen.taken, "new": seen.is_new, "taken": seen.is_new and not dry_run,
                    "changes": seen.changes})  # fmt: skip

@@ -34,9 +34,11 @@ def command(only_hardware: bool, deep: bool, bundle: Path | None, show_all: bool
     from llmstack.doctor.run import diagnose
     from llmstack.paths import home
     from llmstack.render.doctor import Examined, show_examined
+    from llmstack.render.output import QUIET_S, StepProgress
 
     folders = home()
-    facts = gather(folders, deep=deep)
+    with StepProgress(QUIET_S, as_json=as_json) as progress:
+        facts = gather(folders, deep=deep, on_progress=progress)
     report = diagnose(facts)
     written: tuple[str, ...] = ()
     if bundle is not None:

@@ -15,8 +15,10 @@ from llmstack.commands import command_line
 def command(as_json: bool) -> int:
     from llmstack.deploy.apply import down
     from llmstack.paths import home
-    from llmstack.render.output import emit
+    from llmstack.render.output import QUIET_S, StepProgress, emit
     from llmstack.render.stack import show_down
 
-    emit({"state": "stopped", "was_running": down(home())}, as_json, show_down)
+    with StepProgress(QUIET_S, as_json=as_json) as progress:
+        was_running = down(home(), progress)
+    emit({"state": "stopped", "was_running": was_running}, as_json, show_down)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,11 +51,12 @@ def command(
     from llmstack.deploy.planning import UpRequest, plan_for
     from llmstack.paths import home
     from llmstack.plan.result import Infeasible
-    from llmstack.render.output import warn
+    from llmstack.render.output import QUIET_S, StepProgress, warn
     from llmstack.render.plan import show_explained, show_planned, show_refused
 
     here = home()
-    machine = supposed_machine(_machine(here, file), gpus, vram, ram)
+    with StepProgress(QUIET_S, as_json=as_json) as progress:
+        machine = supposed_machine(_machine(here, file, progress), gpus, vram, ram)
     if idle:
         machine = machine.without_others()
     for sentence in machine.warnings:
@@ -65,7 +67,8 @@ def command(
         return _rank(here, machine, as_json)
     request = UpRequest(model, goal=make_goal(**options))
     try:
-        planned = plan_for(here, request, machine)
+        with StepProgress(QUIET_S, as_json=as_json) as progress:
+            planned = plan_for(here, request, machine, progress)
     except Infeasible as error:
         show_refused(error, as_json=as_json)
         return 1
@@ -84,8 +87,10 @@ def command(
     if wants_fit or wants_check:
         from llmstack.deploy.cross_check import compare_with_fit, verify
 
-        fit = compare_with_fit(here, planned.plan) if wants_fit else None
-        checked = verify(here, planned.plan) if wants_check else ()
+        with StepProgress(QUIET_S, as_json=as_json) as progress:
+            progress("asking the engine's own programs")
+            fit = compare_with_fit(here, planned.plan) if wants_fit else None
+            checked = verify(here, planned.plan) if wants_check else ()
     if planned.engine is not None:  # else the machine is a supposed one, and nothing is installed there
         from llmstack.deploy.prepare import changes
 
@@ -94,7 +99,7 @@ def command(
     return 0 if all(row.ok for row in checked) else 1
 
 
-def _machine(here: Home, file: Path | None) -> Machine:
+def _machine(here: Home, file: Path | None, on_progress: Callable[[str], None]) -> Machine:
     """This machine, or that of a file."""
     if file is not None:
         from llmstack.deploy.machine_record import machine_of_file
@@ -102,7 +107,8 @@ def _machine(here: Home, file: Path | None) -> Machine:
         return machine_of_file(file)
     from llmstack.deploy.machine import this_machine
 
-    return this_machine(here)
+    on_progress("looking at this machine")
+    return this_machine(here, on_progress)
 
 
 def _rank(here: Home, machine: Machine, as_json: bool) -> int:

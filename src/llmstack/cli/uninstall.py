@@ -20,7 +20,7 @@ def command(keep_models: bool, yes: bool, as_json: bool) -> int:
     from llmstack.deploy.uninstall import uninstall
     from llmstack.errors import BadInput
     from llmstack.paths import home
-    from llmstack.render.output import emit, show
+    from llmstack.render.output import QUIET_S, StepProgress, emit, show
     from llmstack.render.uninstall import ask, show_removed
 
     folders = home()
@@ -31,9 +31,11 @@ def command(keep_models: bool, yes: bool, as_json: bool) -> int:
             show("nothing was removed")
             return 1
     left = remains(folders)  # read while there is a record of it
-    removed = uninstall(
-        folders, keep_models=keep_models, take_out=lambda: [undone.path for undone in undo_every(folders)]
-    )
+    with StepProgress(QUIET_S, as_json=as_json) as progress:
+        progress("stopping the stack, and removing its files")
+        removed = uninstall(
+            folders, keep_models=keep_models, take_out=lambda: [undone.path for undone in undo_every(folders)]
+        )
     removed = replace(removed, kept=(*removed.kept, *left))
     emit(removed, as_json, show_removed)
     return 0

@@ -137,13 +137,15 @@ def _compared(home: Home, stack: StackRecord, supervisor: Supervisor) -> StackRe
     return observe.require(home, stack, supervisor)
 
 
-def down(home: Home) -> bool:
+def down(home: Home, on_progress: OnProgress = lambda step: None) -> bool:
     """Stops both services. False when nothing was running."""
     with deploy_lock(home):
         supervisor = supervisor_for(home)
         was_running = transaction.runs(supervisor)
         if was_running:
+            on_progress("saving what the server holds")
             warm.save(home, stackfile.read(home))
+            on_progress("stopping the services")
         supervisor.stop()
         return was_running
 
@@ -160,6 +162,7 @@ def restart(home: Home, names: tuple[str, ...], on_progress: OnProgress) -> Stac
             require_file(stack)
         supervisor = supervisor_for(home)
         names = names or tuple(service.name for service in stack.services)
+        on_progress("saving what the server holds")
         warm.save(home, stack)
         warm.make_folder(stack)
         if set(names) == {service.name for service in stack.services}:

@@ -96,7 +96,9 @@ class Planned:
     warnings: tuple[str, ...] = ()
 
 
-def plan_for(home: Home, request: UpRequest, machine: Machine | None = None) -> Planned:
+def plan_for(
+    home: Home, request: UpRequest, machine: Machine | None = None, on_progress: Callable[[str], None] = lambda _: None
+) -> Planned:
     """The plan that `up` would carry out for this request. Downloads nothing but headers; starts nothing.
 
     machine: this one unless another is given; a supposed one has no engine, and what was tuned here or runs here then
@@ -106,9 +108,12 @@ def plan_for(home: Home, request: UpRequest, machine: Machine | None = None) -> 
     if machine is None:
         from llmstack.deploy.machine import this_machine
 
-        machine = this_machine(home)
+        machine = this_machine(home, on_progress)
     request = resumed(home, request)
-    return plan_subject(home, request, subject_of(home, request, machine.hardware), machine)
+    on_progress("looking at the model")
+    subject = subject_of(home, request, machine.hardware, on_progress)
+    on_progress("planning")
+    return plan_subject(home, request, subject, machine)
 
 
 def resumed(home: Home, request: UpRequest) -> UpRequest:

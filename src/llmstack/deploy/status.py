@@ -66,9 +66,9 @@ class StackStatus:
     served: what the engine did at its last start; findings: where that is not what was planned. interrupted: an `up`
     was cut off and none runs now. bench: the last run, as `bench --json` gave it. refused: how many requests, prefixes
     and states the proxy keeps from the engine, because it died on them. hung: how often it was ended because it hung.
-    out_of_force: what is wrong with the files of the user. keys: of others,
-    None where nobody has looked. outdated: services that run files from before an update. alone: the proxy is deployed
-    without a server; the stack is then what `up` would start.
+    out_of_force: what is wrong with the user's models.toml; barred: with the keys' file, or the certificate. keys: of
+    others, None where nobody has looked. outdated: services that run files from before an update. alone: the proxy is
+    deployed without a server; the stack is then what `up` would start.
     """
 
     state: StackState
@@ -90,6 +90,7 @@ class StackStatus:
     alone: ProxyEntry | None = None
     keys: KeyList | None = None
     outdated: tuple[OutdatedService, ...] = ()
+    barred: tuple[str, ...] = ()
 
     @property
     def proxy(self) -> ProxyEntry | None:
@@ -123,12 +124,16 @@ class StackStatus:
         """What the deployed model cannot do, or has otherwise than it was asked for, and what is not in force: a
         sentence each."""
         old = updates.sentence(self.outdated)
-        around = (f"{old}: {updates.remedy(self.outdated)}" if old else "", *self.out_of_force)
+        around = (f"{old}: {updates.remedy(self.outdated)}" if old else "", *self.out_of_force, *self.barred)
+        return tuple(filter(None, (*self.model_warnings, *around)))
+
+    @property
+    def model_warnings(self) -> tuple[str, ...]:
         if self.stack is None or self.alone is not None:
-            return tuple(filter(None, around))
+            return ()
         plan = self.stack.plan
         of_plan = plan.warnings if plan is not None else ()
-        return tuple(filter(None, (tools_shown.missing(self.stack), *of_plan, *around)))
+        return tuple(filter(None, (tools_shown.missing(self.stack), *of_plan)))
 
     def to_json(self) -> dict[str, Any]:
         ports = {"server": self.stack.server.port} if self.stack else {}
@@ -183,11 +188,11 @@ def gather(home: Home) -> StackStatus:
     status = _gathered(home)
     deployed = stackfile.services(home)
     status = replace(status, outdated=updates.outdated(home, deployed, status.services, status.supervisor))
-    wrong = (*status.out_of_force, *trouble(status.proxy))
+    barred = trouble(status.proxy)
     try:
-        return replace(status, keys=client_keys.listed(home, time.time()), out_of_force=wrong)
+        return replace(status, keys=client_keys.listed(home, time.time()), barred=barred)
     except BadInput as error:
-        return replace(status, out_of_force=(*wrong, error.what))
+        return replace(status, barred=(*barred, error.what))
 
 
 def _gathered(home: Home) -> StackStatus:

@@ -189,6 +189,7 @@ class DoctorFacts:
     unrecorded: str = ""  # why nobody can say what is deployed
     reach: str = ""  # who else reaches the proxy
     reached_by_tls: bool = False
+    barred: tuple[str, ...] = ()  # what keeps others out: the keys' file, the certificate
     outdated: str = ""  # which services run files from before an update
     outdated_remedy: str = ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from llmstack.deploy import outdated
@@ -13,9 +14,11 @@ from llmstack.doctor.facts import DoctorFacts
 from llmstack.paths import Home
 
 
-def gather(home: Home, *, deep: bool = False) -> DoctorFacts:
+def gather(home: Home, *, deep: bool = False, on_progress: Callable[[str], None] = lambda step: None) -> DoctorFacts:
     """deep: also asks the running model for a tool call, which costs a prefill and a place in its cache."""
+    on_progress("looking at the stack")
     status = gather_status(home)
+    on_progress("looking at this machine")
     hardware, warnings = gather_machine.hardware(home)
     pids = [service.pid for service in status.services.values() if service.pid]
     try:
@@ -23,6 +26,7 @@ def gather(home: Home, *, deep: bool = False) -> DoctorFacts:
     except OSError:
         token = ""
     url = status.stack.proxy.url if status.stack else None
+    on_progress("asking the model for a tool call" if deep else "asking the proxy")
     return DoctorFacts(
         hardware=hardware,
         engine=gather_machine.engine(home),
@@ -39,6 +43,7 @@ def gather(home: Home, *, deep: bool = False) -> DoctorFacts:
         alone=f"{status.state.value} at {status.alone.url}" if status.alone is not None else "",
         unrecorded=status.cause if status.stack is None and status.alone is None else "",
         reach=gather_stack.reach(status),
+        barred=status.barred,
         outdated=outdated.sentence(status.outdated),
         outdated_remedy=outdated.remedy(status.outdated),
         reached_by_tls=status.proxy is not None and not status.proxy.is_plain,

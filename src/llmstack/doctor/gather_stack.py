@@ -45,7 +45,7 @@ def stack(status: StackStatus) -> StackFacts | None:
         ),
         planned_host_mib=round(record.plan.memory.host.total) if record.plan is not None else None,
         n_ctx_slot=record.n_ctx_slot or record.n_ctx,
-        warnings=status.warnings,
+        warnings=status.model_warnings,
         smaller_plan=command_line("up", record.model.name, "--ctx", max(record.n_ctx // 2, 4096)),
         refused=status.cause if ready and status.refused else "",
         last_words=status.last_error if ready and status.refused else "",

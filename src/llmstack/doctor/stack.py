@@ -18,6 +18,7 @@ def services(facts: DoctorFacts) -> Iterator[Finding]:
         ends = f"{command_line('up', '--listen', '127.0.0.1')}   ends that"
         level = Level.OK if facts.reached_by_tls else Level.WARN
         yield Finding("reach", level, facts.reach, "", "" if facts.reached_by_tls else ends)
+    yield from (Finding("access", Level.WARN, sentence) for sentence in facts.barred)
     if facts.outdated:
         yield Finding("update", Level.WARN, facts.outdated, "", facts.outdated_remedy)
     if facts.unrecorded:

@@ -49,6 +49,7 @@ LIMITS = {
     "stored_bytes": Limit(64 * _MIB, "bytes of all of them", "the oldest are forgotten"),
     # ---- connections to the proxy
     "connections": Limit(1_024, "connections at once, or fewer as open files allow", "the idlest is closed"),
+    "handshakes": Limit(128, "connections at once that have not agreed on TLS yet", "it is closed"),
     "request_head": Limit(64 * 1024, "bytes of a request's head", "431"),
     "request_headers": Limit(200, "headers of a request", "431"),
 }

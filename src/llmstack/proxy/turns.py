@@ -89,7 +89,9 @@ class FairTurns:
         self._served.put(key, self._turns)
 
     def _leave(self, key: str, ready: asyncio.Future[None]) -> None:
-        line = self._waiting[key]
-        line.remove(ready)
+        """Who was cancelled may have been passed over already, before it came to say so."""
+        line = self._waiting.get(key, deque())
+        if ready in line:
+            line.remove(ready)
         if not line:
-            del self._waiting[key]
+            self._waiting.pop(key, None)

@@ -9,11 +9,11 @@ from typing import Any
 
 from llmstack.doctor.facts import DoctorReport
 from llmstack.findings import Finding, Level
-from llmstack.render.fitted import wrapped
+from llmstack.render.fitted import BELOW, two_columns, wrapped
 from llmstack.render.output import show, style
 
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
-_NAME = 18
+_NAME = 24  # the column behind level and name
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +53,15 @@ def show_bundle(path: Path, names: tuple[str, ...]) -> None:
 
 
 def show_finding(finding: Finding) -> None:
-    mark = style(f"{finding.status.value:<4}", _COLOURS[finding.status])
-    indent = " " * (5 + _NAME + 1)
-    width = max(shutil.get_terminal_size().columns - len(indent), 30)
-    first, *more = wrapped(finding.finding, width)
-    show(f"{mark} {finding.name:<{_NAME}} {first}")
+    level, columns = finding.status.value, shutil.get_terminal_size().columns
+    first, *more = two_columns(f"{level:<4} {finding.name}", finding.finding, _NAME, columns)
+    show(first.replace(level, style(level, _COLOURS[finding.status]), 1))
     for line in more:
-        show(f"{indent}{line}")
+        show(line)
     if finding.status is Level.OK:
         return
-    for line in wrapped(finding.cause, width - 2) if finding.cause else []:
+    indent = " " * (_NAME if first[_NAME:].strip() else BELOW)
+    for line in wrapped(finding.cause, max(columns - len(indent) - 2, 20)) if finding.cause else []:
         show(f"{indent}{line}")
     if finding.remedy:
         show(f"{indent}{style('next:', 'cyan')} {finding.remedy}")

@@ -12,6 +12,8 @@ import textwrap
 from llmstack.commands import spelled
 from llmstack.render.output import show
 
+BELOW = 4  # the indent of what stands below its label
+_STRIP = 30  # columns; in fewer every second line would hold one word
 _NO_BREAK = "\x00"
 
 
@@ -32,6 +34,14 @@ def fitted(text: str, indent: int, *, first: int = 0) -> list[str]:
     before = "\x01" * (first - 1) + " " if first else ""  # spaces would be dropped
     lines = wrapped(before + text, columns, subsequent_indent=" " * indent, replace_whitespace=False)
     return [lines[0][first:], *lines[1:]]
+
+
+def two_columns(label: str, text: str, column: int, width: int) -> list[str]:
+    """A label, and from this column on what belongs to it; below it where only a strip would be left for that."""
+    if width - column >= _STRIP:
+        first, *more = wrapped(text, width - column)
+        return [f"{label:<{column}}{first}", *(f"{'':<{column}}{line}" for line in more)]
+    return [label.rstrip(), *(f"{'':<{BELOW}}{line}" for line in wrapped(text, max(width - BELOW, 20)))]
 
 
 def show_fitted(text: str, indent: int = 2) -> None:

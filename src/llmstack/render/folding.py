@@ -205,11 +205,13 @@ def _event(text: str) -> tuple[LogLevel, str] | None:
 
 def _request(record: Mapping[str, Any], status: int) -> str:
     parts = [f"{record.get('method', '?')} {record.get('path', '?')} {status}"]
+    if record.get("key", "owner") != "owner":
+        parts.append(f"for {record['key']}")
     if record.get("model"):
         to = record.get("upstream")
         parts.append(f"{record['model']}" + (f" by {to}" if to and to != "local" else ""))
     if record.get("tokens_in") is not None:
-        cached = f" ({record['cached']:,} cached)" if record.get("cached") else ""
+        cached = f" ({record['tokens_cached']:,} cached)" if record.get("tokens_cached") else ""
         parts.append(f"{record['tokens_in']:,} in{cached}, {record.get('tokens_out') or 0:,} out")
     if record.get("ttft_ms") is not None:
         parts.append(f"first token {_ms(record['ttft_ms'])}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 
 from llmstack.access.keys import ClientKey, in_words
 from llmstack.access.listed import KeyList, ListedKey
 from llmstack.commands import command_line
 from llmstack.deploy.client_keys import NewKey
-from llmstack.render.fitted import show_fitted
+from llmstack.render.fitted import show_fitted, two_columns
 from llmstack.render.output import show, style
 
 _COLOURS = {"active": "green", "exhausted": "yellow", "expired": "red", "revoked": "red"}
@@ -29,9 +30,9 @@ def show_new(made: NewKey) -> None:
             f"The one before counts for {_span(made.grace_s)} more." if made.grace_s else "The one before has ended.", 0
         )
     show("")
-    show("Used so:")
+    show_fitted("For Claude Code; other clients send it as x-api-key, or as Authorization: Bearer:", 0)
     show(f"  export ANTHROPIC_BASE_URL={made.urls[0] if made.urls else 'URL'}")
-    show("  export ANTHROPIC_AUTH_TOKEN=KEY     or x-api-key, or Authorization: Bearer, in any client")
+    show(f"  export ANTHROPIC_AUTH_TOKEN={made.secret}")
     if not made.is_open:
         listen = command_line("up", "--listen", "0.0.0.0")
         show_fitted(f"So far only this machine reaches the proxy: {listen}   opens it to others.", 0)
@@ -39,12 +40,16 @@ def show_new(made: NewKey) -> None:
 
 def show_keys(listed: KeyList) -> None:
     if not listed.keys:
-        show(f"no keys but your own token; {command_line('key', 'add', 'NAME')}   makes one for somebody else")
+        make = command_line("key", "add", "NAME")
+        show_fitted(f"no keys but your own token; {make}   makes one for somebody else", 2)
         return
     width = max(len(row.key.name) for row in listed.keys)
     for row in listed.keys:
-        state = style(f"{row.standing:<9}", _COLOURS.get(row.standing, "white"))
-        show_fitted(f"{row.key.name:<{width}}  {state}  {'; '.join(_facts(row, listed.now))}", width + 13)
+        label, facts = f"{row.key.name:<{width}}  {row.standing}", "; ".join(_facts(row, listed.now))
+        first, *more = two_columns(label, facts, width + 13, shutil.get_terminal_size().columns)
+        show(first.replace(row.standing, style(row.standing, _COLOURS.get(row.standing, "white")), 1))
+        for line in more:
+            show(line)
 
 
 def show_revoked(key: ClientKey) -> None:

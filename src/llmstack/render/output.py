@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import PurePath
@@ -126,15 +127,41 @@ def overwrite(text: str) -> None:
     sys.stderr.write(f"\r\x1b[K{clip(safe(text), max(columns(sys.stderr) - 1, 20))}")
 
 
+QUIET_S = 1.0  # what ends within it needs no progress
+
+
 class StepProgress:
     """Steps of a long command on stderr: one line that is overwritten on a terminal, a line each elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet_s: float = 0.0, *, as_json: bool = False) -> None:
+        """quiet_s: of a command that is mostly quick: nothing is shown before, then the step that it is at; and nothing
+        at all to a program that reads its JSON."""
         self._terminal = has_cursor(sys.stderr)
         self._began = time.monotonic()
         self._stage: object = None
+        self._lock = threading.Lock()
+        self._held = ""
+        self._quiet = threading.Timer(quiet_s, self._speak) if quiet_s else None
+        if self._quiet is not None and (sys.stderr.isatty() or not as_json):
+            self._quiet.daemon = True
+            self._quiet.start()
 
     def __call__(self, step: str) -> None:
+        with self._lock:
+            if self._quiet is not None:
+                self._held = step
+                return
+            self._show(step)
+
+    def _speak(self) -> None:
+        """It takes long after all."""
+        with self._lock:
+            if self._quiet is not None:
+                self._quiet = None
+                if self._held:
+                    self._show(self._held)
+
+    def _show(self, step: str) -> None:
         if self._terminal:
             overwrite(f"… {step}")
         else:
@@ -157,12 +184,18 @@ class StepProgress:
         self(text)
 
     def done(self) -> None:
-        if self._terminal:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        with self._lock:
+            if self._quiet is not None:
+                self._held = ""  # nothing was shown that would have to go
+            elif self._terminal:
+                sys.stderr.write("\r\x1b[K")
+                sys.stderr.flush()
 
     def __enter__(self) -> StepProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.done()
+        with self._lock:
+            if self._quiet is not None:
+                self._quiet.cancel()

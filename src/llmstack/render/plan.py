@@ -16,7 +16,7 @@ from llmstack.plan import Infeasible, Plan, to_json
 from llmstack.plan.memory import MemoryUse
 from llmstack.plan.ranges import WIDE, bounds
 from llmstack.plan.result import stated_spread
-from llmstack.render.fitted import fitted, show_fitted, span, wrapped
+from llmstack.render.fitted import fitted, show_fitted, span, two_columns, wrapped
 from llmstack.render.output import show, show_json, style
 from llmstack.sizes import mib_text
 
@@ -71,7 +71,8 @@ def show_plan(plan: Plan) -> None:
     _bar("RAM", plan.memory.host, plan.budget.ram)
     if plan.memory.cache_ram or plan.memory.checkpoints:
         reserves = f"prompt cache {mib_text(plan.memory.cache_ram)}, checkpoints {mib_text(plan.memory.checkpoints)}"
-        show_fitted(f"  {'':{_BAR}}   of RAM, at most: {reserves}", _BAR + 6)
+        for line in two_columns("", f"of RAM, at most: {reserves}", _BAR + 4, _width()):
+            show(line)
     show("")
     for decision in plan.decisions:
         flag = f"{decision.flag} {decision.value}".strip()
@@ -222,22 +223,23 @@ def _bar(name: str, use: MemoryUse, budget: int) -> None:
     part = min(use.total / budget, 1.0) if budget else float(use.total > 0)
     filled = round(part * _BAR)
     bar = "█" * filled + "░" * (_BAR - filled)
-    show_fitted(
-        f"  {bar}  {name}: {use.total:.0f} of {budget} MiB: weights {mib_text(use.weights)}, "
-        f"cache {mib_text(use.context)}, compute {mib_text(use.compute)}, other {mib_text(use.other)}",
-        _BAR + 6,
+    text = (
+        f"{name}: {use.total:.0f} of {budget} MiB: weights {mib_text(use.weights)}, "
+        f"cache {mib_text(use.context)}, compute {mib_text(use.compute)}, other {mib_text(use.other)}"
     )
+    for line in two_columns(f"  {bar}", text, _BAR + 4, _width()):
+        show(line)
 
 
 def _row(label: str, text: str, colour: str = "cyan") -> None:
-    lines = wrapped(text, max(_width() - _FLAG - 3, 30))
-    show(f"  {style(f'{label:<{_FLAG}}', colour)} {lines[0]}")
-    for line in lines[1:]:
-        show(f"  {'':<{_FLAG}} {line}")
+    first, *more = two_columns(f"  {label}", text, _FLAG + 3, _width())
+    show(first.replace(label, style(label, colour), 1))
+    for line in more:
+        show(line)
 
 
 def _width() -> int:
-    return min(max(shutil.get_terminal_size().columns, 60), 130)
+    return min(max(shutil.get_terminal_size().columns, 30), 130)
 
 
 def _speed(value: float) -> str:

@@ -33,6 +33,7 @@ _COLOURS = {
 
 _SERVICE_COLOURS = {ServiceState.RUNNING: "green", ServiceState.FAILED: "red", ServiceState.BACKOFF: "yellow"}
 _LABEL = 9
+_KEYS = 5  # of others: those that were used last
 
 
 def show_status(status: StackStatus) -> None:
@@ -115,8 +116,12 @@ def _of_alone(status: StackStatus, proxy: ProxyEntry, head: str, columns: int) -
 def _keys(status: StackStatus, columns: int) -> list[str]:
     if status.keys is None:
         return []
-    shown = [row for row in status.keys.keys if row.key.revoked is None]
-    return [line for row in shown for line in _row("key", key_line(row, status.keys.now), columns)]
+    every = sorted(
+        (row for row in status.keys.keys if row.key.revoked is None), key=lambda row: row.use.last_used, reverse=True
+    )
+    texts = [key_line(row, status.keys.now) for row in every[:_KEYS]]
+    texts += [f"and {len(every) - _KEYS} more: {command_line('key', 'list')}"] if len(every) > _KEYS else []
+    return [line for text in texts for line in _row("key", text, columns)]
 
 
 def _reach(proxy: ProxyEntry, columns: int) -> list[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import socket
 import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from llmstack.deploy.planning import UpRequest
 from llmstack.deploy.reached_at import trouble, urls
 from llmstack.errors import BadInput
 from llmstack.paths import Home, home
+from llmstack.protocol.limits import most
 from llmstack.stackfile import ProxyAlone, ProxyEntry, TlsEntry, write_alone
 from llmstack.supervisor import Service
 from support import certificates
@@ -97,6 +100,24 @@ def test_a_client_that_speaks_no_tls_or_trusts_nobody_gets_nothing(secured: Secu
         plain.request("GET", "/health")
         plain.getresponse()
     assert secured.request("GET", "/health")[0] == 200
+
+
+def test_connections_that_never_agree_on_tls_are_bounded_and_the_plain_port_does_not_notice(
+    secured: Secured, upstream: Upstream
+) -> None:
+    with ExitStack() as open_ones:
+        for _ in range(most("handshakes") + 40):
+            open_ones.enter_context(socket.create_connection(("127.0.0.1", secured.port), timeout=30))
+        late = open_ones.enter_context(socket.create_connection(("127.0.0.1", secured.port), timeout=30))
+        assert late.recv(1) == b"", "closed at once"
+        assert secured.stand.post(ask()).said == "Hello"
+    eventually(lambda: _answers(secured))
+
+
+def _answers(secured: Secured) -> bool:
+    with suppress(OSError):
+        return secured.request("GET", "/health")[0] == 200
+    return False
 
 
 def test_a_renewed_certificate_is_taken_up_and_half_a_renewal_changes_nothing(

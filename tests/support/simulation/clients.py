@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,11 @@ SYSTEM = {name: f"You are {name}. " + "Many words of a system text. " * 160 for 
 PATHS = ("/v1/messages", "/v1/messages", "/v1/messages", "/v1/chat/completions")
 BUFFERED = 300  # bytes that the kernel takes for a client that reads nothing, here a little
 TOOLS = [{"name": "Read", "input_schema": {"type": "object", "properties": {"path": {"type": "string"}}}}]
+
+# A block of a message, or a delta of a completion that says something: a role and nothing else is a sign of life.
+_SUBSTANCE = re.compile(
+    rb'content_block_start|"(?:reasoning_)?content":"[^"]|"tool_calls":\[|"object":"chat.completion"'
+)
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ class Client:
         self._rule(not self.complete, "something behind the end")
         data = message.get("body", b"")
         self.data += data
-        if b"content_block_start" in data or b'"choices"' in data:
+        if _SUBSTANCE.search(data):
             self.substance = True
         self.complete = not message.get("more_body", False)
         self.note(f"client {self.habits.number} gets {len(data)} bytes{' and the end' if self.complete else ''}")

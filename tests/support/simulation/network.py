@@ -151,7 +151,7 @@ class Wire(asyncio.Transport):
         self._closing = True
         self.gone.set()
         self._reading.set()
-        self._network.wires.discard(self)
+        self._network.wires.pop(self, None)
         if self._task is not None:
             self._task.cancel()
         self._loop.call_soon(self._protocol.connection_lost, error)
@@ -172,7 +172,7 @@ class Network:
     loop: VirtualLoop
     dice: random.Random
     members: dict[int, Member] = field(default_factory=dict)
-    wires: set[Wire] = field(default_factory=set)
+    wires: dict[Wire, None] = field(default_factory=dict)  # in the order in which they came
 
     async def connect(self, address: tuple[str, int]) -> Wire:
         await asyncio.sleep(self.dice.choice((0.0, 0.001, 0.05)))
@@ -182,7 +182,7 @@ class Network:
         if member is None or not member.takes:
             raise ConnectionRefusedError(111, "Connect call failed")
         wire = Wire(self, member, None)
-        self.wires.add(wire)
+        self.wires.setdefault(wire)
         return wire
 
     def cut_all(self, member: Member) -> None:

@@ -222,7 +222,7 @@ class World:
         self.live.log_event = reporter.event
         supervisor: Callable[[], Any] | None = (lambda: self.engine) if self.dice.random() < 0.7 or self.cared else None
         proxy = Proxy(self.live, policy, reporter, None, supervisor)
-        proxy.messages.patience = Patience(slow_reader_s=8.0, whole_keepalive_s=6.0)
+        proxy.conversations.patience = Patience(slow_reader_s=8.0, whole_keepalive_s=6.0)
         proxy.relay.slow_reader_s = 8.0
         for timed in (proxy.upstreams.deaths, proxy.engine_care, proxy.warm_starts.local):
             timed._clock = self.loop.time  # its default was taken before this world began
@@ -305,7 +305,7 @@ class World:
                 self.broken += client.broken
                 client.broken = []
         turns = proxy.upstreams.deaths._turns
-        if turns._running < 0 or turns._want_alone < 0 or proxy.messages.policy.arriving.size < 0:
+        if turns._running < 0 or turns._want_alone < 0 or proxy.conversations.policy.arriving.size < 0:
             self.broken.append("a counter below zero")
         for answer in proxy.in_flight.active:
             if answer.finished:
@@ -334,7 +334,7 @@ class World:
             "answers in flight": len(proxy.in_flight.active) + len(proxy.in_flight._by_key),
             "requests counted as running": deaths._turns._running + len(deaths._in_flight),
             "requests that want to be alone": deaths._turns._want_alone + len(deaths._turns._waiting),
-            "bytes of arriving bodies": proxy.messages.policy.arriving.size,
+            "bytes of arriving bodies": proxy.conversations.policy.arriving.size,
             "connections": len(self.network.wires),
             "requests of the warm start": warm._in_flight,
             "locks of the warm start": int(warm._changing.locked()),

@@ -184,6 +184,8 @@ def test_a_clock_that_is_set_back_gives_nobody_a_day_twice() -> None:
     assert use.of("kim", NOON - DAY).tokens == 100
     use.charge("kim", 1, NOON - DAY)
     assert use.of("kim", NOON).tokens == 101
+    use.charge("lee", 100, NOON + 400 * DAY)
+    assert use.of("lee", NOON).tokens == 0, "a clock that was a year ahead for a moment is no year without tokens"
 
 
 def test_what_was_used_is_read_back_and_names_that_are_gone_are_forgotten(home: Home) -> None:

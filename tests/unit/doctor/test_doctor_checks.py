@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from llmstack.deploy.outdated import OutdatedService
+from llmstack.deploy.status import StackState, StackStatus, Warm
 from llmstack.doctor.bundle import redact
 from llmstack.doctor.facts import (
     ClientFacts,
@@ -546,3 +548,17 @@ def test_redaction_leaves_figures_alone(text: str) -> None:
 def test_others_who_reach_it_by_tls_are_no_warning() -> None:
     reached = diagnose(replace(SOUND, reach="other machines reach the proxy at https://llm.lan", reached_by_tls=True))
     assert [finding.status for finding in reached.findings if finding.name == "reach"] == [Level.OK]
+
+
+def test_what_keeps_others_out_and_an_update_are_findings_of_their_own() -> None:
+    facts = replace(SOUND, barred=("the certificate c has expired",), outdated="the proxy was", outdated_remedy="again")
+    names = {f.name: (f.status, f.remedy) for f in diagnose(facts).findings if f.name in ("access", "update")}
+    assert names == {"access": (Level.WARN, ""), "update": (Level.WARN, "again")}
+
+
+def test_only_the_model_s_own_warnings_are_called_the_model_s() -> None:
+    status = StackStatus(
+        StackState.READY, None, {}, "process", Warm("cold", 0, None), out_of_force=("a",), barred=("b",),
+        outdated=(OutdatedService("proxy"),),
+    )  # fmt: skip
+    assert status.model_warnings == () and len(status.warnings) == 3

@@ -17,7 +17,7 @@ import pytest
 
 from llmstack.protocol import sse
 from llmstack.protocol.anthropic import MessageStop
-from llmstack.proxy import attempt, client_writer, messages
+from llmstack.proxy import attempt, client_writer, conversations
 from llmstack.proxy.answer_reader import AnswerReader
 from llmstack.proxy.attempt import Attempt
 from llmstack.proxy.engine_deaths import EngineDeaths
@@ -167,11 +167,11 @@ def test_a_state_under_the_name_of_a_prefix_that_is_not_in_it_is_found(
 
 
 def test_a_task_that_is_left_running_is_found(ground: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = messages._watch
+    watch = conversations._watch
 
     async def stays(*arguments: Any) -> None:
         await watch(*arguments)
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(messages, "_watch", stays)
+    monkeypatch.setattr(conversations, "_watch", stays)
     found(ground, "left behind: a task")

@@ -119,6 +119,25 @@ async def test_a_key_that_ended_while_it_waited_is_refused_at_its_turn_and_the_n
     assert order == ["kim"]
 
 
+async def test_one_that_leaves_in_the_very_moment_of_a_turn_s_end_costs_nobody_a_turn() -> None:
+    scene = Scene(1)
+    for key in ("a", "b", "c"):
+        await scene.come(key)
+    scene.ends[1].set()
+    scene.tasks[2].cancel()  # the turn's end comes first, and finds somebody who is about to leave
+    await settle()
+    assert [number for _, number in scene.served] == [1, 3]
+    scene.ends[3].set()
+    await asyncio.sleep(0)
+    await scene.come("d")
+    assert [number for _, number in scene.served] == [1, 3, 4]
+    scene.tasks[4].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await scene.tasks[4]
+    with pytest.raises(asyncio.CancelledError):
+        await scene.tasks[2]
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("come"), st.sampled_from("abcd")),

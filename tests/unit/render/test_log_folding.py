@@ -76,6 +76,15 @@ def test_a_proxied_request_reads_as_a_sentence() -> None:
     )
 
 
+def test_whose_key_it_came_with_is_said_but_for_the_owner_s() -> None:
+    event = (
+        '{"event":"request","method":"POST","path":"/v1/messages","status":200,"key":"%s",'
+        '"tokens_in":40,"tokens_cached":30}'
+    )
+    assert folded(event % "kim", service="proxy")[0].text == "POST /v1/messages 200, for kim, 40 in (30 cached), 0 out"
+    assert folded(event % "owner", service="proxy")[0].text == "POST /v1/messages 200, 40 in (30 cached), 0 out"
+
+
 @pytest.mark.parametrize(("status", "level"), [(200, LogLevel.INFO), (404, LogLevel.WARN), (529, LogLevel.ERROR)])
 def test_a_requests_level_follows_its_status(status: int, level: LogLevel) -> None:
     event = f'{{"event":"request","method":"GET","path":"/x","status":{status}}}'

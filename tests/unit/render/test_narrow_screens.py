@@ -9,6 +9,10 @@ from dataclasses import replace
 import pytest
 
 from llmstack import commands
+from llmstack.access.book import KeyBook
+from llmstack.access.keys import ClientKey
+from llmstack.access.listed import list_keys
+from llmstack.access.use import UseOfKeys
 from llmstack.commands import called_as, command_line
 from llmstack.deploy.status import StackState, StackStatus, Warm
 from llmstack.fetch.survey import PATIENCE_S, SurveyRow, recommended
@@ -17,6 +21,7 @@ from llmstack.plan import Goal, make_plan
 from llmstack.render import models as models_screen
 from llmstack.render.doctor import show_finding
 from llmstack.render.fitted import fitted, wrapped
+from llmstack.render.key import show_keys
 from llmstack.render.output import StepProgress, show_json
 from llmstack.render.plan import show_plan
 from llmstack.render.stack import show_connect, show_demo_note
@@ -156,3 +161,49 @@ def test_a_command_that_does_not_fit_behind_its_line_s_start_stands_below_it(mon
         " " * 40 + "reads its header",
     ]
     assert fitted("short", 40, first=40) == ["short"]
+
+
+def wide_lines(text: str, width: int) -> list[str]:
+    """Without what is to be copied as it stands."""
+    return [
+        line for line in text.splitlines() if len(line) > width and PROGRAM not in line and "llama-server " not in line
+    ]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_plan_doctor_and_keys_fit_every_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    show_plan(make_plan(facts("qwen3moe-30b-a3b"), machine(12, 64, gpus=2), Goal()))
+    cause, remedy = "a longer sentence that says why this is so, and what follows from it", command_line("up", "--demo")
+    for level in Level:
+        show_finding(
+            Finding("sub-agents", level, f"a longer sentence about this machine; {remedy}, then go on", cause, remedy)
+        )
+    key = ClientKey("somebody-with-a-long-name", "id", "hash", 0.0, ("qwen*", "claude-*"), 2_000_000, 4e9)
+    show_keys(list_keys(KeyBook((key,)), UseOfKeys(), 100.0))
+    show_keys(list_keys(KeyBook(), UseOfKeys(), 100.0))
+    shown = capsys.readouterr().out
+    assert wide_lines(shown, width) == [] and shown.count(remedy) >= 5
+    for words in ("trained on", "sub-agents", "somebody-with-a-long-name", "0 of 2,000,000"):
+        assert words in " ".join(shown.split())
+
+
+def test_a_command_that_is_mostly_quick_speaks_when_it_takes_long_and_of_the_step_that_it_is_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with StepProgress(quiet_s=60.0) as progress:
+        progress("looking at this machine")
+    assert terminal.getvalue() == "", "it was quick: nothing was there to take away"
+    with StepProgress(quiet_s=60.0) as progress:
+        progress("looking at this machine")
+        progress("planning")
+        progress._speak()
+        assert "planning" in terminal.getvalue() and "machine" not in terminal.getvalue()
+        progress("asking the engine")
+        assert "asking the engine" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\x1b[K")

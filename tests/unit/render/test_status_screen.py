@@ -161,6 +161,9 @@ def test_each_key_has_a_row_and_what_it_used_never_what_it_is() -> None:
     rows = [line for line in screen(status, 100) if line.startswith("  key")]
     assert rows == ["  key      kim: exhausted, 1,200 of 1,000 tokens today, last used 1 min ago"]
     assert "the hash of it" not in str(status.to_json())
+    many = tuple(replace_key(key, f"k{number}", id=str(number)) for number in range(9))
+    crowd = screen(replace(READY, keys=list_keys(KeyBook(many), use, 100.0)), 100)
+    assert [line.split()[0] for line in crowd].count("key") == 6 and "  key      and 4 more: llmstack key list" in crowd
     assert status.to_json()["keys"][0]["tokens_today"] == 1200
 
 
