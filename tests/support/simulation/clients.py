@@ -64,8 +64,9 @@ def habits(dice: random.Random, number: int, model: str, *, long: bool, before: 
     if path == "/v1/messages":
         body |= {"system": system} if system else {}
         body |= {"tools": TOOLS} if dice.random() < 0.3 else {}
-    elif system:
-        body["messages"] = [{"role": "system", "content": system}, *turns]
+    else:
+        body |= {"messages": [{"role": "system", "content": system}, *turns]} if system else {}
+        body |= {"logprobs": True} if number % 3 else {}  # goes as it is, past the warm start
     data = json.dumps(body).encode()
     half = dice.random() < 0.04
     return Habits(number, question, path, data, streaming, after_s, leaves_s, reading_s, stops, half, session)
