@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
                 print("\n".join(outcome.story))
             if outcome.broken:
                 failed += 1
-                print(f"seed {seed}: {'; '.join(dict.fromkeys(outcome.broken))[:600]}")
+                print(f"seed {seed}: {'; '.join(dict.fromkeys(outcome.broken))[:600]}", flush=True)
     spent = time.perf_counter() - began
     print(f"{len(seeds)} seeds, {requests} requests, {steps} steps in {spent:.1f} s; {failed} failed")
     return 1 if failed else 0
