@@ -143,6 +143,7 @@ STEPS = st.lists(
         st.tuples(st.just("come"), st.sampled_from("abcd")),
         st.tuples(st.just("end"), st.integers(0, 30)),
         st.tuples(st.just("leave"), st.integers(0, 30)),
+        st.tuples(st.just("end and leave"), st.integers(0, 30)),
         st.tuples(st.just("room"), st.integers(1, 3)),
     ),
     max_size=60,
@@ -162,6 +163,9 @@ def test_nobody_waits_for_two_turns_of_another_and_no_turn_is_lost(steps: list[t
                 scene.room = int(value)
             elif scene.tasks:
                 number = sorted(scene.tasks)[int(value) % len(scene.tasks)]
+                if what == "end and leave":  # in one moment: whatever runs ends, and this one leaves
+                    for one in scene.running:
+                        scene.ends[one].set()
                 await (scene.end(number) if what == "end" else scene.leave(number))
             assert len(scene.running) <= most
             assert not scene.turns.waiting or len(scene.running) >= 1, "somebody waits, and nobody runs"
