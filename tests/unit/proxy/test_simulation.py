@@ -163,7 +163,7 @@ def test_a_state_under_the_name_of_a_prefix_that_is_not_in_it_is_found(
         return finish(self, *arguments, **named)
 
     monkeypatch.setattr(Store, "finish", unlooked)
-    found(ground, "a state is kept for a prefix that is not in it")
+    found(ground, "a state is kept for a prefix that is not in it", range(560, 960))  # one seed in two hundred sees it
 
 
 def test_a_task_that_is_left_running_is_found(ground: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
