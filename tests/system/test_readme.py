@@ -1,4 +1,4 @@
-"""README from top to bottom on a fresh account: each command as it stands there, in its order, in a network of its own."""
+"""README from top to bottom on a fresh account: each command as it stands there, in its order, without a network."""
 
 from __future__ import annotations
 
