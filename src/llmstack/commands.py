@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tune": ("tune", "Find faster flags by measuring, and keep them."),
     "doctor": ("doctor", "Check this machine and this stack, each finding with its remedy."),
     "claude": ("claude", "Run Claude Code on the stack."),
+    "launch": ("launch", "Run another agent on the stack: Codex, OpenCode, Qwen Code, …"),
     "env": ("env", "Print the environment that points a client at the stack."),
     "shell-init": ("shell_init", "Print the shell functions `cc` (official) and `ccq` (this stack)."),
     "claude-settings": ("claude_settings", "Write this stack into a Claude Code settings file, or take it out."),

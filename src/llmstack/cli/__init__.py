@@ -13,6 +13,7 @@
 | status, logs, doctor                            | looking at it |
 | bench, tune                                     | measuring it |
 | claude, env, shell_init, claude_settings, token | pointing clients at it |
+| launch                                          | other agents on the stack |
 | key                                             | keys for others |
 | upstream                                        | other places that answer |
 | warm, cache                                     | the prompt cache |

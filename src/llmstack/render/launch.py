@@ -1,0 +1,28 @@
+"""What `launch` shows: the agents, and how one would be started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llmstack.commands import command_line
+from llmstack.render.fitted import show_fitted
+from llmstack.render.output import show, style
+
+
+def show_agents(document: Mapping[str, Any]) -> None:
+    for agent in document["agents"]:
+        state = style("installed", "green") if agent["installed"] else f"install: {agent['install']}"
+        note = f"; {agent['note']}" if agent["note"] else ""
+        show_fitted(f"{agent['name']:<10} {agent['title']}, tried with {agent['tried']}{note}. {state}", 11)
+    show("")
+    show_fitted(f"{command_line('launch', 'NAME')} starts one on this stack; {command_line('claude')} Claude Code.", 0)
+
+
+def show_start(program: str, arguments: Sequence[str], variables: Mapping[str, str], files: Mapping[str, str]) -> None:
+    """Without the token."""
+    for name, value in variables.items():
+        show(f"{name}={value}")
+    for name, text in files.items():
+        show(f"file {name}: {text}")
+    show(" ".join([program, *arguments]))
