@@ -17,7 +17,7 @@ Speaks = Literal["messages", "responses", "chat"]
 
 
 @dataclass(frozen=True, slots=True)
-class StackFacts:
+class PointFacts:
     """url: of the proxy. context, max_output: tokens, None where nobody says. folder: for files of ours."""
 
     url: str
@@ -46,11 +46,11 @@ class Agent:
     install: str
     speaks: Speaks
     version: str
-    point: Callable[[StackFacts], Pointed]
+    point: Callable[[PointFacts], Pointed]
     note: str = ""
 
 
-def _codex(stack: StackFacts) -> Pointed:
+def _codex(stack: PointFacts) -> Pointed:
     provider = {
         "name": "llmstack",
         "base_url": f"{stack.url}/v1",
@@ -71,7 +71,7 @@ def _codex(stack: StackFacts) -> Pointed:
     return Pointed({TOKEN: stack.token}, tuple(arguments))
 
 
-def _opencode_settings(stack: StackFacts) -> str:
+def _opencode_settings(stack: PointFacts) -> str:
     limit = {"context": stack.context, "output": stack.max_output or 8192} if stack.context else None
     model: dict[str, Any] = {"tool_call": True, "reasoning": True, **({"limit": limit} if limit else {})}
     provider = {
@@ -85,15 +85,15 @@ def _opencode_settings(stack: StackFacts) -> str:
     return json.dumps({"autoupdate": False, "share": "disabled", **models, "provider": {"llmstack": provider}})
 
 
-def _opencode(stack: StackFacts) -> Pointed:
+def _opencode(stack: PointFacts) -> Pointed:
     return Pointed({TOKEN: stack.token, "OPENCODE_CONFIG_CONTENT": _opencode_settings(stack)})
 
 
-def _kilo(stack: StackFacts) -> Pointed:
+def _kilo(stack: PointFacts) -> Pointed:
     return Pointed({TOKEN: stack.token, "KILO_CONFIG_CONTENT": _opencode_settings(stack)})
 
 
-def _qwen(stack: StackFacts) -> Pointed:
+def _qwen(stack: PointFacts) -> Pointed:
     generation: dict[str, Any] = {"timeout": SILENCE_MS}
     if stack.context:
         generation["contextWindowSize"] = stack.context
@@ -113,7 +113,7 @@ def _qwen(stack: StackFacts) -> Pointed:
     return Pointed(variables, ("--auth-type", "anthropic"), {"settings.json": json.dumps(settings)})
 
 
-def _copilot(stack: StackFacts) -> Pointed:
+def _copilot(stack: PointFacts) -> Pointed:
     variables = {
         "COPILOT_PROVIDER_BASE_URL": stack.url,
         "COPILOT_PROVIDER_API_KEY": stack.token,
@@ -128,7 +128,7 @@ def _copilot(stack: StackFacts) -> Pointed:
     return Pointed(variables)
 
 
-def _aider(stack: StackFacts) -> Pointed:
+def _aider(stack: PointFacts) -> Pointed:
     about: dict[str, Any] = {"litellm_provider": "openai", "mode": "chat"}
     if stack.context:
         about |= {"max_input_tokens": stack.context, "max_output_tokens": stack.max_output or 8192}
@@ -141,7 +141,7 @@ def _aider(stack: StackFacts) -> Pointed:
     )
 
 
-def _openhands(stack: StackFacts) -> Pointed:
+def _openhands(stack: PointFacts) -> Pointed:
     variables = {"LLM_MODEL": f"openai/{stack.model}", "LLM_BASE_URL": f"{stack.url}/v1", "LLM_API_KEY": stack.token}
     return Pointed(variables, ("--override-with-envs",))
 

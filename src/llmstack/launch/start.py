@@ -13,7 +13,7 @@ from typing import Any
 from llmstack.client.environment import ClientEnvironment, no_proxy
 from llmstack.commands import command_line
 from llmstack.errors import BadInput, MissingPart
-from llmstack.launch.agents import AGENTS, Agent, Pointed, StackFacts
+from llmstack.launch.agents import AGENTS, Agent, Pointed, PointFacts
 from llmstack.paths import Home, write_private
 
 _CLAUDE = ("claude", "claude-code")
@@ -43,7 +43,7 @@ def find_program(agent: Agent) -> str:
     return program
 
 
-def facts_of(home: Home, name: str, environment: ClientEnvironment) -> StackFacts:
+def facts_of(home: Home, name: str, environment: ClientEnvironment) -> PointFacts:
     """Of what Claude Code would be given: one way to know the stack for all. Raises BadInput for a profile that leads
     elsewhere."""
     given = environment.variables
@@ -51,7 +51,7 @@ def facts_of(home: Home, name: str, environment: ClientEnvironment) -> StackFact
     if not url or not model or "ANTHROPIC_AUTH_TOKEN" not in given:
         raise BadInput("this profile does not lead to the stack's proxy, and other agents know no other way")
     context, output = given.get("CLAUDE_CODE_MAX_CONTEXT_TOKENS"), given.get("CLAUDE_CODE_MAX_OUTPUT_TOKENS")
-    return StackFacts(
+    return PointFacts(
         url,
         given["ANTHROPIC_AUTH_TOKEN"],
         model,
@@ -67,7 +67,7 @@ def environment_for(pointed: Pointed, inherited: Mapping[str, str]) -> dict[str,
     return rest | no_proxy(inherited) | dict(pointed.variables)
 
 
-def become(program: str, agent: Agent, facts: StackFacts, arguments: Sequence[str]) -> None:
+def become(program: str, agent: Agent, facts: PointFacts, arguments: Sequence[str]) -> None:
     """Replaces this process, so that the agent's exit status and signals are its own."""
     pointed = agent.point(facts)
     for name, text in pointed.files.items():
@@ -97,8 +97,5 @@ class Known:
 
 
 def known() -> list[Known]:
-    found = []
-    for name, agent in AGENTS.items():
-        program = shutil.which(agent.program)
-        found.append(Known(name, agent, Path(program) if program else None))
-    return found
+    programs = {name: shutil.which(agent.program) for name, agent in AGENTS.items()}
+    return [Known(name, AGENTS[name], Path(program) if program else None) for name, program in programs.items()]

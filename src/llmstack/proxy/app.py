@@ -30,7 +30,7 @@ from llmstack.proxy.opened_tools import OpenedTools
 from llmstack.proxy.preflight import Preflight
 from llmstack.proxy.relay import Relay
 from llmstack.proxy.report import Capture, Reporter, error_location
-from llmstack.proxy.respond import JSON, App, Receive, Scope, Send, refuse, respond, respond_json
+from llmstack.proxy.respond import App, Receive, Scope, Send, refuse, respond, respond_json
 from llmstack.proxy.shared_answer import InFlight
 from llmstack.proxy.tool_ids import ToolIds
 from llmstack.proxy.turns import FairTurns
@@ -102,7 +102,7 @@ class Proxy:
                 Route("/v1/messages/count_tokens", _Handler(log_event, self.conversations.count_tokens, "POST")),
                 Route("/v1/chat/completions", _Handler(log_event, self.conversations.chat, "POST")),
                 Route("/v1/responses", _Handler(log_event, self.conversations.responses, "POST")),
-                Route("/v1/responses/{id}", _Handler(log_event, self._response, "GET", "DELETE")),
+                Route("/v1/responses/{id}", _Handler(log_event, self.conversations.stored_response, "GET", "DELETE")),
                 Route("/v1/models", _Handler(log_event, self._models, "GET")),
                 Route("/v1/models/{name:path}", _Handler(log_event, self._model, "GET")),
                 Route("/api/event_logging/batch", _Handler(log_event, _nothing, "POST")),
@@ -270,18 +270,6 @@ class Proxy:
         if output or context:
             entry["max_tokens"] = output or context
         return entry
-
-    async def _response(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A stored response of /v1/responses."""
-        name, stored = scope["path_params"]["id"], self.conversations.stored
-        data = stored.get(name)
-        if data is None:
-            await refuse(scope, send, Failure(FailureKind.NOT_FOUND, f"no response {name[:80]!r} is kept here"))
-        elif scope["method"] == "DELETE":
-            stored.remove(name)
-            await respond_json(scope, send, {"id": name, "object": "response.deleted", "deleted": True})
-        else:
-            await respond(scope, send, 200, data, [JSON])
 
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller = caller_of(scope)

@@ -95,6 +95,7 @@ class Callers:
         """Why a request that was admitted may not go on: its key ended while it waited."""
         if caller.is_owner:
             return None
+        self._live.refresh()  # what was revoked a moment ago may not go on either
         key = self._key(caller)
         now = self._clock()
         if key is None:

@@ -10,12 +10,12 @@ import pytest
 
 from llmstack.client.environment import ClientEnvironment
 from llmstack.errors import BadInput
-from llmstack.launch.agents import AGENTS, TOKEN, StackFacts
+from llmstack.launch.agents import AGENTS, TOKEN, PointFacts
 from llmstack.launch.start import agent_of, environment_for, facts_of
 from llmstack.paths import Home
 
-STACK = StackFacts("http://127.0.0.1:5000", "sk-secret", "my model", 65536, 8192, Path("/state/launch/x"))
-UNKNOWN = StackFacts("http://127.0.0.1:5000", "sk-secret", "m", None, None, Path("/state/launch/x"))
+STACK = PointFacts("http://127.0.0.1:5000", "sk-secret", "my model", 65536, 8192, Path("/state/launch/x"))
+UNKNOWN = PointFacts("http://127.0.0.1:5000", "sk-secret", "m", None, None, Path("/state/launch/x"))
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -59,7 +59,7 @@ def test_what_leads_elsewhere_is_taken_away_and_loopback_goes_past_a_proxy() -> 
         "OPENAI_API_KEY": "another's",
         "OPENAI_BASE_URL": "https://elsewhere",
         "NO_PROXY": "corp",
-        "PATH": "/b",
+        "PATH": "/",
     }
     made = environment_for(AGENTS["codex"].point(STACK), inherited)
     assert "OPENAI_BASE_URL" not in made and "OPENAI_API_KEY" not in made and made["PATH"] == "/"
@@ -70,7 +70,7 @@ def test_the_stack_is_what_claude_code_would_be_told(tmp_path: Path) -> None:
     home = Home(tmp_path / "c", tmp_path / "s", tmp_path / "d", tmp_path / "k")
     given = {"ANTHROPIC_BASE_URL": "http://x", "ANTHROPIC_AUTH_TOKEN": "t", "ANTHROPIC_MODEL": "m"}
     facts = facts_of(home, "codex", ClientEnvironment({**given, "CLAUDE_CODE_MAX_CONTEXT_TOKENS": "9"}, ()))
-    assert facts == StackFacts("http://x", "t", "m", 9, None, tmp_path / "s" / "launch" / "codex")
+    assert facts == PointFacts("http://x", "t", "m", 9, None, tmp_path / "s" / "launch" / "codex")
     with pytest.raises(BadInput, match="does not lead to the stack"):
         facts_of(home, "codex", ClientEnvironment({"ANTHROPIC_MODEL": "m"}, ()))
 

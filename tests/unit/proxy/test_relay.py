@@ -23,7 +23,7 @@ class Transport:
 async def test_a_client_that_takes_nothing_of_a_passed_on_answer_is_cut() -> None:
     """Fault 42, of what is not translated: the upstream is let go."""
     nothing: Any = None
-    relay = Relay(nothing, nothing, nothing, lambda *_: None, slow_reader_s=0.01)
+    relay = Relay(nothing, nothing, nothing, lambda *_: None, nothing, slow_reader_s=0.01)
     record, transport = RequestRecord("req_1", "POST", "/v1/chat/completions"), Transport()
 
     async def never(message: Any) -> None:
