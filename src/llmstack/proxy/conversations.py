@@ -66,6 +66,18 @@ class Conversations:
     async def responses(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._converse(scope, receive, send, partial(responses_request.asked, store=self.stored))
 
+    async def stored_response(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """GET and DELETE of a response that was kept. Raises Refused."""
+        name = scope["path_params"]["id"]
+        data = self.stored.get(name)
+        if data is None:
+            raise Refused(Failure(FailureKind.NOT_FOUND, f"no response {name[:80]!r} is kept here"))
+        if scope["method"] == "DELETE":
+            self.stored.remove(name)
+            await respond_json(scope, send, {"id": name, "object": "response.deleted", "deleted": True})
+        else:
+            await respond(scope, send, 200, data, [JSON])
+
     async def _converse(
         self, scope: Scope, receive: Receive, send: Send, read: Callable[[bytes, Stamp], Asked]
     ) -> None:
