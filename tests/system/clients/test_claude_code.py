@@ -44,7 +44,7 @@ def test_cerebras_gets_strings_its_tools_and_one_model_for_every_tier(client: Cl
     assert len(main["tools"]) > 5 and all(isinstance(m["content"], str) for m in main["messages"])
     environment = client.stack.run("env", "--json", "--profile", "cerebras").json
     tiers = [v for k, v in environment.items() if k.endswith("_MODEL")]
-    assert tiers == [f"cerebras/{QWEN}"] * 5  # the small and fast one too
+    assert tiers == [f"cerebras/{QWEN}"] * 6  # the small and fast one too, and the one above opus
 
 
 def test_continue_finds_what_was_said(client: Client, hosts: Hosts) -> None:

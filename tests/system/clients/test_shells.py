@@ -17,6 +17,7 @@ from support.programs import installed, run
 from support.stack import Stack
 
 LLMSTACK = [sys.executable, "-m", "llmstack"]
+OURS = ["--settings", '{"permissions": {"disableAutoMode": "disable"}}']  # before what was given, on a stack
 ARGUMENTS = ["-p", "two words", "", "it's", 'a "quote"', "$HOME", "`id`", "a\\b", "*", "é\nline", "-v", "--debug", "--"]
 RECORDER = f"""#!{sys.executable}
 import json, os, sys
@@ -82,7 +83,7 @@ def call(shell: Shell, function: str) -> str:
 def test_every_argument_arrives_as_it_was_given(shell: Shell, function: str) -> None:
     ran = shell.run(f"{shell.init()}\n{call(shell, function)}")
     assert ran.returncode == 0, ran.stderr
-    assert [entry["args"] for entry in shell.called()] == [ARGUMENTS]
+    assert [entry["args"] for entry in shell.called()] == [[*OURS, *ARGUMENTS] if function == "ccq" else ARGUMENTS]
 
 
 def test_ccq_leads_to_the_stack_and_cc_to_nowhere(shell: Shell) -> None:
@@ -150,14 +151,16 @@ def test_off_gives_a_shell_back_what_it_had(shell: Shell) -> None:
 
 def test_an_alias_of_the_same_name_is_no_obstacle(shell: Shell) -> None:
     ran = shell.run(f"alias cc='echo wrong'\nalias ccq='echo wrong'\n{shell.init()}\ncc a\nccq b")
-    assert "wrong" not in ran.stdout and [entry["args"] for entry in shell.called()] == [["a"], ["b"]], ran.stderr
+    assert "wrong" not in ran.stdout and [entry["args"] for entry in shell.called()] == [["a"], [*OURS, "b"]], (
+        ran.stderr
+    )
 
 
 def test_the_functions_can_have_other_names(shell: Shell) -> None:
     shell.run(
         f"{shell.init('--official', 'claude-official', '--stack', 'claude-local')}\nclaude-official a\nclaude-local b"
     )
-    assert [entry["args"] for entry in shell.called()] == [["a"], ["b"]]
+    assert [entry["args"] for entry in shell.called()] == [["a"], [*OURS, "b"]]
 
 
 def test_a_name_that_would_be_code_is_refused(stack: Stack) -> None:

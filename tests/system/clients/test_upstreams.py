@@ -237,7 +237,7 @@ class TestOllama:
 class TestOpenRouter:
     def test_no_credits_are_named_and_not_retried(self, stack: Stack) -> None:
         status, answer = ask(stack, model="openrouter/broke/model")
-        assert status == 400 and "Insufficient credits" in answer["error"]["message"]
+        assert status == 402 and "Insufficient credits" in answer["error"]["message"]
 
     def test_an_error_inside_the_stream_is_an_error(self, stack: Stack) -> None:
         status, answer = ask(stack, model="openrouter/flaky/model")

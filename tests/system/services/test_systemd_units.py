@@ -39,7 +39,8 @@ def sleeper(name: str = "server", **more: object) -> Service:
 
 def reported(supervisor: SystemdSupervisor, argv: list[str], env: dict[str, str]) -> list[object]:
     """Runs a service with this argv under systemd and returns the argv and environment it saw."""
-    file = supervisor.home.state / f"seen-{next(COUNTER)}.json"
+    file = supervisor.home.cache / f"seen-{next(COUNTER)}.json"  # all that a server may write
+    file.parent.mkdir(parents=True, exist_ok=True)
     service = Service("server", "echo", (sys.executable, "-c", ECHO, str(file), *argv), env=env)
     supervisor.apply([service])
     eventually(file.exists, "the service wrote what it was given")
