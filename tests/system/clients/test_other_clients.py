@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -80,4 +81,4 @@ def test_tools_over_openai_s_api_reach_the_upstream(stack: Stack, hosts: Hosts) 
         tools=[{"type": "function", "function": function}],  # type: ignore[list-item]
     )
     calls = answer.choices[0].message.tool_calls
-    assert calls and calls[0].type == "function" and calls[0].function.arguments == '{"path": "notes.txt"}'
+    assert calls and calls[0].type == "function" and json.loads(calls[0].function.arguments) == {"path": "notes.txt"}
