@@ -82,6 +82,11 @@ def _key(work: Path) -> str:
     return str(path)
 
 
+def _with_client_key(work: Path) -> None:
+    _home()
+    _run(work, "key", "add", "kim")
+
+
 def _with_key(work: Path) -> None:
     _home()
     _key(work)
@@ -177,6 +182,9 @@ SCENES = (
     Scene("upstream add", (*ADDED.split(), "--key-file", "{work}/user/key"), _with_key),
     Scene("upstream remove", ("mine", "--yes", "--json"), _with_upstream, again=(1, 2)),
     Scene("upstream offline", ("on", "--json"), _with_upstream),
+    Scene("key add", ("kim", "--json"), _home_only, again=(0, 1, 2)),
+    Scene("key rotate", ("kim", "--json"), _with_client_key),
+    Scene("key revoke", ("kim", "--json"), _with_client_key, again=(0, 1, 2)),
     Scene("claude-settings", ("--file", SETTINGS, "--json"), _with_settings),
     Scene("claude-settings", ("--file", SETTINGS, "--undo", "--json"), _with_written_settings, again=(1,)),
     Scene("models remove", ("maker/tiny", "--yes", "--json"), _with_model, again=(1, 2)),
@@ -199,8 +207,8 @@ SCENES = (
 # They leave the disk as it is, but for what only saves time.
 READS = frozenset(
     {
-        "plan", "status", "token", "logs", "env", "shell-init", "upstream list", "upstream test", "cache list",
-        "models disk", "models find", "models list", "models show", "catalog show", "engine list",
+        "plan", "status", "token", "logs", "env", "shell-init", "upstream list", "upstream test", "key list",
+        "cache list", "models disk", "models find", "models list", "models show", "catalog show", "engine list",
     }
 )  # fmt: skip
 # Not here: where each is tested instead.
