@@ -53,6 +53,7 @@ def test_each_command_works_in_its_order(claude_code: Path, tmp_path: Path) -> N
             ["unshare", "--net", "sh", "-c", "\n".join(script)],
             env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, timeout=600, check=True,
         )  # fmt: skip
+        left = [path for path in home.rglob("*") if "llmstack" in path.parts and path.is_file()]
     finally:
         subprocess.run(["./stack", "down"], env=environment, cwd=ROOT, capture_output=True, timeout=120)
     ends = {command: int((home / f"{number}.rc").read_text()) for number, command in enumerate(listed)}
@@ -63,5 +64,4 @@ def test_each_command_works_in_its_order(claude_code: Path, tmp_path: Path) -> N
     said = re.search(r"answer +'([^']+)'", README)
     assert said is not None and said[1] in shown["./stack up --demo"]
     assert shown["./stack claude -- -p ping"].strip() in README
-    left = [path for path in home.rglob("*") if "llmstack" in path.parts and path.is_file()]
     assert not left, shlex.join(map(str, left))
