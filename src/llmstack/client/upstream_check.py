@@ -186,7 +186,8 @@ class _Examiner:
             self._add("answer", Level.FAIL, _error(answer), _remedy(self._target.name).get(answer.status_code, ""))
             return False
         usage = answer.json()["usage"]
-        tokens = usage["input_tokens"] + usage.get("cache_read_input_tokens", 0)
+        parts = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+        tokens = sum(usage.get(part) or 0 for part in parts)
         if tokens < 2 or not usage["output_tokens"]:
             self._add("answer", Level.WARN, "it reports no usage: Claude Code cannot tell how full the context is")
         else:

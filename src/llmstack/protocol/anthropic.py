@@ -111,12 +111,16 @@ class MessagesRequest(msgspec.Struct):
 
 
 class Usage(msgspec.Struct, gc=False):
-    """Tokens. input_tokens counts what was computed; the prompt is input + cache_read."""
+    """Tokens. input_tokens counts what was computed and not written to a cache; prompt is all of it."""
 
     input_tokens: int = 0
     cache_creation_input_tokens: int = 0
     cache_read_input_tokens: int = 0
     output_tokens: int = 0
+
+    @property
+    def prompt(self) -> int:
+        return self.input_tokens + self.cache_creation_input_tokens + self.cache_read_input_tokens
 
 
 class Event(msgspec.Struct, tag_field="type"):

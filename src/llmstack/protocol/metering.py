@@ -107,5 +107,4 @@ def tokens_of(usage: Usage, *, sent: int, streamed: int, complete: bool) -> Toke
     output = usage.output_tokens or streamed // EVENT_BYTES
     if not complete:
         return Tokens(output=max(output, streamed // EVENT_BYTES))
-    prompt = usage.input_tokens + usage.cache_read_input_tokens
-    return Tokens(prompt or estimate(sent), usage.cache_read_input_tokens, output)
+    return Tokens(usage.prompt or estimate(sent), usage.cache_read_input_tokens, output)

@@ -299,7 +299,7 @@ class Attempt:
 
     def _learn_from_usage(self, prepared: _Prepared) -> None:
         stream, usage = prepared.stream, prepared.stream.usage
-        total = usage.input_tokens + usage.cache_read_input_tokens
+        total = usage.prompt
         if prepared.counted is not None and stream.state is StreamState.DONE and stream.failure is None:
             self._context.preflight.learn(prepared.counted, total)
         if self._target.kind == "llama-server" and usage.input_tokens:

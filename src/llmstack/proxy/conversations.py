@@ -78,9 +78,7 @@ class Conversations:
         else:
             await respond(scope, send, 200, data, [JSON])
 
-    async def _converse(
-        self, scope: Scope, receive: Receive, send: Send, read: Callable[[bytes, Stamp], Asked]
-    ) -> None:
+    async def _converse(self, scope: Scope, receive: Receive, send: Send, read: Reading) -> None:
         """Raises Refused while nothing has been sent."""
         record: RequestRecord = scope["record"]
         body = await read_body(scope, receive, self.policy)
@@ -194,7 +192,7 @@ class Conversations:
                 async with context.upstreams.deaths.asking(target, work, proves=False):
                     exact = await context.preflight.exact(target, chat)
             except Refused:
-                exact = None  # it is known to end the server, which is not incoming then
+                exact = None  # it is known to end the server, which is not asked then
             if exact is not None:
                 return exact
         return context.preflight.rough(chat)
@@ -256,7 +254,7 @@ def _record(record: RequestRecord, answer: SharedAnswer) -> None:
         record.queue_ms = attempt.queue_ms
     stream = answer.stream
     if stream is not None:
-        record.tokens_in = stream.usage.input_tokens + stream.usage.cache_read_input_tokens
+        record.tokens_in = stream.usage.prompt
         record.tokens_cached = stream.usage.cache_read_input_tokens
         record.tokens_out = stream.usage.output_tokens
         record.tools = stream.tool_calls

@@ -122,7 +122,7 @@ class Relay:
                 raise Refused(unsupported(f"an Anthropic upstream cannot be asked for {incoming.as_it_is}"))
             side = incoming.side()
             translator = RelayedStream(side) if incoming.request.stream else RelayedBody(side)
-            data = msgspec.json.encode({**incoming.body, **changes})
+            data = msgspec.json.encode({**incoming.body(), **changes})
             return Passing(target, "/v1/messages", data, anthropic=False, translator=translator)
         if changes:
             body = msgspec.json.encode({**msgspec.json.decode(body), **changes})

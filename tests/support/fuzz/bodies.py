@@ -214,13 +214,15 @@ def _chat(data: bytes) -> None:
     found = chat_request.asked(data, STAMP)
     if not lost_trigger(dict(found.extra)):
         msgspec.json.encode(reach(dict(found.extra))[0])
-    msgspec.json.decode(msgspec.json.encode(found.body))
+    assert found.body is not None
+    msgspec.json.decode(msgspec.json.encode(found.body()))
     Translator().to_chat(found.request, Dialect(), {})
     found.side().whole({"content": [{"type": "text", "text": "x"}]})
 
 
 def _responses(data: bytes) -> None:
     found = responses_request.asked(data, STAMP, ResponsesStore())
-    msgspec.json.decode(msgspec.json.encode(found.body))
+    assert found.body is not None
+    msgspec.json.decode(msgspec.json.encode(found.body()))
     Translator().to_chat(found.request, Dialect(), {})
     found.side().whole({"content": [{"type": "text", "text": "x"}]})

@@ -75,6 +75,12 @@ def test_an_answer_that_is_too_large_to_look_into_is_counted_by_its_size() -> No
     assert meter.used(0, complete=True).output > MOST_GATHERED / 4
 
 
+def test_what_was_written_to_the_cache_is_part_of_the_prompt_and_was_computed() -> None:
+    usage = Usage(input_tokens=5, cache_creation_input_tokens=4, cache_read_input_tokens=3, output_tokens=1)
+    tokens = tokens_of(usage, sent=1000, streamed=0, complete=True)
+    assert tokens == Tokens(12, 3, 1) and tokens.computed == 10
+
+
 def test_a_translated_message_counts_as_its_upstream_reported_it() -> None:
     usage = Usage(input_tokens=10, cache_read_input_tokens=90, output_tokens=7)
     assert tokens_of(usage, sent=1, streamed=900, complete=True) == Tokens(100, 90, 7)

@@ -7,6 +7,7 @@ body of a Messages request, and the events of its answer are written in the clie
 | ----------------- | ------------------------------------------------------------------------------ |
 | asked             | a request, whatever its API: what every client's side must be able to say      |
 | messages          | Anthropic's Messages: as they are                                              |
+| neutral           | what clients of OpenAI's APIs say alike                                        |
 | chat_request      | a chat completion's request as the body of a Messages request                  |
 | chat_answer       | the events of an answer as chunks of a completion, or as a whole one           |
 | responses_request | a Responses request as the body of a Messages request                          |

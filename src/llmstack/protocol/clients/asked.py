@@ -40,7 +40,7 @@ class ClientSide(Protocol):
 class Asked:
     """request: in neutral words. side(): a writer of one answer.
 
-    body: the same as a Messages body, for an upstream that speaks Messages; None: the client's own bytes are that.
+    body(): the same as a Messages body, for an upstream that speaks Messages; None: the client's own bytes are that.
     extra: fields of the client's that have no neutral name, for an upstream that speaks its API. conversation: its own
     name for the conversation, "" where it has none. as_it_is: why nothing but the client's bytes can say what it wants;
     an upstream of its own API gets them, any other refuses with this.
@@ -48,7 +48,7 @@ class Asked:
 
     request: MessagesRequest
     side: Callable[[], ClientSide]
-    body: Mapping[str, Any] | None = None
+    body: Callable[[], Mapping[str, Any]] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     conversation: str = ""
     as_it_is: str = ""

@@ -142,13 +142,11 @@ def argument_text(value: Any) -> str:
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:
-    cached = usage.cache_read_input_tokens
-    prompt = usage.input_tokens + cached + usage.cache_creation_input_tokens
     return {
-        "prompt_tokens": prompt,
+        "prompt_tokens": usage.prompt,
         "completion_tokens": usage.output_tokens,
-        "total_tokens": prompt + usage.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": cached},
+        "total_tokens": usage.prompt + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cache_read_input_tokens},
     }
 
 

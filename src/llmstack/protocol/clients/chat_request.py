@@ -11,15 +11,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import msgspec
-
+from llmstack.protocol.clients import neutral
 from llmstack.protocol.clients.asked import WRONG_SHAPE, Asked, Stamp
 from llmstack.protocol.clients.chat_answer import ChatSide
-from llmstack.protocol.errors import Refused, invalid, unsupported
-from llmstack.protocol.request import EFFORTS, bounded_value, checked
+from llmstack.protocol.errors import Refused, invalid
+from llmstack.protocol.request import checked
 
-_CHOICES = {"auto": {"type": "auto"}, "none": {"type": "none"}, "required": {"type": "any"}}
-_JSON_ONLY = "Answer with one JSON object and nothing else."
 # Said in neutral words, or of no account for an answer.
 _SAID = frozenset(
     {
@@ -46,15 +43,12 @@ _AS_IT_IS = {
     "add_generation_prompt": "a prompt without its end",
 }
 _PARTS = frozenset({"text", "image_url", "file", "refusal"})
-_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
 def asked(body: bytes, stamp: Stamp) -> Asked:
     """Raises Refused."""
-    value = bounded_value(body)
-    if not isinstance(value, dict) or not isinstance(value.get("model"), str):
-        raise Refused(invalid("model: a string is required"))
-    neutral = to_messages(value)
+    value = neutral.request_of(body)
+    payload = to_messages(value)
     as_it_is = _beyond(value)
     options = value.get("stream_options")
     usage = isinstance(options, dict) and bool(options.get("include_usage"))
@@ -63,18 +57,13 @@ def asked(body: bytes, stamp: Stamp) -> Asked:
     if isinstance(response_format, dict) and response_format.get("type") not in (None, "text", "json_schema"):
         extra["response_format"] = response_format
     return Asked(
-        checked(neutral),
+        checked(payload),
         partial(ChatSide, value["model"], stamp.created, usage=usage),
-        body=for_anthropic(neutral),
+        body=partial(neutral.for_anthropic, payload),
         extra=extra,
-        conversation=_conversation(value),
+        conversation=neutral.thread_of(value),
         as_it_is=as_it_is,
     )
-
-
-def _conversation(value: Mapping[str, Any]) -> str:
-    key = value.get("prompt_cache_key")
-    return key[:64] if isinstance(key, str) else ""
 
 
 def _beyond(value: Mapping[str, Any]) -> str:
@@ -121,35 +110,25 @@ def _to_messages(request: dict[str, Any]) -> dict[str, Any]:
                 "tool_use_id": message.get("tool_call_id") or "",
                 "content": _blocks(content),
             }
-            _add(turns, "user", [result])
+            neutral.add_blocks(turns, "user", [result])
         elif role == "assistant":
-            _add(turns, "assistant", _said(message))
+            neutral.add_blocks(turns, "assistant", _said(message))
         elif role == "user":
-            _add(turns, "user", _blocks(content))
+            neutral.add_blocks(turns, "user", _blocks(content))
         else:
             raise Refused(invalid(f"messages[{number}].role: {role!r} is no role"))
     body: dict[str, Any] = {"model": request.get("model"), "messages": turns}
     limit = request.get("max_completion_tokens") or request.get("max_tokens")
     if limit:
         body["max_tokens"] = limit
-    for name in ("temperature", "top_p", "stream"):
-        if request.get(name) is not None:
-            body[name] = request[name]
+    neutral.add_common(body, request)
     stop = request.get("stop")
     if stop:
         body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
-    _thinking(body, request.get("reasoning_effort"))
+    neutral.add_effort(body, request.get("reasoning_effort"))
     _shape(body, request.get("response_format"))
     _tools(body, request)
     return body
-
-
-def _thinking(body: dict[str, Any], effort: Any) -> None:
-    if effort == "none":
-        body["thinking"] = {"type": "disabled"}
-    elif effort in EFFORTS:
-        body["thinking"] = {"type": "adaptive"}
-        body["output_config"] = {"effort": effort}
 
 
 def _shape(body: dict[str, Any], response_format: Any) -> None:
@@ -157,8 +136,7 @@ def _shape(body: dict[str, Any], response_format: Any) -> None:
         return
     wrapper = response_format.get("json_schema")
     if response_format.get("type") == "json_schema" and isinstance(wrapper, dict):
-        shape = {"type": "json_schema", "schema": wrapper.get("schema") or {}}
-        body["output_config"] = {**body.get("output_config", {}), "format": shape}
+        neutral.add_shape(body, wrapper.get("schema"))
 
 
 def _tools(body: dict[str, Any], request: dict[str, Any]) -> None:
@@ -181,21 +159,12 @@ def _tools(body: dict[str, Any], request: dict[str, Any]) -> None:
     choice = request.get("tool_choice")
     tool_choice: dict[str, Any] | None = None
     if isinstance(choice, str):
-        tool_choice = dict(_CHOICES.get(choice, {"type": "auto"}))
+        tool_choice = neutral.CHOICES.get(choice, neutral.CHOICES["auto"])
     elif isinstance(choice, dict):
         tool_choice = {"type": "tool", "name": choice.get("function", {}).get("name")}
-    if request.get("parallel_tool_calls") is False:
-        tool_choice = {**(tool_choice or {"type": "auto"}), "disable_parallel_tool_use": True}
+    tool_choice = neutral.one_at_a_time(tool_choice, request.get("parallel_tool_calls"))
     if tool_choice is not None:
         body["tool_choice"] = tool_choice
-
-
-def _add(turns: list[dict[str, Any]], role: str, blocks: list[dict[str, Any]]) -> None:
-    """Turns of one role in a row are one turn."""
-    if turns and turns[-1]["role"] == role:
-        turns[-1]["content"] += blocks
-    else:
-        turns.append({"role": role, "content": blocks})
 
 
 def _text(content: Any) -> str:
@@ -217,36 +186,10 @@ def _blocks(content: Any) -> list[dict[str, Any]]:
         if kind in ("text", "refusal") and part.get(kind):
             blocks.append({"type": "text", "text": part[kind]})
         elif kind == "image_url":
-            blocks.append({"type": "image", "source": image_source(part.get("image_url"))})
+            blocks.append({"type": "image", "source": neutral.image_source(part.get("image_url"))})
         elif kind == "file":
-            blocks.append(document(part.get("file")))
+            blocks.append(neutral.document(part.get("file")))
     return blocks
-
-
-def image_source(value: Any) -> dict[str, str]:
-    url = value.get("url") if isinstance(value, dict) else value
-    if not isinstance(url, str):
-        raise Refused(invalid("image_url.url: a string is required"))
-    if url.startswith("data:"):
-        head, _, data = url[5:].partition(",")
-        return {"type": "base64", "media_type": head.partition(";")[0], "data": data}
-    return {"type": "url", "url": url}
-
-
-def document(value: Any) -> dict[str, Any]:
-    """A file by its bytes. Raises Refused for one that only OpenAI's servers have."""
-    data = value.get("file_data") if isinstance(value, dict) else None
-    if not isinstance(data, str):
-        raise Refused(unsupported("file: this stack has no files of its own; send the file's bytes as file_data"))
-    head, mark, rest = data.partition(",")
-    media = head[5:].partition(";")[0] if mark and head.startswith("data:") else ""
-    block: dict[str, Any] = {
-        "type": "document",
-        "source": {"type": "base64", "media_type": media or "application/pdf", "data": rest if mark else data},
-    }
-    if isinstance(value.get("filename"), str):
-        block["title"] = value["filename"]
-    return block
 
 
 def _said(message: dict[str, Any]) -> list[dict[str, Any]]:
@@ -262,45 +205,7 @@ def _said(message: dict[str, Any]) -> list[dict[str, Any]]:
                 "type": "tool_use",
                 "id": call.get("id") or "",
                 "name": function.get("name") or "",
-                "input": arguments_of(function.get("arguments")),
+                "input": neutral.arguments_of(function.get("arguments")),
             }
         )
     return blocks
-
-
-def arguments_of(text: Any) -> dict[str, Any]:
-    """The arguments of an earlier call; a text that was cut off is kept as one, for the model to see."""
-    if isinstance(text, dict):
-        return text
-    try:
-        value = msgspec.json.decode(text or "{}")
-    except (msgspec.DecodeError, UnicodeError):
-        return {"arguments": text}
-    return value if isinstance(value, dict) else {"arguments": text}
-
-
-# ---- for an upstream that speaks Messages -------------------------------------------------------------------------
-
-DEFAULT_MAX_TOKENS = 8192  # a Messages request must have one, a chat completion need not
-
-
-def for_anthropic(neutral: Mapping[str, Any], json_only: bool = False) -> dict[str, Any]:
-    """A neutral body as Anthropic takes it: system texts in front, thinking only with its signature."""
-    body = {"max_tokens": DEFAULT_MAX_TOKENS, **neutral}
-    system = [turn["content"] for turn in body["messages"] if turn["role"] == "system" and turn["content"]]
-    if json_only:
-        system.append(_JSON_ONLY)
-    turns: list[dict[str, Any]] = []
-    for turn in body["messages"]:
-        if turn["role"] == "system":
-            continue
-        blocks = [block for block in turn["content"] if block["type"] != "thinking" or block["signature"]]
-        if turns and turns[-1]["role"] == turn["role"]:
-            turns[-1] = {**turns[-1], "content": [*turns[-1]["content"], *blocks]}
-        elif blocks:
-            turns.append({**turn, "content": blocks})
-    body["messages"] = turns
-    if system:
-        body["system"] = "\n\n".join(system)
-
-    return body

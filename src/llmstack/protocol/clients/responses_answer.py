@@ -51,7 +51,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ResponsesSide:
-    """One answer. keep(response, items): called with the whole one at its end, where the client wants it stored."""
+    """One answer. keep(response, items): called with the whole one at its end, where the client wants it stored.
+    hides_thinking: each thinking item carries its text in `encrypted_content` too."""
 
     def __init__(
         self,
@@ -60,12 +61,14 @@ class ResponsesSide:
         stamp: Stamp,
         items: list[Any],
         keep: Callable[[dict[str, Any], list[Any]], None] | None = None,
+        *,
+        hides_thinking: bool = False,
     ) -> None:
         self._shapes = shapes
         self._items = items
         self._keep = keep
         self._new_id = stamp.new_id
-        self._hidden = "reasoning.encrypted_content" in (request.get("include") or ())
+        self._hides_thinking = hides_thinking
         self._number = -1
         self._usage = Usage()
         self._thought = 0  # characters of thinking, and of all: the figures do not tell them apart
@@ -128,8 +131,7 @@ class ResponsesSide:
         if isinstance(block, TextBlock):
             self._item = {"type": "message", "id": self._new_id("msg"), "status": "in_progress"}
             self._item |= {"role": "assistant", "content": []}
-            part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
-            return self._added() + self._event("response.content_part.added", **self._place("content_index"), part=part)
+            return self._added() + self._part_added(_text_part(""))
         if isinstance(block, ThinkingBlock):
             self._item = {
                 "type": "reasoning",
@@ -138,8 +140,7 @@ class ResponsesSide:
                 "content": [],
                 "encrypted_content": None,
             }
-            part = {"type": "reasoning_text", "text": ""}
-            return self._added() + self._event("response.content_part.added", **self._place("content_index"), part=part)
+            return self._added() + self._part_added(_thinking_part(""))
         if isinstance(block, ToolUseBlock):
             self._item = self._call(block.id, block.name, "")
             return self._added()
@@ -149,6 +150,9 @@ class ResponsesSide:
     def _added(self) -> bytes:
         index = len(self.response["output"])
         return self._event("response.output_item.added", output_index=index, item=self._item)
+
+    def _part_added(self, part: dict[str, Any]) -> bytes:
+        return self._event("response.content_part.added", **self._place("content_index"), part=part)
 
     def _delta(self, delta: Any) -> bytes:
         kind = self._item.get("type")
@@ -172,14 +176,14 @@ class ResponsesSide:
         kind = item["type"]
         self._written += len(text)
         if kind == "message":
-            part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+            part = _text_part(text)
             place = self._place("content_index")
             out = self._event("response.output_text.done", **place, text=text, logprobs=[])
             out += self._event("response.content_part.done", **place, part=part)
             item |= {"content": [part]}
         elif kind == "reasoning":
             self._thought += len(text)
-            part = {"type": "reasoning_text", "text": text}
+            part = _thinking_part(text)
             place = self._place("content_index")
             out = self._event("response.reasoning_text.done", **place, text=text)
             out += self._event("response.content_part.done", **place, part=part)
@@ -259,19 +263,26 @@ class ResponsesSide:
         return item
 
     def _hide(self, thinking: str) -> str | None:
-        return OURS + base64.b64encode(thinking.encode("utf-8", "replace")).decode() if self._hidden else None
+        return OURS + base64.b64encode(thinking.encode("utf-8", "replace")).decode() if self._hides_thinking else None
 
     def _figures(self) -> dict[str, Any]:
         usage = self._usage
-        prompt = usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens
         thought = round(usage.output_tokens * self._thought / self._written) if self._written else 0
         return {
-            "input_tokens": prompt,
+            "input_tokens": usage.prompt,
             "input_tokens_details": {"cached_tokens": usage.cache_read_input_tokens},
             "output_tokens": usage.output_tokens,
             "output_tokens_details": {"reasoning_tokens": thought},
-            "total_tokens": prompt + usage.output_tokens,
+            "total_tokens": usage.prompt + usage.output_tokens,
         }
+
+
+def _text_part(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _thinking_part(text: str) -> dict[str, Any]:
+    return {"type": "reasoning_text", "text": text}
 
 
 def _text_input(arguments: str) -> str:

@@ -16,13 +16,13 @@ from typing import Any
 
 import msgspec
 
+from llmstack.protocol.clients import neutral
 from llmstack.protocol.clients.asked import WRONG_SHAPE, Asked, Stamp
-from llmstack.protocol.clients.chat_request import arguments_of, document, for_anthropic, image_source
 from llmstack.protocol.clients.responses_answer import OURS, ResponsesSide
 from llmstack.protocol.clients.responses_store import ResponsesStore
 from llmstack.protocol.clients.responses_tools import INPUT, joined_name, to_choice, to_tools
 from llmstack.protocol.errors import Failure, FailureKind, Refused, invalid, unsupported
-from llmstack.protocol.request import EFFORTS, bounded_value, checked
+from llmstack.protocol.request import checked
 
 _OF_SERVERS = ("background", "conversation", "prompt")
 _ROLES = frozenset({"user", "assistant", "system", "developer"})
@@ -30,9 +30,7 @@ _ROLES = frozenset({"user", "assistant", "system", "developer"})
 
 def asked(body: bytes, stamp: Stamp, store: ResponsesStore) -> Asked:
     """Raises Refused."""
-    value = bounded_value(body)
-    if not isinstance(value, dict) or not isinstance(value.get("model"), str):
-        raise Refused(invalid("model: a string is required"))
+    value = neutral.request_of(body)
     for name in _OF_SERVERS:
         if value.get(name):
             raise Refused(unsupported(f"{name}: only OpenAI's servers have it; send the whole input"))
@@ -44,8 +42,7 @@ def asked(body: bytes, stamp: Stamp, store: ResponsesStore) -> Asked:
 
 def _asked(value: dict[str, Any], stamp: Stamp, store: ResponsesStore) -> Asked:
     items = _items(value, store)
-    key = value.get("prompt_cache_key")
-    thread = key[:64] if isinstance(key, str) else ""
+    thread = neutral.thread_of(value)
     offered, choice = value.get("tools") or [], value.get("tool_choice")
     if offered:
         store.keep_tools(thread, offered)
@@ -57,20 +54,20 @@ def _asked(value: dict[str, Any], stamp: Stamp, store: ResponsesStore) -> Asked:
         turns.append({"role": "system", "content": value["instructions"]})
     for number, item in enumerate(items):
         _add_item(turns, item, f"input[{number}]")
-    neutral: dict[str, Any] = {"model": value["model"], "messages": turns}
+    payload: dict[str, Any] = {"model": value["model"], "messages": turns}
     if value.get("max_output_tokens"):
-        neutral["max_tokens"] = value["max_output_tokens"]
-    for name in ("temperature", "top_p", "stream"):
-        if value.get(name) is not None:
-            neutral[name] = value[name]
+        payload["max_tokens"] = value["max_output_tokens"]
+    neutral.add_common(payload, value)
     if tools:
-        neutral["tools"] = tools
-        tool_choice = to_choice(choice, value.get("parallel_tool_calls"), shapes)
+        payload["tools"] = tools
+        tool_choice = to_choice(choice, value.get("parallel_tool_calls"))
         if tool_choice is not None:
-            neutral["tool_choice"] = tool_choice
-    extra = _settings(neutral, value)
-    side = partial(ResponsesSide, value, shapes, stamp, items, store.keep if value.get("store", True) else None)
-    return Asked(checked(neutral), side, body=for_anthropic(neutral), extra=extra, conversation=thread)
+            payload["tool_choice"] = tool_choice
+    extra = _settings(payload, value)
+    hides = "reasoning.encrypted_content" in (value.get("include") or ())
+    keep = store.keep if value.get("store", True) else None
+    side = partial(ResponsesSide, value, shapes, stamp, items, keep, hides_thinking=hides)
+    return Asked(checked(payload), side, body=partial(neutral.for_anthropic, payload), extra=extra, conversation=thread)
 
 
 def _items(value: Mapping[str, Any], store: ResponsesStore) -> list[Any]:
@@ -95,20 +92,14 @@ def _is_call(item: Any) -> bool:
     return isinstance(item, dict) and item.get("type") in ("function_call", "custom_tool_call")
 
 
-def _settings(neutral: dict[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(payload: dict[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:
     """Thinking and the answer's shape; what an upstream of OpenAI's kind takes besides."""
     reasoning = value.get("reasoning")
-    effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
-    if effort == "none":
-        neutral["thinking"] = {"type": "disabled"}
-    elif effort in EFFORTS:
-        neutral["thinking"] = {"type": "adaptive"}
-        neutral["output_config"] = {"effort": effort}
+    neutral.add_effort(payload, reasoning.get("effort") if isinstance(reasoning, dict) else None)
     text = value.get("text")
     form = text.get("format") if isinstance(text, dict) else None
     if isinstance(form, dict) and form.get("type") == "json_schema":
-        shape = {"type": "json_schema", "schema": form.get("schema") or {}}
-        neutral["output_config"] = {**neutral.get("output_config", {}), "format": shape}
+        neutral.add_shape(payload, form.get("schema"))
     elif isinstance(form, dict) and form.get("type") == "json_object":
         return {"response_format": {"type": "json_object"}}
     return {}
@@ -124,7 +115,8 @@ def _add_item(turns: list[dict[str, Any]], item: Any, where: str) -> None:
     if kind in ("message", "agent_message"):
         _add_message(turns, item, where)
     elif kind in ("function_call", "custom_tool_call"):
-        given = {INPUT: item.get("input") or ""} if kind == "custom_tool_call" else arguments_of(item.get("arguments"))
+        takes_text = kind == "custom_tool_call"
+        given = {INPUT: item.get("input") or ""} if takes_text else neutral.arguments_of(item.get("arguments"))
         name = joined_name(item.get("namespace"), item.get("name"))
         block = {"type": "tool_use", "id": item.get("call_id") or "", "name": name, "input": given}
         _add(turns, "assistant", [block])
@@ -170,11 +162,11 @@ def _content(content: Any, where: str) -> list[dict[str, Any]]:
         elif kind in ("input_image", "image"):
             if not part.get("image_url"):
                 raise Refused(unsupported(f"{at}.file_id: this stack has no files of its own; send image_url"))
-            blocks.append({"type": "image", "source": image_source(part["image_url"])})
+            blocks.append({"type": "image", "source": neutral.image_source(part["image_url"])})
         elif kind == "input_file" and isinstance(part.get("file_url"), str):
             blocks.append({"type": "document", "source": {"type": "url", "url": part["file_url"]}})
         elif kind == "input_file":
-            blocks.append(document(part))
+            blocks.append(neutral.document(part))
         else:
             raise Refused(unsupported(f"{at}.type: {kind!r} cannot be given to this model"))
     return blocks
@@ -198,8 +190,6 @@ def _told(item: Mapping[str, Any]) -> str:
 
 
 def _add(turns: list[dict[str, Any]], role: str, blocks: list[dict[str, Any]]) -> None:
-    """Items of one role in a row are one turn."""
-    if turns and turns[-1]["role"] == role:
-        turns[-1]["content"] += blocks
-    elif blocks:
-        turns.append({"role": role, "content": blocks})
+    """An item that says nothing is no turn."""
+    if blocks:
+        neutral.add_blocks(turns, role, blocks)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llmstack.protocol.clients.neutral import CHOICES, one_at_a_time
 from llmstack.protocol.errors import Refused, invalid
 
 INPUT = "input"  # the one argument of a custom tool
@@ -93,16 +94,13 @@ def _grammar(form: Any) -> str:
     return f"Its input is one text by this {form.get('syntax') or ''} grammar:\n{form.get('definition') or ''}"
 
 
-def to_choice(choice: Any, parallel: Any, shapes: Mapping[str, ToolShape]) -> dict[str, Any] | None:
+def to_choice(choice: Any, parallel: Any) -> dict[str, Any] | None:
     """The tool_choice of a Messages request."""
     result: dict[str, Any] | None = None
     if isinstance(choice, str):
-        result = {"auto": {"type": "auto"}, "none": {"type": "none"}, "required": {"type": "any"}}.get(choice)
+        result = CHOICES.get(choice)
     elif isinstance(choice, dict) and choice.get("type") in ("function", "custom"):
-        name = joined_name(choice.get("namespace"), choice.get("name"))
-        result = {"type": "tool", "name": next((full for full in shapes if full == name), name)}
+        result = {"type": "tool", "name": joined_name(choice.get("namespace"), choice.get("name"))}
     elif isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         result = {"type": "any" if choice.get("mode") == "required" else "auto"}
-    if parallel is False:
-        result = {**(result or {"type": "auto"}), "disable_parallel_tool_use": True}
-    return result
+    return one_at_a_time(result, parallel)

@@ -136,7 +136,9 @@ def test_a_wrong_shape_is_refused_and_is_no_fault(fields: dict[str, Any]) -> Non
 
 
 def body(**fields: Any) -> Any:
-    return asked(**fields).body
+    made = asked(**fields).body
+    assert made is not None
+    return made()
 
 
 def test_an_anthropic_upstream_gets_a_messages_body() -> None:

@@ -143,6 +143,7 @@ def test_items_of_openais_own_tools_are_told() -> None:
         {"input": [{"type": 3}]},
         {"previous_response_id": "resp_unknown"},
         {"background": True},
+        {"include": 7},
         {"tools": [3]},
         {"tools": [{"type": "function"}]},
         {"tools": 3},
