@@ -78,16 +78,18 @@ def train(
 
 def _apply(parts: list[str], merges: list[Pair]) -> list[str]:
     for pair in merges:
-        parts = _merge(parts, pair)
+        if pair[0] in parts and pair[1] in parts:  # few words hold both
+            parts = _merge(parts, pair)
     return parts
 
 
 def _merge(parts: list[str], pair: Pair) -> list[str]:
     merged: list[str] = []
-    position = 0
-    while position < len(parts):
-        if tuple(parts[position : position + 2]) == pair:
-            merged.append(pair[0] + pair[1])
+    first, second = pair
+    position, last = 0, len(parts) - 1
+    while position <= last:
+        if parts[position] == first and position < last and parts[position + 1] == second:
+            merged.append(first + second)
             position += 2
         else:
             merged.append(parts[position])

@@ -25,10 +25,20 @@ def ensure_demo_model(home: Home) -> Path:
         with partial.open("wb") as stream:
             for piece in build_model(text):
                 stream.write(piece)
-        partial.replace(path)
+        _put(partial, path)
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def _put(partial: Path, path: Path) -> None:
+    """The file that came first stays: another command may have planned with it, and would find it changed."""
+    try:
+        path.hardlink_to(partial)
+    except FileExistsError:
+        return
+    except OSError:  # a disk without hard links
+        partial.replace(path)
 
 
 def is_demo_model(home: Home, path: Path) -> bool:

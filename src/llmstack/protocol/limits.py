@@ -23,7 +23,7 @@ LIMITS = {
     # ---- a client's request: all 400, except where another status is named
     "body": Limit(32 * _MIB, "bytes of a request's body", "413"),
     "bodies": Limit(256 * _MIB, "bytes of all bodies that are still on their way", "529, retry-after 2"),
-    "values": Limit(1_000_000, "commas, braces and brackets of a request that is no text", "400"),
+    "values": Limit(500_000, "commas, braces and brackets of a request that is no text", "400"),
     "messages": Limit(20_000, "messages of a request", "400"),
     "blocks": Limit(24_000, "content blocks of a request, those inside tool results too", "400"),
     "tools": Limit(2_000, "tools of a request", "400"),

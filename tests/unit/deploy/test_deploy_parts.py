@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from llmstack.deploy import keys
+from llmstack.deploy import demo_model, keys
 from llmstack.deploy.planning import served_name
 from llmstack.deploy.status import StackState, health_of
 from llmstack.engine.control import Readiness
@@ -35,6 +36,21 @@ def test_one_word_for_both_services(
 ) -> None:
     services = {name: ServiceStatus(name, found) for name, found in (("server", server), ("proxy", proxy))}
     assert health_of(services, server_answers, proxy_answers) is state
+
+
+def test_a_demo_model_that_another_command_has_made_meanwhile_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "c", tmp_path / "s", tmp_path / "d", tmp_path / "x").make()
+
+    def slowly(text: str) -> Iterator[bytes]:
+        yield b"mine"
+        (faster,) = home.models.glob(".demo-*.partial")
+        faster.with_name(faster.name[1:].split(".")[0] + ".gguf").write_bytes(b"theirs")
+
+    monkeypatch.setattr("llmstack.demo.build_model", slowly)
+    assert demo_model.ensure_demo_model(home).read_bytes() == b"theirs"
+    assert len(list(home.models.iterdir())) == 1
 
 
 class TestKeys:

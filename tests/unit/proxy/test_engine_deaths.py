@@ -213,7 +213,7 @@ async def test_a_prefix_the_server_died_on_twice_is_known() -> None:
     for dead in (False, True):
         with world.deaths.working(target(), lambda: work):
             world.break_connection(world.supervisor.die)
-        await asyncio.sleep(0.02)
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})  # the inquiry, which asks in a thread
         assert world.deaths.guilty(lambda: work) is dead
     assert world.deaths.to_json() == {"prefixes": 1}
 
