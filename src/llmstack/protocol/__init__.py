@@ -12,6 +12,7 @@
 | document          | a document as text                                                             |
 | images            | what is wrong with an image before a server reads it                           |
 | tool_changes      | which tools a conversation has by now                                          |
+| loaded_tools      | tools that a client loads on its way, called by name                           |
 | tools             | tools as functions, and Anthropic's own                                        |
 | grammatical       | a schema as llama.cpp can make a grammar of it                                 |
 | volatile_lines    | the lines of a system text that differ between directories and days            |

@@ -14,6 +14,7 @@ import msgspec
 from llmstack.protocol.chat import ToolCallDelta
 from llmstack.protocol.json_text import JsonPieces
 from llmstack.protocol.limits import most
+from llmstack.protocol.loaded_tools import unwrapped
 
 _LONGEST_NAME, _AT_ONCE, _CALLS = most("call_name"), most("open_calls"), most("calls")
 
@@ -23,6 +24,7 @@ class PendingCall:
     """One call. key: the upstream's index. raw: its arguments, of whose pieces `sent` have gone out.
 
     extra: JSON beside it that the upstream wants back. nameless: its upstream gave another call the same id before.
+    wrapped: the arguments as they came, where a function called this tool by its name; or "".
     """
 
     key: int
@@ -32,6 +34,7 @@ class PendingCall:
     sent: int = 0
     extra: str = ""
     nameless: bool = False
+    wrapped: str = ""
 
     def complete(self) -> bool:
         """Whether its arguments are whole JSON: then another call's pieces may begin."""
@@ -39,6 +42,13 @@ class PendingCall:
 
     def add(self, text: str) -> None:
         self.raw.add(text)
+
+    def unwrap(self) -> None:
+        """A call of the function that calls others becomes the call of the one that it names, if it does."""
+        text = str(self.raw)
+        if (inner := unwrapped(text)) is not None:
+            self.wrapped = text
+            self.name, self.raw = inner[0], JsonPieces([inner[1]])
 
 
 class Pieces:
@@ -49,7 +59,9 @@ class Pieces:
     name with arguments behind whole ones, unless it says the same again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, caller: str = "") -> None:
+        """caller: the function that calls others by name (loaded_tools.py), or ""."""
+        self._caller = caller
         self._waiting: list[PendingCall] = []  # begun, and not yet shown to the client
         self._closed: set[int] = set()
         self._ids: set[str] = set()
@@ -93,9 +105,13 @@ class Pieces:
         return call
 
     def next_ready(self, tools: Mapping[str, Any]) -> PendingCall | None:
-        """The first call in line leaves it once its name is whole: its arguments have begun, or a tool is called so."""
+        """The first call in line leaves it once its name is whole: its arguments have begun, or a tool is called so.
+
+        The name that matters of a call by name stands in its arguments."""
         head = self._waiting[0]
         if not head.name or not (head.raw.size or head.name in tools):
+            return None
+        if head.name == self._caller and not head.complete():
             return None
         return self._waiting.pop(0)
 

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from llmstack.protocol.anthropic import ContentBlock, MessagesRequest
+from llmstack.protocol.anthropic import ContentBlock, MessagesRequest, Tool
 from llmstack.protocol.document import blocks_of, document_text, source_of
 from llmstack.protocol.errors import Refused, invalid, unsupported
 from llmstack.protocol.images import problem_of, problem_of_url
+from llmstack.protocol.loaded_tools import introduction
 from llmstack.protocol.told import is_told, told
 
 Images = Literal["pass", "checked", "undecoded", "placeholder", "refuse"]
@@ -112,9 +113,17 @@ def _problem(block: ContentBlock) -> str:
 
 
 def tool_result(
-    block: ContentBlock, images: Images, documents: Mapping[str, str] | None, last_turn: bool, where: str
+    block: ContentBlock,
+    images: Images,
+    documents: Mapping[str, str] | None,
+    last_turn: bool,
+    where: str,
+    by_name: Mapping[str, Tool] | None = None,
 ) -> tuple[str, Parts]:
-    """The text of a tool's result, and its images, which no tool message can carry to every upstream."""
+    """The text of a tool's result, and its images, which no tool message can carry to every upstream.
+
+    by_name: the tools that are introduced where they are loaded.
+    """
     texts: list[str] = []
     pictures = Parts()
     for number, inner in enumerate(blocks_of(block.content, f"{where}.content")):
@@ -130,6 +139,8 @@ def tool_result(
                 texts.append("[image: see the next message]")
         elif inner.type == "document":
             texts.append(document_text(inner, documents, f"{where}.content[{number}]"))
+        elif inner.type == "tool_reference" and by_name and inner.tool_name in by_name:
+            texts.append(introduction(by_name[inner.tool_name]))
         elif is_told(inner.type):
             texts.append(told(inner, documents, f"{where}.content[{number}]"))
         else:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from llmstack.protocol import volatile_lines
-from llmstack.protocol.anthropic import ContentBlock, Message, MessagesRequest
+from llmstack.protocol.anthropic import ContentBlock, Message, MessagesRequest, Tool
 from llmstack.protocol.content import (
     Parts,
     add_image,
@@ -20,16 +20,25 @@ from llmstack.protocol.content import (
 from llmstack.protocol.dialect import Dialect
 from llmstack.protocol.document import document_text
 from llmstack.protocol.errors import Refused, invalid
+from llmstack.protocol.loaded_tools import CALLER, introduction, wrapped
 from llmstack.protocol.replay import Replay
 from llmstack.protocol.told import is_told, told
+from llmstack.protocol.tool_changes import added_tools
 
 
 class Conversation:
     """The messages, one after the other, into an output that is only ever appended to or extended at its end."""
 
     def __init__(
-        self, request: MessagesRequest, dialect: Dialect, replay: Replay, documents: Mapping[str, str] | None
+        self,
+        request: MessagesRequest,
+        dialect: Dialect,
+        replay: Replay,
+        documents: Mapping[str, str] | None,
+        by_name: Mapping[str, Tool] | None = None,
     ) -> None:
+        """by_name: the tools that are no functions of their own (loaded_tools.py)."""
+        self._by_name = by_name or {}
         self._request = request
         self._documents = documents
         self._dialect = dialect
@@ -53,7 +62,7 @@ class Conversation:
         while start < len(messages) and messages[start].role == "system":
             start += 1
         if start:
-            system = "\n\n".join(part for part in (system, *map(_plain, messages[:start])) if part)
+            system = "\n\n".join(part for part in (system, *map(self._system_message, messages[:start])) if part)
         moved = ""
         first = start  # the message that begins the conversation
         if self._dialect.stable_prefix and request.tools:
@@ -72,7 +81,7 @@ class Conversation:
             elif message.role == "assistant":
                 self._assistant(message, where)
             elif message.role == "system":
-                self._fold(_plain(message))
+                self._fold(self._system_message(message))
             else:
                 raise Refused(invalid(f"{where}.role: must be user, assistant or system, not {message.role!r}"))
         self._close_calls()
@@ -91,7 +100,11 @@ class Conversation:
             rest += 1
         if rest == start + 1:
             return start, []
-        return rest, [_plain(message) for message in messages[start + 1 : rest]]
+        return rest, [self._system_message(message) for message in messages[start + 1 : rest]]
+
+    def _system_message(self, message: Message) -> str:
+        added = (self._by_name[name] for name in added_tools(message) if name in self._by_name)
+        return "\n\n".join(part for part in (_plain(message), *map(introduction, added)) if part)
 
     # ---- user -------------------------------------------------------------------------------------------
 
@@ -109,7 +122,7 @@ class Conversation:
             elif kind == "tool_result":
                 if id(block) in self._brought_forward:
                     continue
-                result = tool_result(block, images, self._documents, last_turn, at)
+                result = self._result(block, last_turn, at)
                 if block.tool_use_id in self._open:
                     results[block.tool_use_id] = result
                 else:
@@ -146,7 +159,10 @@ class Conversation:
                 call = block.tool_use_id
                 if block.type == "tool_result" and call in self._open and call not in results:
                     self._brought_forward.add(id(block))
-                    results[call] = tool_result(block, self._dialect.images, self._documents, last_turn, where)
+                    results[call] = self._result(block, last_turn, where)
+
+    def _result(self, block: ContentBlock, last_turn: bool, where: str) -> tuple[str, Parts]:
+        return tool_result(block, self._dialect.images, self._documents, last_turn, where, self._by_name)
 
     def _open_user(self) -> Parts:
         if self._user is None:
@@ -254,16 +270,21 @@ class Conversation:
             raise Refused(invalid(f"{where}: a tool_use needs id and name"))
         self.used_ids.add(block.id)
         generated = self._replay.get(block.id)
+        if generated is not None and generated.caller and not self._by_name:
+            generated = None  # another upstream has the tool itself
         extra = generated.extra if generated is not None and not self._dialect.llama_server else ""
         if generated is not None:
             upstream_id, arguments = generated.upstream_id or block.id, generated.arguments
         else:
             upstream_id = block.id
-            value = block.input if isinstance(block.input, dict) else {}
-            arguments = msgspec.json.encode(value).decode()
+            arguments = msgspec.json.encode(block.input if isinstance(block.input, dict) else {}).decode()
         self._calls.append((block.id, upstream_id))
         self._open.add(block.id)
         name = self._dialect.tool_name(block.name)
+        if generated is not None and generated.caller:
+            name = generated.caller
+        elif name in self._by_name:
+            name, arguments = CALLER, wrapped(name, msgspec.Raw(arguments.encode()))
         function = {"name": name, "arguments": arguments}
         call: dict[str, Any] = {"id": upstream_id, "type": "function", "function": function}
         if extra:

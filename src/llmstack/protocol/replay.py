@@ -22,11 +22,13 @@ MOST_BYTES = 8 * 1024 * 1024  # of arguments
 @dataclass(frozen=True, slots=True)
 class Generated:
     """upstream_id: the id the upstream gave the call, or "". arguments: its raw argument text. extra: JSON that the
-    upstream sent beside the call and wants back (`extra_content`), or ""."""
+    upstream sent beside the call and wants back (`extra_content`), or "". caller: the function that called the tool by
+    its name (loaded_tools.py), whose arguments these are; or ""."""
 
     upstream_id: str
     arguments: str
     extra: str = ""
+    caller: str = ""
 
 
 class Replay:

@@ -17,12 +17,13 @@ from typing import Any
 
 import msgspec
 
-from llmstack.protocol.anthropic import MessagesRequest
+from llmstack.protocol.anthropic import MessagesRequest, Tool
 from llmstack.protocol.conversation import Conversation
 from llmstack.protocol.dialect import Dialect
 from llmstack.protocol.errors import Refused, invalid, no_threads, unsupported
 from llmstack.protocol.grammatical import grammatical
 from llmstack.protocol.limits import most
+from llmstack.protocol.loaded_tools import CALLER
 from llmstack.protocol.replay import Replay
 from llmstack.protocol.schema import is_strict
 from llmstack.protocol.tool_changes import offered_tools
@@ -118,6 +119,9 @@ class Translator:
         self.replay = replay if replay is not None else Replay()
         self._toolboxes = Toolboxes()
 
+    def _toolbox(self, tools: list[Tool], dialect: Dialect) -> Toolbox:
+        return self._toolboxes.get(tools, llama_server=dialect.llama_server, open_tools=dialect.open_tools)
+
     def to_chat(
         self, request: MessagesRequest, dialect: Dialect, documents: Mapping[str, str] | None = None
     ) -> ChatRequest:
@@ -127,10 +131,11 @@ class Translator:
         """
         if request.thread is not None:
             raise Refused(no_threads())
-        toolbox = self._toolboxes.get(
-            offered_tools(request), llama_server=dialect.llama_server, open_tools=dialect.open_tools
-        )
-        conversation = Conversation(request, dialect, self.replay, documents)
+        offered = offered_tools(request, keep_list=dialect.llama_server)
+        toolbox = self._toolbox(offered.listed, dialect)
+        if offered.by_name:
+            toolbox = toolbox.calling(self._toolbox(list(offered.by_name.values()), dialect), CALLER)
+        conversation = Conversation(request, dialect, self.replay, documents, offered.by_name)
         messages = conversation.translate()
         if toolbox.server and dialect.server_tools == "refuse":
             raise Refused(

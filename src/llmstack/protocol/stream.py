@@ -116,7 +116,7 @@ class MessageStream:
         self._arguments: ArgumentStream | None = None
         self._members: dict[str, Members] = {}  # by tool: its schema is read once for all calls of it
         self._tool_id = ""
-        self._pieces = Pieces()
+        self._pieces = Pieces(settings.caller)
         self._late_text: list[str] = []  # came while a call's arguments were still open
         self._finish: str | None = None
         self._cut = False  # the arguments of the last call are not whole
@@ -377,6 +377,8 @@ class MessageStream:
 
     def _start_call(self, call: PendingCall, out: list[Event]) -> None:
         settings = self.settings
+        if settings.caller and call.name == settings.caller:
+            call.unwrap()
         name = known_name(call.name, settings.tools)
         self._tool_id = settings.new_tool_id(call.upstream_id)
         self._open_block(ToolUseBlock(id=self._tool_id, name=settings.names.get(name, name)), out)
@@ -413,7 +415,9 @@ class MessageStream:
         self._size += call.raw.size
         if self.settings.remember is not None:
             # As the model wrote them, not as repaired: on replay the upstream finds its own tokens in its cache.
-            self.settings.remember(self._tool_id, Generated(call.upstream_id, str(call.raw), call.extra))
+            caller = self.settings.caller if call.wrapped else ""
+            generated = Generated(call.upstream_id, call.wrapped or str(call.raw), call.extra, caller)
+            self.settings.remember(self._tool_id, generated)
         self._pieces.close(call)
         self._call = self._arguments = None
 

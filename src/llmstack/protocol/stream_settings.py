@@ -17,7 +17,8 @@ class StreamSettings:
     max_arguments: bytes all arguments of one call may have before the stream is given up (fault 47).
     new_tool_id(upstream_id): an id that is unique in this conversation. remember(tool_use_id, generated): keeps
     what the model really wrote, for the next turn. forced: the tool whose arguments the text of this answer is.
-    names: the client's name of a tool, where the upstream was given another one.
+    names: the client's name of a tool, where the upstream was given another one. caller: the function that calls others
+    by name (loaded_tools.py), or "".
     """
 
     model: str
@@ -35,4 +36,5 @@ class StreamSettings:
     signature: str = "llmstack"
     forced: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
+    caller: str = ""
     max_arguments: int = most("arguments")

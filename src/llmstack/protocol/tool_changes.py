@@ -9,39 +9,52 @@ Sources: Messages API, "Mid-conversation system messages", "Tool search tool".
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from llmstack.protocol.anthropic import ContentBlock, MessagesRequest, Tool
+from llmstack.protocol.anthropic import ContentBlock, Message, MessagesRequest, Tool
 from llmstack.protocol.errors import Refused, invalid
+from llmstack.protocol.loaded_tools import CALLER, caller
 
 _SEARCH = "tool_search_tool"
 _OF_SERVERS = ("mcp_tool_reference", "mcp_toolset_reference")  # tools of MCP servers that Anthropic would call
 
 
-def offered_tools(request: MessagesRequest) -> list[Tool]:
-    """The tools in the order in which they came. Raises Refused for a change that names no tool."""
+@dataclass(frozen=True, slots=True)
+class OfferedTools:
+    """listed: in the order in which they came. by_name: those that loaded_tools.CALLER, the last one listed, calls."""
+
+    listed: list[Tool]
+    by_name: dict[str, Tool] = field(default_factory=dict)
+
+
+def offered_tools(request: MessagesRequest, *, keep_list: bool) -> OfferedTools:
+    """keep_list: what is loaded must not change the list (loaded_tools.py). Raises Refused for a change that names no
+    tool."""
     tools = request.tools or []
     declared = _declared(tools)
     # The client searches and says what it found; without its search every tool is shown.
     searchable = not any((tool.type or "").startswith(_SEARCH) for tool in tools)
-    offered = {name: tool for name, tool in declared.items() if not (tool.defer_loading and searchable)}
+    deferred = {name: tool for name, tool in declared.items() if tool.defer_loading and searchable}
+    offered = {name: tool for name, tool in declared.items() if name not in deferred}
+    by_name = deferred if keep_list and CALLER not in declared else {}
     for where, change, tool in _changes(request):
-        if change == "load":
-            if tool in declared:
-                offered.setdefault(tool, declared[tool])
-        elif isinstance(tool, Tool):
+        if isinstance(tool, Tool):
             declared[tool.name] = tool
             offered.pop(tool.name, None)
-            offered[tool.name] = tool
+            (by_name or offered)[tool.name] = tool
+        elif change == "load":
+            if tool in declared and tool not in by_name:
+                offered.setdefault(tool, declared[tool])
         elif tool not in declared:
             raise Refused(invalid(f"{where}.tool.name: {tool!r} is none of the tools"))
-        elif change == "add":
-            offered.setdefault(tool, declared[tool])
-        else:
+        elif change == "remove":
             offered.pop(tool, None)
-    return list(offered.values())
+        elif tool not in by_name:
+            offered.setdefault(tool, declared[tool])
+    return OfferedTools([*offered.values(), caller()] if by_name else list(offered.values()), by_name)
 
 
 def _declared(tools: list[Tool]) -> dict[str, Tool]:
@@ -55,6 +68,14 @@ def _declared(tools: list[Tool]) -> dict[str, Tool]:
             raise Refused(invalid(f"tools[{number}].name: there is another tool called {name!r}"))
         declared[name] = tool
     return declared
+
+
+def added_tools(message: Message) -> Iterator[str]:
+    """The names of those that a message adds."""
+    for block in message.content if not isinstance(message.content, str) else ():
+        for _, change, tool in _change(block.type, block.tool, "") if block.type == "tool_addition" else ():
+            if change == "add":
+                yield tool.name if isinstance(tool, Tool) else tool
 
 
 def _changes(request: MessagesRequest) -> Iterator[tuple[str, str, str | Tool]]:

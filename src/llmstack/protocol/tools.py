@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import msgspec
@@ -94,12 +94,18 @@ _FIT = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 @dataclass(frozen=True, slots=True)
 class Toolbox:
     """functions: ready JSON of the `tools` array, or b"". schemas: by the name that the upstream gets. server: names of
-    Anthropic's own. names: the client's name, where the upstream gets another one."""
+    Anthropic's own. names: the client's name, where the upstream gets another one. caller: the function that calls
+    others by name, or ""."""
 
     functions: bytes
     schemas: Mapping[str, Any]
     server: tuple[str, ...]
     names: Mapping[str, str] = field(default_factory=dict)
+    caller: str = ""
+
+    def calling(self, others: Toolbox, caller: str) -> Toolbox:
+        """With the tools of another one, which its function `caller` calls by name."""
+        return replace(self, schemas={**others.schemas, **self.schemas}, caller=caller)
 
     def arguments_schema(self, name: str) -> dict[str, Any]:
         """What the arguments of one tool must be, for an upstream that makes a grammar of it."""

@@ -265,6 +265,7 @@ class Attempt:
             thinking=request.thinking if target.thinking_blocks == "asked" else target.thinking_blocks == "always",
             forced=request.forced,
             names=request.toolbox.names,
+            caller=request.toolbox.caller,
         )
 
     # ---- the exchange with the upstream -------------------------------------------------------------------

@@ -4,9 +4,9 @@ A client does not send a call back as it was generated (protocol/replay.py), and
 again from there on. So the replay memory is read when the first request comes, and what is new is written behind the
 requests' backs.
 
-A line is a digest and a JSON array: tool_use id, the upstream's own id, raw arguments, what came beside. Lines are
-only added; a killed proxy or a full disk can tear the last one, which its digest shows. Such a line is not used, and
-the file is written anew without it.
+A line is a digest and a JSON array: tool_use id, the upstream's own id, raw arguments, what came beside, and the
+function that called it by name. Lines are only added; a killed proxy or a full disk can tear the last one, which its
+digest shows. Such a line is not used, and the file is written anew without it.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ class StoredToolCall(msgspec.Struct, frozen=True, array_like=True):
     upstream_id: str
     arguments: str
     extra: str = ""
+    caller: str = ""
 
     @property
     def generated(self) -> Generated:
-        return Generated(self.upstream_id, self.arguments, self.extra)
+        return Generated(self.upstream_id, self.arguments, self.extra, self.caller)
 
 
 class ToolCallStore:
@@ -78,7 +79,9 @@ class ToolCallStore:
         """What is new goes to disk. A disk that refuses costs the memory of a later proxy, and one line in the log."""
         async with self._writing:
             calls = [
-                StoredToolCall(tool_use_id, generated.upstream_id, generated.arguments, generated.extra)
+                StoredToolCall(
+                    tool_use_id, generated.upstream_id, generated.arguments, generated.extra, generated.caller
+                )
                 for tool_use_id, generated in self._replay.unsaved()
             ]
             if not calls:

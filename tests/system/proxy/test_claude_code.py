@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from llmstack.protocol.loaded_tools import CALLER
 from support.claude_code import Claude
 from support.claude_turns import call, conversation, is_main, results, turn
 from support.proxy_stand import ProxyStand, standing
@@ -65,6 +66,27 @@ def test_the_next_turn_continues_the_last_one_byte_for_byte(
     first, second, third = (a.json["messages"] for a in mains(upstream)[:3])
     assert second[: len(first)] == first and third[: len(second)] == second
     assert second[len(first)]["tool_calls"][0]["function"]["arguments"] == raw
+
+
+def test_a_tool_that_it_loads_changes_nothing_of_what_was_read(
+    stand: ProxyStand, upstream: Upstream, claude: Claude
+) -> None:
+    search = json.dumps({"query": "select:WebSearch", "max_results": 5})
+    by_name = json.dumps({"name": "WebSearch", "arguments": {"query": "llama news"}})
+    upstream.script = conversation(
+        turn(call("ToolSearch", search)),
+        turn(call(CALLER, by_name)),
+        lambda asked: say("search said: " + results(asked)[-1]),
+    )
+    done = claude.run(stand, "search the web")
+    assert done.status == 0 and "not available" in done.out, "the client ran the tool that was named"
+    first, second, third = (asked.json for asked in mains(upstream))
+    assert first["tools"] == second["tools"] == third["tools"]
+    for before, after in ((first, second), (second, third)):
+        assert after["messages"][: len(before["messages"])] == before["messages"]
+    introduction = results(mains(upstream)[1])[0]
+    assert CALLER in introduction and '"allowed_domains"' in introduction, "with the schema of its arguments"
+    assert third["messages"][-2]["tool_calls"][0]["function"] == {"name": CALLER, "arguments": by_name}
 
 
 def test_parallel_tools(stand: ProxyStand, upstream: Upstream, claude: Claude) -> None:

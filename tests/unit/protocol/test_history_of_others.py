@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from llmstack.protocol.dialect import Dialect
 from llmstack.protocol.errors import Refused
 from llmstack.protocol.replay import Generated, Replay
 from unit.protocol.test_request_translation import (
@@ -214,8 +215,9 @@ def change(kind: str, tool: dict[str, Any]) -> dict[str, Any]:
     return {"role": "system", "content": [{"type": kind, "tool": tool}]}
 
 
-def names(*turns: Any, tools: list[Any]) -> list[str]:
-    return [tool["function"]["name"] for tool in sent(messages=list(turns), tools=tools).get("tools", [])]
+def names(*turns: Any, tools: list[Any], dialect: Dialect = OPENAI) -> list[str]:
+    body = sent(messages=list(turns), tools=tools, dialect=dialect)
+    return [tool["function"]["name"] for tool in body.get("tools", [])]
 
 
 def test_a_tool_is_added_by_reference_and_by_value_behind_the_others() -> None:

@@ -171,8 +171,9 @@ def test_an_image_in_a_result_follows_it_as_a_user_message() -> None:
 def test_a_tool_reference_names_its_tool_and_loads_it() -> None:
     deferred = {**TOOL, "name": "Deep", "defer_loading": True}
     turns = user("x"), assistant(used(name="ToolSearch"))
-    before = sent(messages=[*turns, user(result())], tools=[TOOL, deferred])
+    before = sent(OPENAI, messages=[*turns, user(result())], tools=[TOOL, deferred])
     after = sent(
+        OPENAI,
         messages=[*turns, user(result(content=[{"type": "tool_reference", "tool_name": "Deep"}]))],
         tools=[TOOL, deferred],
     )

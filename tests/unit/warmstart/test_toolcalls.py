@@ -31,6 +31,11 @@ def test_what_was_added_is_read_back_in_order_and_only_its_owner_can_read_it(log
     assert log.path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_call_by_name_is_remembered_as_one(log: ToolCallStore) -> None:
+    log.add([*CALLS[:1], StoredToolCall("toolu_by_name", "up", '{"name":"A","arguments":{}}', caller="call")])
+    assert [call.generated.caller for call in log.read()] == ["", "call"]
+
+
 def test_no_file_is_an_empty_memory(log: ToolCallStore, said: Said) -> None:
     assert log.read() == log.recover() == [] and not said.lines
 
