@@ -27,6 +27,7 @@ FIRST_USE_S = {
     "cuda_build": 1800,
     "smollm2": 600,
     "claude_code": 900,
+    "either": 900,
     "session_manager": 900,
 }
 

@@ -14,18 +14,19 @@ from support.proxy_stand import TOKEN, ProxyStand
 from support.stack import Ran
 from support.talker import events
 
-VERSION = "2.1.332"
+VERSIONS = ("2.1.197", "2.1.332")  # what npm picks on an old Node, and what a person has today
+VERSION = VERSIONS[-1]
 MODELS = ("ANTHROPIC_MODEL", *(f"ANTHROPIC_DEFAULT_{tier}_MODEL" for tier in ("OPUS", "SONNET", "HAIKU")))
 QUIET = {"DISABLE_TELEMETRY": "1", "DISABLE_ERROR_REPORTING": "1", "DISABLE_AUTOUPDATER": "1", "IS_SANDBOX": "1"}
 
 
-def program() -> Path:
+def program(version: str = VERSION) -> Path:
     """The client, installed from npm into the user's cache once. LLMSTACK_TEST_CLAUDE names one to use instead."""
     given = os.environ.get("LLMSTACK_TEST_CLAUDE")
-    if given:
+    if given and version == VERSION:
         return Path(given)
     debian_packages(("npm",), ("nodejs", "npm"))
-    return npm_package(str(shutil.which("npm")), f"@anthropic-ai/claude-code@{VERSION}") / "claude"
+    return npm_package(str(shutil.which("npm")), f"@anthropic-ai/claude-code@{version}") / "claude"
 
 
 def plain(url: str, token: str) -> dict[str, str]:

@@ -9,8 +9,15 @@ from llmstack.commands import command_line
 from llmstack.doctor.facts import DoctorFacts
 from llmstack.findings import Finding, Level
 
-TESTED = (2, 1, 197)  # the release whose requests were observed
-OLDEST = (2, 0, 0)
+Version = tuple[int, ...]
+CHECKED: tuple[Version, ...] = ((2, 1, 197), (2, 1, 332))  # the releases that the tests run, the newest last
+OLDEST: Version = (2, 0, 0)
+# What a release brought that matters on a stack, by the first one in which it was seen.
+CHANGES: tuple[tuple[Version, str], ...] = (
+    ((2, 1, 283), "its terminal starts in auto mode, whose check is a service of Anthropic's (switched off here)"),
+    ((2, 1, 329), "it loads tools on its way, and no longer adds up the figures of a stream's signs of life"),
+    ((2, 1, 332), "a tier above opus; it waits 300 s for the next event where it is not told otherwise"),
+)
 _INSTALL = "npm install -g @anthropic-ai/claude-code"
 
 
@@ -28,8 +35,16 @@ def claude_code(facts: DoctorFacts) -> Iterator[Finding]:
             "it lacks the variables that set the context of a local model", f"{_INSTALL}@latest",
         )  # fmt: skip
     else:
-        newer = f" (tested with {_dotted(TESTED)})" if version > TESTED else ""
-        yield Finding("claude", Level.OK, f"Claude Code {here.version}{newer}")
+        yield Finding("claude", Level.OK, f"Claude Code {here.version} {_compared(version)}".rstrip())
+
+
+def _compared(version: Version) -> str:
+    """What is known of a release beside those that were checked."""
+    newest = CHECKED[-1]
+    if version > newest:
+        return f"({_dotted(newest)} was checked; what a newer one sends besides is named in the proxy's log)"
+    changes = [f"{_dotted(since)}: {change}" for since, change in CHANGES if version < since <= newest]
+    return f"({_dotted(newest)} was checked too; changed since, {'; '.join(changes)})" if changes else ""
 
 
 def settings(facts: DoctorFacts) -> Iterator[Finding]:
@@ -70,12 +85,12 @@ def environment(facts: DoctorFacts) -> Iterator[Finding]:
         yield Finding("NO_PROXY", Level.OK, "this machine is left out of the proxy")
 
 
-def parse_version(text: str) -> tuple[int, ...] | None:
+def parse_version(text: str) -> Version | None:
     match = re.match(r"\s*(\d+)\.(\d+)\.(\d+)", text)
     return tuple(int(part) for part in match.groups()) if match else None
 
 
-def _dotted(version: tuple[int, ...]) -> str:
+def _dotted(version: Version) -> str:
     return ".".join(str(part) for part in version)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from llmstack.protocol.loaded_tools import CALLER
-from support.claude_code import Claude
+from support.claude_code import VERSIONS, Claude, program
 from support.claude_turns import call, conversation, is_main, results, turn
 from support.proxy_stand import ProxyStand, standing
 from support.streams import text
@@ -21,6 +21,11 @@ from support.upstream import Asked, Upstream, Wire, aside, say
 @pytest.fixture
 def claude(claude_code: Path, tmp_path: Path) -> Claude:
     return Claude(claude_code, tmp_path / "home", tmp_path / "work")
+
+
+@pytest.fixture(params=VERSIONS)
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Claude:
+    return Claude(program(request.param), tmp_path / "home", tmp_path / "work")
 
 
 def mains(upstream: Upstream) -> list[Asked]:
@@ -37,9 +42,9 @@ def test_text(stand: ProxyStand, upstream: Upstream, claude: Claude) -> None:
     assert sent["messages"][0]["role"] == "system"
 
 
-def test_three_tools_in_a_row(stand: ProxyStand, upstream: Upstream, claude: Claude) -> None:
-    claude.work.mkdir()
-    source, target = claude.work / "in.txt", claude.work / "out.txt"
+def test_three_tools_in_a_row(stand: ProxyStand, upstream: Upstream, either: Claude) -> None:
+    either.work.mkdir()
+    source, target = either.work / "in.txt", either.work / "out.txt"
     source.write_text("the answer is 42\n")
     upstream.script = conversation(
         turn(text("Reading."), call("Read", json.dumps({"file_path": str(source)}))),
@@ -47,7 +52,7 @@ def test_three_tools_in_a_row(stand: ProxyStand, upstream: Upstream, claude: Cla
         turn(call("Bash", json.dumps({"command": f"wc -c < {target}", "description": "count"}))),
         lambda asked: say("finished: " + results(asked)[-1].strip()),
     )
-    done = claude.run(stand, "copy the answer")
+    done = either.run(stand, "copy the answer")
     assert done.status == 0, done.err
     assert target.read_text() == "copied: 42\n"
     assert "finished: 11" in done.out
@@ -56,13 +61,13 @@ def test_three_tools_in_a_row(stand: ProxyStand, upstream: Upstream, claude: Cla
 
 
 def test_the_next_turn_continues_the_last_one_byte_for_byte(
-    stand: ProxyStand, upstream: Upstream, claude: Claude
+    stand: ProxyStand, upstream: Upstream, either: Claude
 ) -> None:
     """The client rewrites arguments; upstream sees what the model wrote, so its prompt is only ever extended."""
-    claude.work.mkdir()
-    raw = '{"description": "say \\u00e9", "command": "cd ' + str(claude.work) + ' && echo \\u00e9", "timeout": 5000}'
+    either.work.mkdir()
+    raw = '{"description": "say \\u00e9", "command": "cd ' + str(either.work) + ' && echo \\u00e9", "timeout": 5000}'
     upstream.script = conversation(turn(call("Bash", raw)), turn(call("Bash", raw)), say("done"))
-    assert claude.run(stand, "say it twice").status == 0
+    assert either.run(stand, "say it twice").status == 0
     first, second, third = (a.json["messages"] for a in mains(upstream)[:3])
     assert second[: len(first)] == first and third[: len(second)] == second
     assert second[len(first)]["tool_calls"][0]["function"]["arguments"] == raw

@@ -11,6 +11,7 @@ import pytest
 from llmstack.deploy.outdated import OutdatedService
 from llmstack.deploy.status import StackState, StackStatus, Warm
 from llmstack.doctor.bundle import redact
+from llmstack.doctor.client import CHECKED, claude_code
 from llmstack.doctor.facts import (
     ClientFacts,
     ClockFacts,
@@ -32,6 +33,7 @@ from llmstack.doctor.run import diagnose
 from llmstack.engine.advisories import open_in
 from llmstack.findings import Finding, Level
 from llmstack.hardware import Cpu, Device, Hardware, Ram
+from support.claude_code import VERSIONS
 
 CARD = Device("NVIDIA GeForce RTX 4070", "CUDA", 12282, 11500)
 STACK = StackFacts(
@@ -562,3 +564,21 @@ def test_only_the_model_s_own_warnings_are_called_the_model_s() -> None:
         outdated=(OutdatedService("proxy"),),
     )  # fmt: skip
     assert status.model_warnings == () and len(status.warnings) == 3
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("2.1.197 (Claude Code)", "2.1.332 was checked too; changed since, 2.1.283: its terminal starts in auto mode"),
+        ("2.1.330 (Claude Code)", "changed since, 2.1.332"),
+        ("2.4.0 (Claude Code)", "2.1.332 was checked; what a newer one sends"),
+        ("2.1.332 (Claude Code)", "Claude Code 2.1.332 (Claude Code)"),
+    ],
+)
+def test_a_client_is_compared_with_the_one_that_was_checked(version: str, words: str) -> None:
+    (finding,) = claude_code(client(version=version))
+    assert finding.status is Level.OK and words in finding.finding
+
+
+def test_the_clients_that_doctor_calls_checked_are_those_that_the_tests_run() -> None:
+    assert tuple(".".join(map(str, version)) for version in CHECKED) == VERSIONS
