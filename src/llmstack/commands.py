@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor", "Check this machine and this stack, each finding with its remedy."),
     "claude": ("claude", "Run Claude Code on the stack."),
     "launch": ("launch", "Run another agent on the stack: Codex, OpenCode, Qwen Code, …"),
+    "mcp": ("mcp", "Offer the stack's model to another agent as a tool."),
     "env": ("env", "Print the environment that points a client at the stack."),
     "shell-init": ("shell_init", "Print the shell functions `cc` (official) and `ccq` (this stack)."),
     "claude-settings": ("claude_settings", "Write this stack into a Claude Code settings file, or take it out."),

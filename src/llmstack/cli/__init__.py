@@ -14,6 +14,7 @@
 | bench, tune                                     | measuring it |
 | claude, env, shell_init, claude_settings, token | pointing clients at it |
 | launch                                          | other agents on the stack |
+| mcp                                             | the stack's model as a tool of another agent |
 | key                                             | keys for others |
 | upstream                                        | other places that answer |
 | warm, cache                                     | the prompt cache |

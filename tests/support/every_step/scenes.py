@@ -215,6 +215,7 @@ READS = frozenset(
 ELSEWHERE = {
     "launch": "it hands its process over to an agent: tests/system/clients/test_launch.py",
     "claude": "it hands its process over to Claude Code: tests/system/clients/test_claude_code.py",
+    "mcp": "it writes nothing: tests/system/clients/test_mcp.py",
     "serve-proxy": "the service itself: tests/support/simulation",
     "warm": "the proxy writes what it saves: tests/system/warmstart/test_interrupted_saves.py",
     "tune": "it measures for minutes: tests/system/bench/test_bench.py",
