@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from llmstack.catalog.overlay import CatalogTexts, Overlay, load
+from llmstack.protocol.dialect import TURNS
 
 UpstreamKind = Literal["llama-server", "openai", "anthropic"]
 FALLBACK_ON = ("unreachable", "loading", "overloaded", "overflow", "timeout", "engine_died")
@@ -51,6 +52,7 @@ class UpstreamSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     server_tools: Literal["explain", "drop", "refuse"] | None = None
     thinking: Literal["template", "effort", "effort-or-none", "none"] | None = None
     thinking_blocks: Literal["asked", "always", "never"] | None = None
+    thinking_budget: dict[str, int] | None = None
     replay_reasoning: bool | None = None
     fields: list[str] | None = None
     without: list[str] | None = None
@@ -78,7 +80,8 @@ class Target:
 
     api_key_file: absolute, or relative to the folder of the user's models.toml. without: fields it answers 400 to.
     stable_prefix: what differs between directories and days is moved behind what is always the same.
-    model None: the requested name is passed on. context, max_output: tokens, None when not known.
+    model None: the requested name is passed on. context, max_output: tokens, None when not known. thinking_budget: the
+    most tokens of thinking by kind of turn (protocol.dialect.Turn), 0 for none; what is missing has no bound.
     """
 
     name: str
@@ -96,6 +99,7 @@ class Target:
     server_tools: Literal["explain", "drop", "refuse"]
     thinking: Literal["template", "effort", "effort-or-none", "none"]
     thinking_blocks: str
+    thinking_budget: Mapping[str, int]
     replay_reasoning: bool
     fields: frozenset[str]
     without: frozenset[str]
@@ -216,6 +220,7 @@ def resolve(name: str, upstream: UpstreamSettings, route: Route | None) -> Targe
         server_tools=setting("server_tools", "explain"),
         thinking=setting("thinking", "template" if local else "effort"),
         thinking_blocks=setting("thinking_blocks", "asked"),
+        thinking_budget=merged("thinking_budget"),
         replay_reasoning=setting("replay_reasoning", True),
         fields=frozenset(setting("fields", ())),
         without=frozenset(setting("without", ())),
@@ -258,6 +263,17 @@ def _check_upstream(catalog: Overlay, name: str, settings: UpstreamSettings) -> 
         raise catalog.wrong((*where, "base_url"), "must begin with http:// or https://")
     if settings.kind != "llama-server" and settings.base_url is None:
         raise catalog.wrong(where, "needs a base_url")
+    _check_budget(catalog, where, settings)
+
+
+def _check_budget(catalog: Overlay, where: tuple[str | int, ...], settings: UpstreamSettings) -> None:
+    for turn, tokens in (settings.thinking_budget or {}).items():
+        if turn not in TURNS:
+            raise catalog.wrong(
+                (*where, "thinking_budget", turn), "is no kind of turn", next=f"known are {', '.join(TURNS)}"
+            )
+        if tokens < 0:
+            raise catalog.wrong((*where, "thinking_budget", turn), "must be at least 0", next=f"{turn} = 0")
 
 
 def _check_route(catalog: Overlay, number: int, route: Route, upstreams: Mapping[str, UpstreamSettings]) -> None:
@@ -269,6 +285,7 @@ def _check_route(catalog: Overlay, number: int, route: Route, upstreams: Mapping
                     f"names an unknown upstream: {name}",
                     next=f"known are {', '.join(sorted(upstreams))}",
                 )
+    _check_budget(catalog, ("routes", number), route)
     for cause in route.fallback_on or ():
         if cause not in _CAUSES:
             raise catalog.wrong(

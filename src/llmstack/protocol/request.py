@@ -19,7 +19,7 @@ import msgspec
 
 from llmstack.protocol.anthropic import MessagesRequest, Tool
 from llmstack.protocol.conversation import Conversation
-from llmstack.protocol.dialect import Dialect
+from llmstack.protocol.dialect import Dialect, Turn
 from llmstack.protocol.errors import Refused, invalid, no_threads, unsupported
 from llmstack.protocol.grammatical import grammatical
 from llmstack.protocol.limits import most
@@ -210,23 +210,33 @@ def _thinking(body: dict[str, Any], request: MessagesRequest, dialect: Dialect) 
     thinking = request.thinking
     effort = _effort(request)
     on = thinking is not None and thinking.type in ("enabled", "adaptive", "between_tools")
+    budget = thinking.budget_tokens if thinking is not None else None
+    limit = dialect.thinking_budget.get(turn_of(request)) if on else None
+    if limit is not None:
+        on, budget, effort = limit > 0, _least(budget, limit), None
     if dialect.thinking == "template":
         if thinking is not None or effort is not None:
             body["chat_template_kwargs"] = {"enable_thinking": on}
         if on:
             if effort in EFFORTS:
                 body["reasoning_effort"] = "high" if effort in ("xhigh", "max") else effort
-            if thinking is not None and thinking.type == "enabled" and thinking.budget_tokens is not None:
-                body["thinking_budget_tokens"] = thinking.budget_tokens
+            if budget is not None:
+                body["thinking_budget_tokens"] = budget
     elif dialect.thinking == "effort-or-none" and not on:
         body["reasoning_effort"] = "none"
     elif dialect.thinking in ("effort", "effort-or-none"):
         if on and effort in EFFORTS:
             body["reasoning_effort"] = "high" if effort in ("xhigh", "max") else effort
-        elif on and thinking is not None and thinking.budget_tokens is not None:
-            budget = thinking.budget_tokens
+        elif on and budget is not None:
             body["reasoning_effort"] = "low" if budget < 4096 else "medium" if budget < 16384 else "high"
     return thinking is None or thinking.type != "disabled"
+
+
+def turn_of(request: MessagesRequest) -> Turn:
+    if not request.tools:
+        return "side"
+    content = next((message.content for message in reversed(request.messages) if message.role == "user"), "")
+    return "tools" if not isinstance(content, str) and content and content[-1].type == "tool_result" else "question"
 
 
 def _effort(request: MessagesRequest) -> str | None:

@@ -240,6 +240,7 @@ class Attempt:
             images=read,
             server_tools=target.server_tools,
             thinking=target.thinking,
+            thinking_budget=target.thinking_budget,
             replay_reasoning=target.replay_reasoning and "reasoning_content" not in unsupported,
             fields=target.fields,
             max_tokens_field=field,

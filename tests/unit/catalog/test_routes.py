@@ -63,6 +63,8 @@ def test_a_fallback_is_opt_in() -> None:
         ('[[routes]]\nmatch = "*"\nupstream = "local"\nfallback = ["ghost"]\n', "ghost"),
         ('[[routes]]\nmatch = "*"\nupstream = "local"\nfallback_on = ["rain"]\n', "rain"),
         ('[[routes]]\nmatch = "*"\nupstream = "local"\ntimeout_s = "long"\n', "timeout_s"),
+        ('[[routes]]\nmatch = "*"\nupstream = "local"\nthinking_budget = { title = 1 }\n', "question, tools, side"),
+        ('[upstreams.x]\nkind = "openai"\nbase_url = "http://x"\nthinking_budget.tools = -1\n', "at least 0"),
         ("routes = 3\n", "routes"),
         ("[upstreams\n", "models.toml:1: expected"),
     ],

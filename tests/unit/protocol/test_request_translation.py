@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from llmstack.protocol.dialect import TURNS
 from llmstack.protocol.errors import Refused
 from llmstack.protocol.replay import Generated, Replay
 from llmstack.protocol.request import Dialect, Translator, decode
@@ -228,6 +229,36 @@ def test_two_turns_of_one_role_become_one() -> None:
     found = messages(user("a"), user("b"), assistant("c"), assistant(said("d"), used()), user(result()))
     assert [m["role"] for m in found] == ["user", "assistant", "tool"]
     assert found[0]["content"] == "a\n\nb" and found[1]["content"] == "c\n\nd"
+
+
+THINKS = {"type": "adaptive"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "turn"),
+    [
+        ({"messages": [user("q")], "tools": [TOOL]}, "question"),
+        ({"messages": [user("q"), assistant(used()), user(result())], "tools": [TOOL]}, "tools"),
+        ({"messages": [user("q"), assistant(used()), user(result()), system("note")], "tools": [TOOL]}, "tools"),
+        ({"messages": [user("q"), assistant(used()), user(result(), said("and?"))], "tools": [TOOL]}, "question"),
+        ({"messages": [user("a title, please")]}, "side"),
+    ],
+)
+def test_thinking_has_a_bound_by_the_kind_of_turn(fields: Any, turn: str) -> None:
+    bounded = Dialect(thinking_budget={turn: 512})
+    assert sent(bounded, thinking=THINKS, **fields)["thinking_budget_tokens"] == 512
+    assert sent(bounded, thinking={"type": "enabled", "budget_tokens": 64}, **fields)["thinking_budget_tokens"] == 64
+    assert "thinking_budget_tokens" not in sent(bounded, thinking={"type": "disabled"}, **fields)
+    others = Dialect(thinking_budget={other: 512 for other in TURNS if other != turn})
+    assert "thinking_budget_tokens" not in sent(others, thinking=THINKS, **fields)
+    without = sent(Dialect(thinking_budget={turn: 0}), thinking=THINKS, **fields)
+    assert without["chat_template_kwargs"] == {"enable_thinking": False} and "thinking_budget_tokens" not in without
+
+
+def test_a_bound_of_thinking_becomes_an_effort_where_that_is_what_an_upstream_knows() -> None:
+    for tokens, effort in ((512, "low"), (8192, "medium"), (20_000, "high")):
+        dialect = Dialect(llama_server=False, thinking="effort", thinking_budget={"side": tokens})
+        assert sent(dialect, thinking=THINKS, output_config={"effort": "max"})["reasoning_effort"] == effort
 
 
 # ---- tools and choices --------------------------------------------------------------------------------------------
