@@ -46,6 +46,14 @@ STATUS: dict[FailureKind, int] = {
 }
 
 
+# Google's names (google.rpc.Code), and its status where Anthropic has one of its own.
+_GEMINI_NAMES = {
+    400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND",
+    413: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED",
+}  # fmt: skip
+GEMINI_STATUS = {402: 403, 529: 503}
+
+
 class Cause(enum.StrEnum):
     """Why, for the log line, the metrics and the fallback chain; bounded, so it can be a label.
 
@@ -103,6 +111,11 @@ class Failure:
         return msgspec.json.encode(
             {"error": {"message": self.message, "type": self.kind.value, "param": None, "code": code}}
         )
+
+    def to_gemini(self) -> bytes:
+        status = GEMINI_STATUS.get(self.http_status, self.http_status)
+        name = _GEMINI_NAMES.get(status, "INTERNAL")
+        return msgspec.json.encode({"error": {"code": status, "message": self.message, "status": name}})
 
     def to_event(self) -> ErrorEvent:
         return ErrorEvent(error=ErrorBody(type=self.kind.value, message=self.message))

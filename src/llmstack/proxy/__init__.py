@@ -8,6 +8,7 @@ HTTP:
 | server         | uvicorn with the limits it lacks, readiness, watchdog, drain                        |
 | tls            | the listener for other machines, with the user's certificate                        |
 | app            | the FastAPI shell: paths to handlers                                                |
+| api_paths      | the paths of the APIs that clients speak, and whose words an answer there is in     |
 | gate           | Host, Origin, token, body limits, before anything else looks at a request           |
 | callers        | who asks: the owner, or whose key it is; what that may ask for, and what it used    |
 | respond        | the one way in which an answer leaves                                               |
@@ -32,6 +33,7 @@ The answer:
 | opened_tools   | tools whose schema a llama-server makes no grammar of                               |
 | refused_fields | which field of a request an upstream refused                                        |
 | tool_ids       | ids of tool calls                                                                   |
+| model_list     | the models that a caller may ask for, in the words of each API                      |
 | codex_catalogue | a model as Codex wants to hear of it                                               |
 | held_back      | fields of a request that a llama-server is not given                                |
 | relay          | bytes passed through: Anthropic upstreams, what no neutral request can say          |

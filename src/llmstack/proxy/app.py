@@ -15,9 +15,9 @@ from llmstack.catalog.routes import Target, resolve
 from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, unavailable
 from llmstack.protocol.request import Translator
 from llmstack.proxy.answer_service import AnswerService
+from llmstack.proxy.api_paths import named_paths
 from llmstack.proxy.attempt import ProxyContext
-from llmstack.proxy.callers import Callers, caller_of
-from llmstack.proxy.codex_catalogue import codex_entry
+from llmstack.proxy.callers import Callers
 from llmstack.proxy.conversations import Conversations
 from llmstack.proxy.documents import Documents
 from llmstack.proxy.engine_care import EngineCare
@@ -26,6 +26,7 @@ from llmstack.proxy.gate import ClientGone, Gate, Policy, read_body
 from llmstack.proxy.held_back import HeldBack
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.loop_watch import LoopWatch
+from llmstack.proxy.model_list import ModelList
 from llmstack.proxy.opened_tools import OpenedTools
 from llmstack.proxy.preflight import Preflight
 from llmstack.proxy.relay import Relay
@@ -40,7 +41,6 @@ from llmstack.supervisor import Supervisor
 from llmstack.warmstart.audit import Auditor
 from llmstack.warmstart.toolcalls import ToolCallStore
 
-API = ("/v1/messages", "/v1/models", "/v1/chat/completions", "/v1/responses")
 REFRESH_S = 0.5
 CROWDED_S = 60.0
 SAVE_S = 5.0  # with the drain it stays below the 35 s after which systemd kills
@@ -88,7 +88,7 @@ class Proxy:
         self.conversations = Conversations(
             AnswerService(context), self.in_flight, policy, self.relay, Documents(), self.callers, capture
         )
-        self.started = time.time()
+        models, gemini = ModelList(live, self.callers, time.time()), "/v1beta/models/{call:path}"
         self.crowded = 0
         self._crowded_at = float("-inf")
         live.changed = self.upstreams.forget_refusals
@@ -103,8 +103,11 @@ class Proxy:
                 Route("/v1/chat/completions", _Handler(log_event, self.conversations.chat, "POST")),
                 Route("/v1/responses", _Handler(log_event, self.conversations.responses, "POST")),
                 Route("/v1/responses/{id}", _Handler(log_event, self.conversations.stored_response, "GET", "DELETE")),
-                Route("/v1/models", _Handler(log_event, self._models, "GET")),
-                Route("/v1/models/{name:path}", _Handler(log_event, self._model, "GET")),
+                Route("/v1/models", _Handler(log_event, models.all, "GET")),
+                Route("/v1/models/{name:path}", _Handler(log_event, models.one, "GET")),
+                Route("/v1beta/models", _Handler(log_event, models.all_of_gemini, "GET")),
+                Route(gemini, _Handler(log_event, self.conversations.gemini, "POST"), methods=["POST"]),
+                Route(gemini, _Handler(log_event, models.one_of_gemini, "GET")),
                 Route("/api/event_logging/batch", _Handler(log_event, _nothing, "POST")),
                 Route("/llmstack/warm/{action}", _Handler(log_event, self._warm, "POST")),
                 Route("/health", _Handler(log_event, self._health, "GET", "HEAD")),
@@ -243,51 +246,6 @@ class Proxy:
         headers = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
         await respond(scope, send, 200, self.reporter.metrics(), headers)
 
-    def _listed(self) -> list[dict[str, Any]]:
-        """Each model in Anthropic's shape, with the fields OpenAI's clients read besides."""
-        server = self.live.server
-        names = list(dict.fromkeys([*([server.model] if server else []), *self.live.routing.names()]))
-        return [entry for name in names if (entry := self._entry(name)) is not None]
-
-    def _entry(self, name: str) -> dict[str, Any] | None:
-        choice = self.live.routing.choose(name)
-        if choice is None or not choice.targets:
-            return None
-        target = choice.targets[0]
-        created = int(self.started)
-        entry: dict[str, Any] = {
-            "type": "model",
-            "id": name,
-            "display_name": target.display_name or name,
-            "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(created)),
-            "object": "model",
-            "created": created,
-            "owned_by": target.name,
-        }
-        context, output = self.live.context(target), self.live.max_output(target)
-        if context:
-            entry["max_input_tokens"] = entry["context_window"] = context
-        if output or context:
-            entry["max_tokens"] = output or context
-        return entry
-
-    async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
-        caller = caller_of(scope)
-        listed = [entry for entry in self._listed() if self.callers.may_ask_for(caller, entry["id"])]
-        answer: dict[str, Any] = {"object": "list", "data": listed, "has_more": False}
-        answer["models"] = [codex_entry(entry) for entry in listed]
-        answer["first_id"] = listed[0]["id"] if listed else None
-        answer["last_id"] = listed[-1]["id"] if listed else None
-        await respond_json(scope, send, answer)
-
-    async def _model(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = scope["path_params"]["name"]
-        entry = self._entry(name) if self.callers.may_ask_for(caller_of(scope), name) else None
-        if entry is None:
-            await refuse(scope, send, Failure(FailureKind.NOT_FOUND, f"no model is called {name!r} here"))
-        else:
-            await respond_json(scope, send, entry)
-
 
 class _Handler:
     """An ASGI endpoint with its methods; Starlette's own answer to a wrong one is not in Anthropic's shape."""
@@ -328,7 +286,7 @@ class _Handler:
 
 
 async def _root(scope: Scope, receive: Receive, send: Send) -> None:
-    await respond_json(scope, send, {"name": "llmstack", "api": list(API)})
+    await respond_json(scope, send, {"name": "llmstack", "api": named_paths()})
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:

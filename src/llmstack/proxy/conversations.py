@@ -1,4 +1,4 @@
-"""A request from its body to its answer, whatever API it came by: Messages, chat completions, Responses.
+"""A request from its body to its answer, whatever API it came by: Messages, chat completions, Responses, Gemini's.
 
 Each enters as one neutral request and leaves in its client's words (protocol/clients); between them all is the same.
 """
@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from llmstack.catalog.routes import RouteChoice, Target
-from llmstack.protocol.clients import chat_request, messages, responses_request
+from llmstack.protocol.clients import chat_request, gemini_request, messages, responses_request
 from llmstack.protocol.clients.asked import Asked, Stamp
 from llmstack.protocol.clients.responses_store import ResponsesStore
 from llmstack.protocol.content import Images
@@ -65,6 +65,20 @@ class Conversations:
 
     async def responses(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._converse(scope, receive, send, partial(responses_request.asked, store=self.stored))
+
+    async def gemini(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST /v1beta/models/NAME:METHOD. Raises Refused."""
+        name, _, method = scope["path_params"]["call"].rpartition(":")
+        if method == "countTokens":
+            read = partial(gemini_request.asked, model=name, stream=False)
+            await respond_json(scope, send, {"totalTokens": await self._counted(scope, receive, read)})
+            return
+        if method not in ("generateContent", "streamGenerateContent") or not name:
+            raise Refused(Failure(FailureKind.NOT_FOUND, f"there is nothing at {scope['path'][:200]}"))
+        stream = method == "streamGenerateContent"
+        sse = stream and b"alt=sse" in scope["query_string"].split(b"&")
+        read = partial(gemini_request.asked, model=name, stream=sse, array=stream and not sse)
+        await self._converse(scope, receive, send, read)
 
     async def stored_response(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET and DELETE of a response that was kept. Raises Refused."""
@@ -157,9 +171,15 @@ class Conversations:
 
     async def count_tokens(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Exact on a llama-server upstream; asked of an Anthropic one; an estimate by size elsewhere."""
+        tokens = await self._counted(scope, receive, messages.asked, send)
+        if tokens is not None:
+            await respond_json(scope, send, {"input_tokens": tokens})
+
+    async def _counted(self, scope: Scope, receive: Receive, read: Reading, send: Send | None = None) -> int | None:
+        """send: of a client of Anthropic's, whose upstream answers for itself; then None. Raises Refused."""
         record: RequestRecord = scope["record"]
         body = await read_body(scope, receive, self.policy)
-        incoming = messages.asked(body)
+        incoming = read(body, Stamp(int(time.time()), _new_id))
         request = incoming.request
         await others_turn(len(body))
         _describe(record, scope, incoming)
@@ -167,13 +187,13 @@ class Conversations:
         route = self._route(request.model)
         target = route.targets[0]
         record.route, record.upstream = route.match, target.name
-        if target.kind == "anthropic":
+        if target.kind == "anthropic" and send is not None:
             await self.relay.to_anthropic(scope, receive, send, target, body, incoming)
-            return
+            return None
         documents = await self.documents.texts_of(request)
         question = Question(request, documents, route, record.id, record.conversation, len(body))
         record.tokens_in = await self._count(target, question)
-        await respond_json(scope, send, {"input_tokens": record.tokens_in})
+        return record.tokens_in
 
     async def _count(self, target: Target, question: Question) -> int:
         context = self.context

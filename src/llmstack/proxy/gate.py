@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, invalid, unavailable
 from llmstack.protocol.limits import most
+from llmstack.proxy.api_paths import label_of
 from llmstack.proxy.callers import Callers
 from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.report import Reporter, RequestRecord
@@ -102,7 +103,7 @@ class Gate:
                 record.quiet = False
                 await refuse(scope, send, failure)
             else:
-                with self._working_on(self._reporter.kind(path)):
+                with self._working_on(label_of(path)):
                     await self._app(scope, receive, send)
         except asyncio.CancelledError:
             record.disconnected = True
@@ -161,7 +162,7 @@ class Gate:
         self._live.refresh()
         offered: list[bytes] = []
         for name, value in scope["headers"]:
-            if name == b"x-api-key":
+            if name in (b"x-api-key", b"x-goog-api-key"):
                 offered.append(value.strip())
             elif name == b"authorization" and value[:7].lower() == b"bearer ":
                 offered.append(value[7:].strip())

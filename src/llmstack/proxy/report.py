@@ -16,6 +16,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from llmstack.paths import write_private
+from llmstack.proxy.api_paths import label_of
 from llmstack.warmstart.audit import Audit
 
 _SECRET_HEADERS = frozenset({"authorization", "x-api-key", "proxy-authorization", "cookie", "set-cookie"})
@@ -153,7 +154,7 @@ class Reporter:
             self.lost.inc()
 
     def finish(self, record: RequestRecord) -> None:
-        path = self.kind(record.path)
+        path = label_of(record.path)
         upstream = record.upstream or "none"
         self.requests.labels(path, upstream, self._model(record.model), str(record.status)).inc()
         if record.cause:
@@ -186,11 +187,6 @@ class Reporter:
         if not record.quiet:
             self.event("request", record.line())
 
-    @staticmethod
-    def kind(path: str) -> str:
-        """A path that is ours, or `other`: what may be a label."""
-        return path if path in _PATHS else "other"
-
     def _model(self, name: str) -> str:
         """Names come from clients: past the first few, and without an odd character, they are all `other`."""
         if not name:
@@ -203,20 +199,6 @@ class Reporter:
 
     def metrics(self) -> bytes:
         return generate_latest(self.registry)
-
-
-_PATHS = frozenset(
-    {
-        "/",
-        "/health",
-        "/metrics",
-        "/v1/models",
-        "/v1/messages",
-        "/v1/messages/count_tokens",
-        "/v1/chat/completions",
-        "/v1/responses",
-    }
-)
 
 
 class Capture:

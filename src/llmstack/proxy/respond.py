@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from llmstack.protocol.errors import Cause, Failure, FailureKind
+from llmstack.protocol.errors import GEMINI_STATUS, Cause, Failure, FailureKind
+from llmstack.proxy.api_paths import words_of
 from llmstack.proxy.report import RequestRecord
 
 Scope = MutableMapping[str, Any]
@@ -20,7 +21,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
-OPENAI_PATHS = ("/v1/chat/completions", "/v1/responses")
 JSON = (b"content-type", b"application/json")
 EVENT_STREAM = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -34,7 +34,7 @@ async def start(scope: Scope, send: Send, status: int, headers: Sequence[Header]
     record: RequestRecord = scope["record"]
     record.status = status
     sent = list(headers)
-    own = b"x-request-id" if scope["path"].startswith(OPENAI_PATHS) else b"request-id"
+    own = b"request-id" if words_of(scope["path"]) == "anthropic" else b"x-request-id"
     if not any(name == own for name, _ in sent):
         sent.append((own, record.id.encode()))
     if record.upstream:
@@ -57,8 +57,11 @@ async def respond_json(scope: Scope, send: Send, value: Any) -> None:
 async def refuse(scope: Scope, send: Send, failure: Failure) -> None:
     """One error answer in the shape the path's clients know."""
     record: RequestRecord = scope["record"]
-    openai = scope["path"].startswith(OPENAI_PATHS)
-    body = failure.to_openai() if openai else failure.to_anthropic(record.id)
+    words, status = words_of(scope["path"]), failure.http_status
+    if words == "gemini":
+        body, status = failure.to_gemini(), GEMINI_STATUS.get(status, status)
+    else:
+        body = failure.to_openai() if words == "openai" else failure.to_anthropic(record.id)
     record.cause = failure.cause.value
     headers = [JSON]
     if failure.retry_after_s is not None:
@@ -66,4 +69,4 @@ async def refuse(scope: Scope, send: Send, failure: Failure) -> None:
     if failure.kind is FailureKind.AUTHENTICATION or failure.cause is Cause.KEY:
         # Claude Code asks ten times more after a 401 or a 429, for minutes, and only then shows its text.
         headers.append((b"x-should-retry", b"false"))
-    await respond(scope, send, failure.http_status, body, headers)
+    await respond(scope, send, status, body, headers)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from llmstack.llama_server.request_fields import lost_trigger, reach
-from llmstack.protocol.clients import chat_request, responses_request
-from llmstack.protocol.clients.asked import Stamp
+from llmstack.protocol.clients import chat_request, gemini_request, responses_request
+from llmstack.protocol.clients.asked import Asked, Stamp
 from llmstack.protocol.clients.responses_store import ResponsesStore
 from llmstack.protocol.dialect import Dialect
 from llmstack.protocol.errors import Refused
@@ -56,6 +56,13 @@ _KEYS = (
     "response_format",
     "json_schema",
     "schema",
+    "contents",
+    "parts",
+    "functionCall",
+    "functionResponse",
+    "inlineData",
+    "generationConfig",
+    "functionDeclarations",
     "stop",
     "parallel_tool_calls",
     "reasoning_effort",
@@ -162,6 +169,25 @@ def good(dice: random.Random, openai: bool) -> dict[str, Any]:
     return {"model": "m", "messages": turns, "tools": functions, "stream": True}
 
 
+def contents() -> dict[str, Any]:
+    """A request of the Gemini API."""
+    call = {"functionCall": {"name": "Read", "args": {"path": 1}, "id": "c1"}, "thoughtSignature": "llmstack:t1"}
+    answer = {"functionResponse": {"name": "Read", "response": {"output": "x"}, "id": "c1"}}
+    picture = {"inlineData": {"mimeType": "image/png", "data": "aGk="}}
+    schema = {"type": "OBJECT", "properties": {"path": {"type": "STRING", "nullable": True}}}
+    return {
+        "systemInstruction": {"parts": [{"text": "s"}]},
+        "contents": [
+            {"role": "user", "parts": [{"text": "hi"}, picture]},
+            {"role": "model", "parts": [{"text": "hm", "thought": True}, call]},
+            {"role": "user", "parts": [answer]},
+        ],
+        "tools": [{"functionDeclarations": [{"name": "Read", "description": "d", "parameters": schema}]}],
+        "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["Read"]}},
+        "generationConfig": {"temperature": 1, "topK": 3, "thinkingConfig": {"thinkingBudget": 5}, "stopSequences": []},
+    }
+
+
 def spoiled(dice: random.Random, whole: Any) -> Any:
     """The same with something else at some places."""
     if dice.random() < 0.08:
@@ -176,20 +202,23 @@ def spoiled(dice: random.Random, whole: Any) -> Any:
 
 def one(seed: int) -> None:
     dice = random.Random(seed)
-    openai, responses = dice.random() < 0.5, dice.random() < 0.5
-    whole = items() if openai and responses else good(dice, openai)
+    dialect = dice.choice(("messages", "messages", "chat", "responses", "gemini"))
+    whole = items() if dialect == "responses" else contents() if dialect == "gemini" else good(dice, dialect == "chat")
     body = value(dice, 4) if dice.random() < 0.2 else spoiled(dice, whole)
     data = json.dumps(body, ensure_ascii=dice.random() < 0.5).encode("utf-8", "surrogatepass")
     if dice.random() < 0.1:
         at = dice.randrange(len(data))
         data = data[:at] + dice.choice((b"\xff", b"", b"\\u0000", b"NaN")) + data[at + 1 :]
     try:
-        read = _responses if openai and responses else _chat if openai else partial(_messages, dice=dice)
-        read(data)
+        if dialect == "messages":
+            _messages(data, dice)
+        else:
+            _others(_READERS[dialect](data))
     except Refused as refused:
         failure = refused.failure
         assert 400 <= failure.http_status < 600 and failure.message
-        msgspec.json.decode(failure.to_openai() if openai else failure.to_anthropic("req_1"))
+        for written in (failure.to_openai(), failure.to_gemini(), failure.to_anthropic("req_1")):
+            msgspec.json.decode(written)
 
 
 def _messages(data: bytes, dice: random.Random) -> None:
@@ -208,20 +237,16 @@ def _messages(data: bytes, dice: random.Random) -> None:
 
 
 STAMP = Stamp(1, str)
+_READERS: dict[str, Callable[[bytes], Asked]] = {
+    "chat": lambda data: chat_request.asked(data, STAMP),
+    "responses": lambda data: responses_request.asked(data, STAMP, ResponsesStore()),
+    "gemini": lambda data: gemini_request.asked(data, STAMP, model="m", stream=True),
+}
 
 
-def _chat(data: bytes) -> None:
-    found = chat_request.asked(data, STAMP)
+def _others(found: Asked) -> None:
     if not lost_trigger(dict(found.extra)):
         msgspec.json.encode(reach(dict(found.extra))[0])
-    assert found.body is not None
-    msgspec.json.decode(msgspec.json.encode(found.body()))
-    Translator().to_chat(found.request, Dialect(), {})
-    found.side().whole({"content": [{"type": "text", "text": "x"}]})
-
-
-def _responses(data: bytes) -> None:
-    found = responses_request.asked(data, STAMP, ResponsesStore())
     assert found.body is not None
     msgspec.json.decode(msgspec.json.encode(found.body()))
     Translator().to_chat(found.request, Dialect(), {})

@@ -14,5 +14,7 @@ body of a Messages request, and the events of its answer are written in the clie
 | responses_tools   | its tools: namespaces, tools that take a text, those of OpenAI's servers       |
 | responses_answer  | the events of an answer as those of a response, or as a whole one              |
 | responses_store   | responses that a later request may go on from                                  |
+| gemini_request    | a request of the Gemini API as the body of a Messages request                  |
+| gemini_answer     | the events of an answer as those of Gemini's stream, or as a whole response    |
 | relayed           | an Anthropic upstream's bytes as the events that a client's side writes        |
 """
