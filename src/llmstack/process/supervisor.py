@@ -27,6 +27,7 @@ from llmstack.process.logfile import Follower, read
 from llmstack.supervisor import LogLine, Service, ServiceState, ServiceStatus
 
 OBEY_S = 50.0  # stopping a draining proxy takes up to 35 s
+MOST_SPAWNED = 3  # by one command: a supervisor that cannot start at all is not tried for ever
 _POLL_S = 0.02
 
 
@@ -107,15 +108,19 @@ class ProcessSupervisor:
                 follower.close()
 
     def _command(self, order: Order) -> None:
-        """Has the order obeyed by the living supervisor, or by a new one."""
+        """Has the order obeyed by the living supervisor, or by a new one.
+
+        The living one may be on its way out: a `down` that was killed leaves it so."""
         self._folder.write_order(order)
         pid = self._folder.supervisor_pid()
-        if pid is None:
-            self._spawn()
-        else:
+        if pid is not None:
             _kill(pid, signal.SIGHUP)
+        spawned: list[subprocess.Popen[bytes]] = []
 
         def obeyed() -> bool:
+            is_starting = spawned and spawned[-1].poll() is None
+            if len(spawned) < MOST_SPAWNED and not is_starting and self._folder.supervisor_pid() is None:
+                spawned.append(self._spawn())
             report = self._folder.read_report()
             return report is not None and report.obeyed >= order.number and self._is_alive(report)
 
@@ -129,12 +134,12 @@ class ProcessSupervisor:
     def _is_alive(self, report: SupervisorReport) -> bool:
         return self._folder.supervisor_pid() == report.pid
 
-    def _spawn(self) -> None:
+    def _spawn(self) -> subprocess.Popen[bytes]:
         self._folder.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         own_log = os.open(self._folder.log("supervisor"), flags, 0o600)
         with Path(os.devnull).open() as nothing, os.fdopen(own_log, "ab") as log:
-            subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-m", "llmstack.process.daemon", str(self._folder.state), str(self._folder.logs)],
                 stdin=nothing,
                 stdout=log,

@@ -181,6 +181,29 @@ def test_logs_are_merged_by_time_and_followed(supervisor: ProcessSupervisor) -> 
     assert [line.time_s for line in merged] == sorted(line.time_s for line in merged)
 
 
+SLOW_TO_END = """
+import signal, time
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep(2), exit(0)))
+print("up", flush=True)
+while True:
+    time.sleep(0.1)
+"""
+
+
+def test_a_supervisor_that_is_on_its_way_out_is_followed_by_one_that_obeys(
+    supervisor: ProcessSupervisor, home: Home
+) -> None:
+    """A `down` that was killed behind its SIGTERM, and the `up` after it."""
+    supervisor.apply([service("server", SLOW_TO_END)])
+    before = pid_of(supervisor, "server")
+    eventually(lambda: supervisor.logs(["server"], last=1, since_s=None), "it says up")
+    leaving = keeper_pid(home)
+    os.kill(leaving, signal.SIGTERM)
+    supervisor.apply([service("server", SLOW_TO_END)])
+    assert keeper_pid(home) != leaving and not psutil.pid_exists(before)
+    assert pid_of(supervisor, "server") != before
+
+
 def test_removing_forgets_the_services_but_keeps_their_logs(supervisor: ProcessSupervisor, home: Home) -> None:
     supervisor.apply([service("server")])
     pid_of(supervisor, "server")
