@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from support.fuzz import grown
 from support.proxy_stand import ProxyStand, ask, standing
 from support.upstream import Upstream
 
@@ -166,3 +167,26 @@ def test_an_error_of_any_length_is_cut_before_it_is_searched(stand: ProxyStand, 
     answer = stand.post(ask(), timeout_s=60)
     assert answer.status >= 400 and len(answer.data) < 4000
     assert longest_s(stand) < MOST_S
+
+
+def test_no_grown_request_stops_the_loop(stand: ProxyStand, upstream: Upstream) -> None:
+    """By seed: whatever part of a request is repeated to megabytes."""
+    for seed in range(60):
+        path, data = grown.body(seed)
+        answer = stand.post(data, path, timeout_s=120)
+        assert answer.status in (200, 400, 413), (seed, answer.status, answer.data[:300])
+        assert longest_s(stand) < MOST_S, (seed, path, len(data), [e for e in stand.log if e["event"] == "stood"])
+
+
+def test_no_grown_text_of_a_model_stops_the_loop(stand: ProxyStand, upstream: Upstream) -> None:
+    pieces: list[bytes] = []
+
+    async def script(asked: Any, wire: Any) -> None:
+        await wire.stream(*[b"".join(pieces[start : start + 50]) for start in range(0, len(pieces), 50)], END)
+
+    upstream.script = script
+    for seed in range(40):
+        pieces[:] = [deltas(piece, len(piece))[0] for piece in grown.pieces(seed)]
+        answer = stand.post(ask(tools=[READ]), timeout_s=120)
+        assert answer.status == 200 and answer.events[-1][0] == "message_stop", seed
+        assert longest_s(stand) < MOST_S, (seed, [e for e in stand.log if e["event"] == "stood"])
