@@ -16,6 +16,7 @@
 | launch                                          | other agents on the stack |
 | key                                             | keys for others |
 | upstream                                        | other places that answer |
+| web_search                                      | who searches the web     |
 | warm, cache                                     | the prompt cache |
 | engine, engine_upgrade                          | builds of llama.cpp, and moving from one to another |
 | serve_proxy                                     | what the proxy's unit runs |
