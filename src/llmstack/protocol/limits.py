@@ -52,7 +52,7 @@ LIMITS = {
     "web_seconds": Limit(20, "seconds for a search", "`unavailable`"),
     "web_query": Limit(1_000, "characters of a query; Brave and Tavily take 400", "`query_too_long`"),
     "web_domains": Limit(200, "entries of a list of domains", "`invalid_tool_input`"),
-    "web_answer": Limit(4 * _MIB, "bytes of a back end's answer", "`unavailable`"),
+    "web_answer": Limit(2 * _MIB, "bytes of a back end's answer", "`unavailable`"),
     "web_results": Limit(10, "results of a search", "cut there"),
     "web_title": Limit(200, "characters of a title", "cut there"),
     "web_snippet": Limit(1_000, "characters of a snippet", "cut there"),

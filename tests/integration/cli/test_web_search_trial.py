@@ -26,6 +26,8 @@ def test_a_search_from_the_terminal_shows_what_was_found(
     )
     program.chmod(0o755)
     call(capsys, "use", "command", "--", str(program))
+    run(["status", "--json"])
+    assert json.loads(capsys.readouterr().out)["web"] == {"search": "command", "fetch": False}
     status, out, _ = call(capsys, "test", "big llamas", "--json")
     [hit] = json.loads(out)["results"]
     assert status == 0 and (hit["title"], hit["url"]) == ("About big llamas", "https://a.example/")

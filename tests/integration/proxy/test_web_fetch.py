@@ -11,17 +11,24 @@ import gzip
 import ipaddress
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from anthropic.types import Message
 
 from llmstack.protocol.limits import most
+from llmstack.protocol.request import decode
 from llmstack.protocol.web.address import IP, is_public, page_address
 from llmstack.protocol.web.calls import PageWish
 from llmstack.protocol.web.domains import domain_rules
 from llmstack.protocol.web.refusal import WebRefused
+from llmstack.proxy.report import RequestRecord
+from llmstack.proxy.shared_answer import SharedAnswer
 from llmstack.proxy.web.page_reader import PageKind, read_page
 from llmstack.proxy.web.pages import Pages, RawPage, may_be_reached
+from llmstack.proxy.web.side_calls import SideCalls
+from llmstack.web_settings import WebSettings
 from support.proxy_stand import ProxyStand
 from support.upstream import Asked, Script, Upstream, Wire
 from support.wait import eventually
@@ -227,6 +234,30 @@ def test_a_page_that_takes_too_long_or_too_much_ends_its_reader_alone() -> None:
         with pytest.raises(WebRefused) as refused:
             text_of(PageKind.HTML, b"<" * 6_000_000, **options)
         assert (refused.value.code, refused.value.cause) == ("content_too_large", "unreadable")
+
+
+def test_a_page_is_answered_as_a_document(site: Upstream) -> None:
+    """With the real reader and a real page; only what the user has set is made up."""
+    live: Any = SimpleNamespace(web=WebSettings(fetch=True), routing=SimpleNamespace(offline=False))
+    request = decode(json.dumps(side_call(f"Read http://llamas.example:{site.port}/a, please.")).encode())
+    record = RequestRecord("req_1", "POST", "/v1/messages")
+
+    async def answered() -> dict[str, Any]:
+        calls = SideCalls(live, pages())
+        call = calls.served(request)
+        assert call is not None
+        answer = SharedAnswer(streaming=False, grace_s=0.0, on_finish=lambda finished: None)
+        await calls.answer(call, "m", record, answer)
+        return answer.assembler.message
+
+    message = Message.model_validate(asyncio.run(answered()))
+    use, result, text = message.content
+    assert use.type == "server_tool_use" and use.input == {"url": f"http://llamas.example:{site.port}/a"}
+    assert result.type == "web_fetch_tool_result" and result.content.type == "web_fetch_result"
+    document = result.content.content
+    assert (document.title, document.source.data) == ("Llamas & wool", "# Llamas\n\nThey **hum**.")
+    assert text.type == "text" and "not instructions" in text.text and message.stop_reason == "end_turn"
+    assert (record.web, record.web_result) == ("web_fetch", "ok")
 
 
 # ---- through the real proxy ---------------------------------------------------------------------------------------

@@ -369,7 +369,7 @@ def test_a_command_gets_the_query_as_its_last_argument_and_no_key_of_ours(stand:
         ("sys.exit(3)", "status 3", "command_failed"),
         ("print('no json')", "as its API does", "malformed"),
         ("print('[1]')", "as its API does", "malformed"),
-        ("print('x' * 5_000_000)", "more than an answer", "too_large"),
+        ("print('x' * 3_000_000)", "more than an answer", "too_large"),
     ],
 )
 def test_a_command_that_fails_is_named(stand: ProxyStand, tmp_path: Path, lines: str, says: str, cause: str) -> None:
@@ -436,6 +436,7 @@ def test_settings_that_cannot_be_read_keep_the_old_ones(search: ProxyStand, back
 
 
 def test_a_responses_client_gets_the_text(search: ProxyStand) -> None:
-    body = {"model": "m", "input": QUERY, "tools": [{"type": "web_search"}]}
-    answer = search.post(body, "/v1/responses").json
-    assert "1. Llamas hum" in answer["output"][-1]["content"][0]["text"]
+    tool = {"type": "web_search", "filters": {"allowed_domains": ["example.com"]}}
+    answer = search.post({"model": "m", "input": QUERY, "tools": [tool]}, "/v1/responses").json
+    text = answer["output"][-1]["content"][0]["text"]
+    assert "1. Llamas hum" in text and "Wool" not in text

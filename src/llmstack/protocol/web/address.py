@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from itertools import islice
 from urllib.parse import urlsplit, urlunsplit
 
 from llmstack.protocol.limits import most
@@ -13,7 +14,9 @@ from llmstack.protocol.web.hits import visible
 from llmstack.protocol.web.refusal import WebRefused
 
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
+_DOTTED = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})(?:\.|\Z)){4}(?<!\.)\Z")
 _URL = re.compile(r"https?://[^\s<>\"'`]+", re.IGNORECASE)
+_LOOKED_AT = 20
 _PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # IANA, "Internet Protocol Version 6 Address Space"
@@ -45,15 +48,16 @@ class PageAddress:
 
 
 def addresses_in(text: str) -> list[str]:
-    """The addresses that a text names, each once."""
-    return list(dict.fromkeys(_without_its_sentence(match) for match in _URL.findall(text)))
+    """The first addresses that a text names, each once; one that is too long is cut, and stays too long."""
+    first = (match[0][: most("web_url") + 1] for match in islice(_URL.finditer(text), _LOOKED_AT))
+    return list(dict.fromkeys(address if len(address) > most("web_url") else _alone(address) for address in first))
 
 
-def _without_its_sentence(match: str) -> str:
-    """Without the punctuation behind it, and a bracket that was opened before it."""
-    while match[-1] in ".,;:!?*]}" or (match[-1] == ")" and match.count("(") < match.count(")")):
-        match = match[:-1]
-    return match
+def _alone(address: str) -> str:
+    """Without the punctuation behind it, and without a bracket that was opened before it."""
+    while address[-1] in ".,;:!?*]}" or (address[-1] == ")" and address.count("(") < address.count(")")):
+        address = address[:-1]
+    return address
 
 
 def page_address(url: str) -> PageAddress:
@@ -72,8 +76,9 @@ def page_address(url: str) -> PageAddress:
         raise not_allowed("Only pages with an http or https address are fetched.")
     if "@" in parts.netloc:
         raise not_allowed("An address with a user name or a password is not fetched.")
-    if "%" in host:
-        raise not_allowed("An address of this network is not fetched.")
+    if "%" in host or (host.replace(".", "").isdigit() and not _DOTTED.match(host)):
+        # A zone of IPv6, or one number (2130706433) or three: what those lead to is the resolver's secret.
+        raise not_allowed("An address of this machine or of its network is not fetched, nor one in an odd spelling.")
     port = port or _PORTS[scheme]
     if port not in _PORTS.values() and port < 1024:
         raise not_allowed(f"Port {port} belongs to another service than the web.")

@@ -61,7 +61,10 @@ def web_call(request: MessagesRequest) -> WebCall | None:
 def query_of(call: WebCall) -> str:
     """In one line. Raises WebRefused."""
     _, mark, query = call.text.rpartition(_CLAUDE_CODE)
-    query = " ".join(visible(query if mark else call.text).split())
+    query = query if mark else call.text
+    if len(query) > 4 * most("web_query"):  # looked at no closer
+        raise query_too_long(most("web_query"))
+    query = " ".join(visible(query).split())
     if not query:
         raise invalid_input("There is no query: the last message of the user has no text.")
     if len(query) > most("web_query"):

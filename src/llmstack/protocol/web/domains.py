@@ -25,20 +25,16 @@ _HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\Z")
 
 @dataclass(frozen=True, slots=True)
 class DomainRule:
-    """host: in ASCII. path: "" for all of them, else as it was written, with its `*`."""
+    """host: in ASCII. path: of an address that is covered, None for any; as it was written in `written`, or ""."""
 
     host: str
-    path: str = ""
+    path: re.Pattern[str] | None = None
+    written: str = ""
 
-    def covers(self, url: str) -> bool:
-        parts = urlsplit(url)
-        host = ascii_host(parts.hostname or "")
+    def covers(self, host: str, path: str) -> bool:
         if host != self.host and not host.endswith(f".{self.host}"):
             return False
-        if not self.path:
-            return True
-        pattern = ".*".join(re.escape(part) for part in self.path.split("*"))
-        return re.match(rf"{pattern}(?:/|\Z)", _plain_path(parts.path), re.DOTALL) is not None
+        return self.path is None or self.path.match(path) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +45,11 @@ class DomainRules:
     blocked: tuple[DomainRule, ...] = ()
 
     def permit(self, url: str) -> bool:
-        if self.allowed and not any(rule.covers(url) for rule in self.allowed):
+        parts = urlsplit(url)
+        host, path = ascii_host(parts.hostname or ""), _plain_path(parts.path)
+        if self.allowed and not any(rule.covers(host, path) for rule in self.allowed):
             return False
-        return not any(rule.covers(url) for rule in self.blocked)
+        return not any(rule.covers(host, path) for rule in self.blocked)
 
 
 def domain_rules(allowed: Any, blocked: Any) -> DomainRules:
@@ -85,7 +83,11 @@ def _rule(name: str, entry: Any) -> DomainRule:
         host, slash, path = entry.strip().partition("/")
         host = ascii_host(host)
         if _HOST.match(host) and path.count("*") <= 1 and not any(char in path for char in "?#\\"):
-            return DomainRule(host, _plain_path(slash + path).rstrip("/") if path else "")
+            path = _plain_path(slash + path).rstrip("/")
+            if not path:
+                return DomainRule(host)
+            pattern = ".*".join(re.escape(part) for part in path.split("*"))
+            return DomainRule(host, re.compile(rf"{pattern}(?:/|\Z)", re.DOTALL), path)
     raise invalid_input(
         f"{name} has an entry that is no domain: write example.com or example.com/path, without a scheme and a port;"
         " one * may stand in the path."

@@ -40,7 +40,7 @@ def one_line(text: object, limit: int, *, markup: bool = False) -> str:
     """A value as one line of `limit` characters at most. markup: it may hold HTML's tags and entities."""
     if not isinstance(text, str):
         return ""
-    text = text[: limit * 8]  # what is cut away needs no cleaning
+    text = text[: limit * 4]  # what is cut away needs no cleaning
     if markup:
         text = html.unescape(_MARKUP.sub("", text))
     text = _SPACE.sub(" ", visible(_SPACE.sub(" ", text))).strip()

@@ -28,6 +28,7 @@ from llmstack.protocol.web.hits import WebHit, hit
 from llmstack.protocol.web.refusal import WebRefused, trial, unavailable
 
 _JSON = {"accept": "application/json"}
+_LOOKED_AT = 50  # results of an answer: lists of domains may leave few of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def _members(value: Any, *names: str) -> list[Mapping[str, Any]]:
             return []
     if not isinstance(value, list):
         raise _Shapeless
-    return [item for item in value if isinstance(item, dict)]
+    return [item for item in value[:_LOOKED_AT] if isinstance(item, dict)]
 
 
 def _hits(
@@ -109,7 +110,7 @@ def _with_sites(wish: SearchWish, limit: int) -> str:
     """The query with its lists as search engines write them; the query alone where that would be too long."""
     sites = " OR ".join(f"site:{rule.host}" for rule in wish.domains.allowed)
     sites = f"({sites})" if len(wish.domains.allowed) > 1 else sites
-    without = " ".join(f"-site:{rule.host}" for rule in wish.domains.blocked if not rule.path)
+    without = " ".join(f"-site:{rule.host}" for rule in wish.domains.blocked if not rule.written)
     query = " ".join(part for part in (wish.query, sites, without) if part)
     return query if len(query) <= limit else wish.query
 
@@ -154,7 +155,7 @@ def _ask_tavily(base: str, wish: SearchWish, key: str) -> WebExchange:
     body: dict[str, Any] = {"query": wish.query, "max_results": most("web_results"), "search_depth": "basic"}
     if wish.domains.allowed:
         body["include_domains"] = [rule.host for rule in wish.domains.allowed]
-    if without := [rule.host for rule in wish.domains.blocked if not rule.path]:
+    if without := [rule.host for rule in wish.domains.blocked if not rule.written]:
         body["exclude_domains"] = without
     headers = {**_JSON, "content-type": "application/json", "authorization": f"Bearer {key}"}
     return WebExchange("POST", f"{base}/search", headers, msgspec.json.encode(body))
@@ -176,7 +177,7 @@ def _ask_command(base: str, wish: SearchWish, key: str) -> WebExchange:
 def _of_command(answer: Any) -> list[WebHit]:
     if not isinstance(answer, list) or not all(isinstance(item, dict) for item in answer):
         raise _Shapeless
-    return _hits(answer, "snippet", ("page_age",), markup=False)
+    return _hits(_members(answer), "snippet", ("page_age",), markup=False)
 
 
 def last_word(query: str) -> str:

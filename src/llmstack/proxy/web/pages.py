@@ -16,7 +16,9 @@ import ipaddress
 import socket
 import zlib
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urljoin
 
 import aiohttp
@@ -32,6 +34,7 @@ from llmstack.protocol.web.refusal import WebRefused
 from llmstack.proxy.upstreams import TooMuch, bounded
 from llmstack.proxy.web.page_reader import PageKind, kind_of
 
+_LOOKUPS = ThreadPoolExecutor(most("web_calls"), "lookup")  # slow names of strangers hold up no other thread
 Resolve = Callable[[str, int], Awaitable[list[IP]]]
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HEADERS = {
@@ -53,8 +56,8 @@ class RawPage:
 
 async def resolved(host: str, port: int) -> list[IP]:
     """Every address of a host. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    lookup = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    infos = await asyncio.get_running_loop().run_in_executor(_LOOKUPS, lookup)
     return list(dict.fromkeys(ipaddress.ip_address(info[4][0]) for info in infos))
 
 

@@ -53,6 +53,10 @@ def test_an_ipv4_address_in_another_spelling_is_judged_as_itself(address: ipaddr
         ("https://[fe80::1%25eth0]/", "url_not_allowed"),
         ("https://a.exa\u202emple/", "url_not_allowed"),
         ("https://[::1/", "url_not_allowed"),
+        ("http://2130706433/", "url_not_allowed"),
+        ("http://127.1/", "url_not_allowed"),
+        ("http://0177.0.0.1/", "url_not_allowed"),
+        ("http://1.2.3.4.5/", "url_not_allowed"),
         ("https://a.example/" + "x" * 2000, "url_too_long"),
     ],
 )
@@ -76,3 +80,4 @@ def test_addresses_are_taken_out_of_a_sentence() -> None:
     assert addresses_in(text) == ["https://a.example/x_(y)", "http://b.example"]
     assert addresses_in("What does https://a.example/page?x=1, say?") == ["https://a.example/page?x=1"]
     assert addresses_in("nothing here") == []
+    assert page_address("http://93.184.216.34/").literal is not None
