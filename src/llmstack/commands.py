@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "shell-init": ("shell_init", "Print the shell functions `cc` (official) and `ccq` (this stack)."),
     "claude-settings": ("claude_settings", "Write this stack into a Claude Code settings file, or take it out."),
     "upstream": ("upstream", "Add, test and list other places that answer: clouds, gateways, servers."),
+    "web-search": ("web_search", "Let the proxy answer web searches, by a back end of yours."),
     "key": ("key", "Give others a key of their own, list, rotate and revoke them."),
     "token": ("token", "Print the token that clients send."),
     "warm": ("warm", "Read a client's long prompt now, so that its first message is answered at once."),

@@ -44,6 +44,11 @@ class Home:
         return self.config / "keys"
 
     @property
+    def web(self) -> Path:
+        """Who searches the web, and whether pages are fetched (JSON): `web_settings`."""
+        return self.config / "web.json"
+
+    @property
     def client_keys(self) -> Path:
         """The keys of other people, as hashes (0600): `access.book`."""
         return self.config / "client-keys.json"

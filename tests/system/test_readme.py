@@ -20,7 +20,12 @@ LEFT_OUT = {
     "./stack models find qwen coder": "asks a hub; tests/integration/fetch has one on loopback",
 }
 # What a person has to fill in, or to end.
-MEANT = {"key add NAME": "key add kim", "logs -f": "logs", "uninstall": "uninstall --yes"}
+MEANT = {
+    "key add NAME": "key add kim",
+    "logs -f": "logs",
+    "uninstall": "uninstall --yes",
+    "web-search use searxng URL": "web-search use searxng http://127.0.0.1:8888",
+}
 
 
 def commands() -> list[str]:

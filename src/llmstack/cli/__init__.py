@@ -17,6 +17,7 @@
 | mcp                                             | the stack's model as a tool of another agent |
 | key                                             | keys for others |
 | upstream                                        | other places that answer |
+| web_search                                      | who searches the web     |
 | warm, cache                                     | the prompt cache |
 | engine, engine_upgrade                          | builds of llama.cpp, and moving from one to another |
 | serve_proxy                                     | what the proxy's unit runs |

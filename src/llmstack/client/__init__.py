@@ -12,6 +12,7 @@
 | upstream_add   | what was given, what is known of a shipped upstream, and questions for the rest         |
 | upstream_file  | writes an upstream into the user's models.toml                                          |
 | upstream_keys  | whether an upstream has its key                                                         |
+| web_setup      | who searches the web for side calls                                                     |
 | upstream_check | whether an upstream is of any use to Claude Code                                        |
 | outside        | what this program left outside its own folders                                         |
 | ollama         | Ollama's own API, for what its OpenAI API cannot do                                     |

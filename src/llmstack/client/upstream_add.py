@@ -114,18 +114,20 @@ def _key(
         return str(path), None, None
     if request.key_env is not None:
         return None, request.key_env, None
+    again = command_line("upstream", "add", target.name)
     if request.key_stdin:
-        return None, None, _one_line(sys.stdin.readline(), target.name)
+        return None, None, one_line_key(sys.stdin.readline(), again)
     needs = target.api_key_file is not None or (new and not target.stays_here)
     if request.no_key or not needs:
         return None, None, None
-    return None, None, _one_line(ask(f"Key for {target.name} (it is not shown)", secret=True), target.name)
+    return None, None, one_line_key(ask(f"Key for {target.name} (it is not shown)", secret=True), again)
 
 
-def _one_line(key: str, name: str) -> str:
+def one_line_key(key: str, again: str) -> str:
+    """A key as it was typed or piped. again: the command that asks for it. Raises BadInput."""
     key = key.strip()
     if not key or any(character.isspace() or not character.isprintable() for character in key):
-        raise BadInput("a key is one line without spaces", next=command_line("upstream", "add", name))
+        raise BadInput("a key is one line without spaces", next=again)
     return key
 
 

@@ -30,6 +30,7 @@ from llmstack.llama_server.last_words import last_words as last_fatal
 from llmstack.paths import Home
 from llmstack.stackfile import ProxyAlone, ProxyEntry, StackRecord
 from llmstack.supervisor import ServiceState, ServiceStatus, Supervisor
+from llmstack.web_settings import WebSettings, read_settings
 
 
 class StackState(enum.StrEnum):
@@ -68,7 +69,7 @@ class StackStatus:
     and states the proxy keeps from the engine, because it died on them. hung: how often it was ended because it hung.
     out_of_force: what is wrong with the user's models.toml; barred: with the keys' file, or the certificate. keys: of
     others, None where nobody has looked. outdated: services that run files from before an update. alone: the proxy is
-    deployed without a server; the stack is then what `up` would start.
+    deployed without a server; the stack is then what `up` would start. web: who searches it for side calls.
     """
 
     state: StackState
@@ -91,6 +92,7 @@ class StackStatus:
     keys: KeyList | None = None
     outdated: tuple[OutdatedService, ...] = ()
     barred: tuple[str, ...] = ()
+    web: WebSettings = field(default_factory=WebSettings)
 
     @property
     def proxy(self) -> ProxyEntry | None:
@@ -168,6 +170,7 @@ class StackStatus:
             },
             "outdated": [service.to_json() for service in self.outdated],
             "keys": [key.to_json() for key in self.keys.keys] if self.keys is not None else [],
+            "web": {"search": self.web.service or None, "fetch": self.web.fetch},
             "warm": self.warm.to_json(),
             "last_error": self.last_error or None,
             "cause": self.cause or None,
@@ -189,6 +192,10 @@ def gather(home: Home) -> StackStatus:
     deployed = stackfile.services(home)
     status = replace(status, outdated=updates.outdated(home, deployed, status.services, status.supervisor))
     barred = trouble(status.proxy)
+    try:
+        status = replace(status, web=read_settings(home))
+    except BadInput as error:
+        barred = (*barred, error.what)
     try:
         return replace(status, keys=client_keys.listed(home, time.time()), barred=barred)
     except BadInput as error:

@@ -192,6 +192,8 @@ class DoctorFacts:
     barred: tuple[str, ...] = ()  # what keeps others out: the keys' file, the certificate
     outdated: str = ""  # which services run files from before an update
     outdated_remedy: str = ""
+    web: str = ""  # who searches the web for side calls
+    web_key: str = "none"  # as web_settings.key_state has it
 
 
 @dataclass(frozen=True, slots=True)

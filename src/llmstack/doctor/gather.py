@@ -12,6 +12,7 @@ from llmstack.detect.held import family
 from llmstack.doctor import gather_client, gather_machine, gather_stack
 from llmstack.doctor.facts import DoctorFacts
 from llmstack.paths import Home
+from llmstack.web_settings import key_state
 
 
 def gather(home: Home, *, deep: bool = False, on_progress: Callable[[str], None] = lambda step: None) -> DoctorFacts:
@@ -44,6 +45,8 @@ def gather(home: Home, *, deep: bool = False, on_progress: Callable[[str], None]
         unrecorded=status.cause if status.stack is None and status.alone is None else "",
         reach=gather_stack.reach(status),
         barred=status.barred,
+        web=status.web.service,
+        web_key=key_state(home, status.web),
         outdated=outdated.sentence(status.outdated),
         outdated_remedy=outdated.remedy(status.outdated),
         reached_by_tls=status.proxy is not None and not status.proxy.is_plain,

@@ -114,6 +114,17 @@ def secrets(facts: DoctorFacts) -> Iterator[Finding]:
             yield Finding("secrets", Level.OK, f"{secret.path} is readable by you alone")
 
 
+def web(facts: DoctorFacts) -> Iterator[Finding]:
+    if not facts.web:
+        return
+    again = command_line("web-search", "use", facts.web)
+    if facts.web_key in ("no key", "open"):
+        what = "is missing" if facts.web_key == "no key" else "can be read by others, and is not used"
+        yield Finding("web", Level.WARN, f"web searches go to {facts.web}, whose key {what}", "", again)
+    else:
+        yield Finding("web", Level.OK, f"web searches go to {facts.web}", "", "")
+
+
 def catalog(facts: DoctorFacts) -> Iterator[Finding]:
     if facts.catalog_problem:
         yield Finding(
@@ -232,4 +243,4 @@ def abilities(facts: DoctorFacts) -> Iterator[Finding]:
         yield Finding("model", Level.OK, f"{facts.stack.n_ctx_slot} tokens for one conversation")
 
 
-CHECKS = (services, served, ports, secrets, catalog, units, proxy, abilities, sub_agents)
+CHECKS = (services, served, ports, secrets, web, catalog, units, proxy, abilities, sub_agents)

@@ -34,6 +34,7 @@
 | limits            | how much of anything may come from outside                                     |
 | errors            | what went wrong, in Anthropic's and in OpenAI's words                          |
 | server_tools      | side calls for tools of Anthropic's servers, answered without a model          |
+| web               | searches and pages of the web, as far as no socket is needed                   |
 | passed_stream     | a stream that is passed on: event by event, with one end                       |
 | clients           | the APIs that clients speak, in and out of the neutral words                   |
 """

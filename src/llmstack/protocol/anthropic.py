@@ -72,6 +72,10 @@ class Tool(msgspec.Struct, gc=False):
     defer_loading: bool | None = None
     strict: bool | None = None
     input_examples: list[Any] | None = None
+    allowed_domains: Any = None  # web_search, web_fetch: looked at where one is answered (protocol/web)
+    blocked_domains: Any = None
+    max_uses: Any = None
+    max_content_tokens: Any = None
 
 
 class ToolChoice(msgspec.Struct, gc=False):
@@ -123,6 +127,19 @@ class Usage(msgspec.Struct, gc=False):
         return self.input_tokens + self.cache_creation_input_tokens + self.cache_read_input_tokens
 
 
+class ServerToolUsage(msgspec.Struct, frozen=True, gc=False):
+    """How often a tool of the server's was used."""
+
+    web_search_requests: int = 0
+    web_fetch_requests: int = 0
+
+
+class UsageWithTools(Usage, gc=False):
+    """Of an answer with such a tool."""
+
+    server_tool_use: ServerToolUsage = ServerToolUsage()
+
+
 class Event(msgspec.Struct, tag_field="type"):
     """One server-sent event; its tag is the event's name on the wire."""
 
@@ -168,7 +185,12 @@ class WebSearchResultBlock(msgspec.Struct, tag="web_search_tool_result", gc=Fals
     content: Any
 
 
-AnyBlock = TextBlock | ThinkingBlock | ToolUseBlock | ServerToolUseBlock | WebSearchResultBlock
+class WebFetchResultBlock(msgspec.Struct, tag="web_fetch_tool_result", gc=False):
+    tool_use_id: str
+    content: Any
+
+
+AnyBlock = TextBlock | ThinkingBlock | ToolUseBlock | ServerToolUseBlock | WebSearchResultBlock | WebFetchResultBlock
 
 
 class BlockStart(Event, tag="content_block_start"):

@@ -47,6 +47,20 @@ LIMITS = {
     # ---- what is kept of the Responses API
     "stored_responses": Limit(1_000, "responses that a later one may go on from", "the oldest is forgotten"),
     "stored_bytes": Limit(64 * _MIB, "bytes of all of them", "the oldest are forgotten"),
+    # ---- searches and pages of the web
+    "web_calls": Limit(8, "searches and pages at once", "the others wait, then `unavailable`"),
+    "web_seconds": Limit(20, "seconds for a search", "`unavailable`"),
+    "web_query": Limit(1_000, "characters of a query; Brave and Tavily take 400", "`query_too_long`"),
+    "web_domains": Limit(200, "entries of a list of domains", "`invalid_tool_input`"),
+    "web_answer": Limit(2 * _MIB, "bytes of a back end's answer", "`unavailable`"),
+    "web_results": Limit(10, "results of a search", "cut there"),
+    "web_title": Limit(200, "characters of a title", "cut there"),
+    "web_snippet": Limit(1_000, "characters of a snippet", "cut there"),
+    "web_url": Limit(2_000, "characters of an address", "a result is left out; `url_too_long` for a page"),
+    "web_page_seconds": Limit(20, "seconds for a page, its redirects among them", "`url_not_accessible`"),
+    "web_page": Limit(8 * _MIB, "bytes of a page, packed and unpacked", "`content_too_large`"),
+    "web_page_text": Limit(200_000, "characters of a page's text", "cut there"),
+    "web_redirects": Limit(5, "redirects of a page", "`url_not_accessible`"),
     # ---- connections to the proxy
     "connections": Limit(1_024, "connections at once, or fewer as open files allow", "the idlest is closed"),
     "handshakes": Limit(128, "connections at once that have not agreed on TLS yet", "it is closed"),

@@ -37,6 +37,7 @@ The answer:
 | codex_catalogue | a model as Codex wants to hear of it                                               |
 | held_back      | fields of a request that a llama-server is not given                                |
 | relay          | bytes passed through: Anthropic upstreams, what no neutral request can say          |
+| web            | side calls for a search or a page of the web, answered without a model              |
 
 The upstreams:
 

@@ -37,6 +37,7 @@ from llmstack.proxy.tool_ids import ToolIds
 from llmstack.proxy.turns import FairTurns
 from llmstack.proxy.upstreams import Upstreams
 from llmstack.proxy.warm_starts import WarmStarts
+from llmstack.proxy.web.side_calls import SideCalls
 from llmstack.supervisor import Supervisor
 from llmstack.warmstart.audit import Auditor
 from llmstack.warmstart.toolcalls import ToolCallStore
@@ -85,8 +86,10 @@ class Proxy:
             turns=self.turns,
         )
         self.relay = Relay(live, self.upstreams, context.held_back, log_event, self.callers, self.turns)
+        web, read = SideCalls(live), Documents()
+        answers = AnswerService(context)
         self.conversations = Conversations(
-            AnswerService(context), self.in_flight, policy, self.relay, Documents(), self.callers, capture
+            answers, self.in_flight, policy, self.relay, read, self.callers, web, capture
         )
         models, gemini = ModelList(live, self.callers, time.time()), "/v1beta/models/{call:path}"
         self.crowded = 0

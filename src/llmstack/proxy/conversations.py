@@ -25,6 +25,7 @@ from llmstack.protocol.message import Assembler
 from llmstack.protocol.metering import tokens_of
 from llmstack.protocol.request import decode
 from llmstack.protocol.server_tools import only_server_tools, unavailable_tool
+from llmstack.protocol.web.calls import WebCall
 from llmstack.proxy.answer_service import AnswerService
 from llmstack.proxy.attempt import ProxyContext, Question, first_settings, work_of
 from llmstack.proxy.callers import Callers, caller_of
@@ -37,6 +38,7 @@ from llmstack.proxy.relay import Relay
 from llmstack.proxy.report import Capture, RequestRecord
 from llmstack.proxy.respond import EVENT_STREAM, JSON, Receive, Scope, Send, respond, respond_json, start
 from llmstack.proxy.shared_answer import InFlight, Listener, SharedAnswer
+from llmstack.proxy.web.side_calls import SideCalls
 
 Reading = Callable[[bytes, Stamp], Asked]
 
@@ -49,6 +51,7 @@ class Conversations:
     relay: Relay
     documents: Documents
     callers: Callers
+    side_calls: SideCalls
     capture: Capture | None = None
     patience: Patience = field(default_factory=Patience)
     stored: ResponsesStore = field(default_factory=ResponsesStore)
@@ -110,10 +113,11 @@ class Conversations:
             await self.relay.as_it_is(scope, receive, send, route, body, incoming)
             return
         tool = only_server_tools(incoming.request)
-        if tool is not None and target.server_tools == "explain":
+        call = self.side_calls.served(incoming.request) if target.server_tools == "explain" else None
+        if tool is not None and target.server_tools == "explain" and call is None:
             await _explain(scope, send, incoming, tool)
             return
-        answer = self._answer(scope, body, incoming, route)
+        answer = self._answer(scope, body, incoming, route, call)
         writer = ClientWriter(scope, send, answer, target.keepalive_s, self.patience, self.capture is not None)
         watcher = asyncio.get_running_loop().create_task(_watch(receive, writer.listener))
         try:
@@ -130,7 +134,9 @@ class Conversations:
             record.fallback = answer.handover.fallback
             await self.relay.to_anthropic(scope, receive, send, answer.handover.target, body, incoming)
 
-    def _answer(self, scope: Scope, body: bytes, incoming: Asked, route: RouteChoice) -> SharedAnswer:
+    def _answer(
+        self, scope: Scope, body: bytes, incoming: Asked, route: RouteChoice, call: WebCall | None
+    ) -> SharedAnswer:
         """The running one of an equal request, or a new one: equal in its bytes and its path, and in the key, the
         session and the agent that sent them."""
         caller, session = caller_of(scope), header(scope, b"x-claude-code-session-id")
@@ -141,7 +147,10 @@ class Conversations:
         if running is not None:
             record.joined = True
             return running
-        request = incoming.request
+        request, streaming, side = incoming.request, bool(incoming.request.stream), incoming.side()
+        if call is not None:
+            of_the_web = partial(self.side_calls.answer, call, request.model, record)
+            return self.in_flight.begin(key, of_the_web, streaming=streaming, join=join, side=side)
 
         async def work(answer: SharedAnswer) -> Outcome:
             if not self.documents.all_remembered(request):
@@ -160,7 +169,7 @@ class Conversations:
                     usage, streamed = answer.stream.usage, answer.size
                     self.callers.charge(caller, tokens_of(usage, sent=len(body), streamed=streamed, complete=whole))
 
-        return self.in_flight.begin(key, work, streaming=bool(request.stream), join=join, side=incoming.side())
+        return self.in_flight.begin(key, work, streaming=streaming, join=join, side=side)
 
     def _route(self, model: str) -> RouteChoice:
         route = self.context.live.choose(model)

@@ -35,6 +35,11 @@ _DEEP = 8  # a document in a result in a result
 _INHERITED = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 
 
+def child_environment() -> dict[str, str]:
+    """What Python needs, and no key of an upstream."""
+    return {name: os.environ[name] for name in _INHERITED if name in os.environ}
+
+
 class Documents:
     """most_s: for all documents of one request. memory: bytes a child may have."""
 
@@ -91,7 +96,7 @@ class Documents:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env={name: os.environ[name] for name in _INHERITED if name in os.environ},  # no key of an upstream
+            env=child_environment(),
         )
         assert child.stdin is not None and child.stdout is not None
         left, clock = list(unread), asyncio.get_running_loop().time

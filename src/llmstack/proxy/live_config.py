@@ -23,6 +23,7 @@ from llmstack.errors import BadInput, MissingPart, StackError
 from llmstack.paths import Home, catalog_texts
 from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused
 from llmstack.stackfile import RunningServer
+from llmstack.web_settings import WebSettings, key_file, read_settings
 
 _Signature = tuple[int, int, int] | None
 
@@ -61,7 +62,8 @@ def _signature(path: Path) -> _Signature:
 
 @dataclass(slots=True)
 class LiveConfig:
-    """routing, server, token and the keys of others as they are now; server: what is deployed, None for nothing.
+    """routing, server, token and the keys of others as they are now; server: what is deployed, None for nothing. web:
+    who searches the web.
 
     problem: what is wrong with the user's models.toml. changed: called when routes or server are new; deployed: when
     the server is.
@@ -73,6 +75,7 @@ class LiveConfig:
     server: RunningServer | None = None
     token: bytes = b""
     keys: KeyBook = field(default_factory=KeyBook)
+    web: WebSettings = field(default_factory=WebSettings)
     problem: str | None = None
     _seen: dict[str, _Signature] = field(default_factory=dict)
     _secrets: dict[Path, tuple[_Signature, bytes]] = field(default_factory=dict)
@@ -91,6 +94,7 @@ class LiveConfig:
             self.routing = read(load(catalog_texts(self.home, with_user=False)))
             self._bad(error)
         self._read_keys()
+        self._read_web()
         self._read_server()
         return self
 
@@ -104,6 +108,8 @@ class LiveConfig:
                 self.log_event("token", {"result": "kept the old one", "why": error.what})
         if self._changed("keys", self.home.client_keys):
             self._read_keys()
+        if self._changed("web", self.home.web):
+            self._read_web()
         if self._changed("catalog", self.home.catalog):
             try:
                 self.routing = read(load(catalog_texts(self.home)))
@@ -143,6 +149,15 @@ class LiveConfig:
                 self.log_event("keys", {"result": "read", "keys": len(self.keys.keys)})
         except BadInput as error:
             self.log_event("keys", {"result": "kept the old ones", "why": error.what})
+
+    def _read_web(self) -> None:
+        self._seen["web"] = _signature(self.home.web)
+        try:
+            self.web = read_settings(self.home)
+            if self._seen["web"] is not None:
+                self.log_event("web", {"result": "read", "search": self.web.service or "off", "fetch": self.web.fetch})
+        except BadInput as error:
+            self.log_event("web", {"result": "kept the old settings", "why": error.why})
 
     def _read_server(self) -> None:
         self._seen["stack"] = _signature(self.home.stack)
@@ -194,9 +209,21 @@ class LiveConfig:
             return self._secret(self.home.server_key).decode("latin-1")
         return None
 
+    def web_key(self) -> str:
+        """The key of the back end that searches; "" where none is stored. Raises StackError when it cannot be read."""
+        settings = self.web
+        if settings.key_env is not None:
+            value = os.environ.get(settings.key_env, "").strip()
+            if not value:
+                raise MissingPart(f"the environment variable {settings.key_env} is not set where the proxy runs")
+            return value
+        path = key_file(self.home, settings.service)
+        return self._secret(path).decode("latin-1") if _signature(path) else ""
+
     def secrets(self) -> list[str]:
         """What must never be shown: this home's token, and the keys that were read."""
         named = {target.api_key_env for target in self.routing.upstreams.values() if target.api_key_env}
+        named |= {self.web.key_env} if self.web.key_env else set()
         from_environment = (os.environ.get(name, "").strip().encode("latin-1", "replace") for name in sorted(named))
         values = [self.token, *(value for _, value in self._secrets.values()), *from_environment]
         return [value.decode("latin-1") for value in values if value]

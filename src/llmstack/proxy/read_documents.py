@@ -23,7 +23,7 @@ def framed(data: bytes) -> bytes:
     return LENGTH.pack(len(data)) + data
 
 
-def _bound(memory: int, cpu_s: int) -> None:
+def bound_process(memory: int, cpu_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -38,7 +38,7 @@ def _read(stream: BinaryIO) -> bytes | None:
 
 
 def main(argv: list[str]) -> int:
-    _bound(int(argv[0]), int(argv[1]))
+    bound_process(int(argv[0]), int(argv[1]))
     while (data := _read(sys.stdin.buffer)) is not None:
         text = pdf.text_of_pdf(data.decode("ascii", "replace"))
         sys.stdout.buffer.write(framed(text.encode("utf-8", "replace")))

@@ -21,6 +21,9 @@ from llmstack.warmstart.audit import Audit
 
 _SECRET_HEADERS = frozenset({"authorization", "x-api-key", "proxy-authorization", "cookie", "set-cookie"})
 _MAX_LABEL_MODELS = 32
+_WORDS = (
+    "key", "model", "route", "upstream", "session", "agent", "stop_reason", "cause", "fallback", "web", "web_result",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -29,6 +32,7 @@ class RequestRecord:
 
     key: the name of the key that it was sent with, `owner` for the stack's own token; empty where it had none.
     fallback: "FROM->TO: cause" of the last step along a route, or "". first_token: when a block of the answer began.
+    web: the tool of a side call that the proxy answered, web_result: `ok`, or why it could not.
     queue_ms: from the request to the upstream's headers. leaked: tool calls that came as text; repaired: arguments.
     """
 
@@ -58,6 +62,8 @@ class RequestRecord:
     leaked: int = 0
     repaired: int = 0
     retries: int = 0
+    web: str = ""
+    web_result: str = ""
     audit: Audit | None = None
     quiet: bool = False  # health checks and metrics say nothing
 
@@ -68,7 +74,7 @@ class RequestRecord:
     def line(self) -> dict[str, Any]:
         now = time.monotonic()
         line: dict[str, Any] = {"id": self.id, "method": self.method, "path": self.path, "status": self.status}
-        for name in ("key", "model", "route", "upstream", "session", "agent", "stop_reason", "cause", "fallback"):
+        for name in _WORDS:
             value = getattr(self, name)
             if value:
                 line[name] = value[:120]
@@ -140,6 +146,9 @@ class Reporter:
         self.disconnects = Counter(
             "llmstack_disconnects", "Clients gone before their answer was complete", **registered
         )
+        self.web = Counter(
+            "llmstack_web", "Searches and pages that the proxy answered, by result", ["tool", "result"], **registered
+        )
         self.lost = Counter("llmstack_log_lines_lost", "Lines of the log that could not be written", **registered)
         self.repairs = Counter(
             "llmstack_repairs", "Tool arguments put right, tool calls recovered", ["kind"], **registered
@@ -180,6 +189,8 @@ class Reporter:
             self.joined.inc()
         if record.disconnected:
             self.disconnects.inc()
+        if record.web and record.web_result:
+            self.web.labels(record.web, record.web_result).inc()
         if record.leaked:
             self.repairs.labels("leaked_call").inc(record.leaked)
         if record.repaired:

@@ -13,6 +13,7 @@
 | doctor                           | one line per finding, then its remedy        |
 | cache                            | saved states and the warm start              |
 | shell, claude_settings, upstream | what clients get                             |
+| web_search                       | who searches the web, and what was found     |
 | launch                           | agents that can be started here              |
 | key                              | a new key once, and the list without any     |
 | uninstall                        | what was removed                             |

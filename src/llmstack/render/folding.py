@@ -213,6 +213,8 @@ def _request(record: Mapping[str, Any], status: int) -> str:
     if record.get("tokens_in") is not None:
         cached = f" ({record['tokens_cached']:,} cached)" if record.get("tokens_cached") else ""
         parts.append(f"{record['tokens_in']:,} in{cached}, {record.get('tokens_out') or 0:,} out")
+    if record.get("web"):
+        parts.append(f"{record['web']} {record.get('web_result') or ''}".rstrip())
     if record.get("ttft_ms") is not None:
         parts.append(f"first token {_ms(record['ttft_ms'])}")
     if record.get("total_ms") is not None:

@@ -180,7 +180,9 @@ class Stage:
             os.setsid()
             for descriptor, path in ((1, out), (2, err)):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            typed = self.root / "typed"
+            typed.write_text(self.scene.stdin)
+            os.dup2(os.open(typed, os.O_RDONLY), 0)
             sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
             for name in [name for name in os.environ if name.startswith(("LLMSTACK_", "ANTHROPIC", "XDG_", "PYTEST"))]:
                 del os.environ[name]

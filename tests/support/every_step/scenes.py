@@ -26,7 +26,7 @@ class Scene:
 
     live: started anew for each trial, because a process cannot be copied. again: exit statuses of a second run that are
     as good as the first one's. leaves: parts of names that a second run may leave or not. services: it starts some.
-    long: with --long alone.
+    stdin: what is piped into it. long: with --long alone.
     """
 
     command: str
@@ -37,6 +37,7 @@ class Scene:
     leaves: tuple[str, ...] = ()
     services: bool = False
     long: bool = False
+    stdin: str = ""
     variables: dict[str, str] = field(default_factory=dict)
 
     def argv(self, work: Path) -> list[str]:
@@ -80,6 +81,12 @@ def _key(work: Path) -> str:
     path.write_text("sk-0123456789\n")
     path.chmod(0o600)
     return str(path)
+
+
+def _with_tavily(work: Path) -> None:
+    """A search with a key, which is piped in."""
+    _home()
+    _run(work, "web-search", "use", "tavily", "--key-stdin")
 
 
 def _with_client_key(work: Path) -> None:
@@ -182,6 +189,9 @@ SCENES = (
     Scene("upstream add", (*ADDED.split(), "--key-file", "{work}/user/key"), _with_key),
     Scene("upstream remove", ("mine", "--yes", "--json"), _with_upstream, again=(1, 2)),
     Scene("upstream offline", ("on", "--json"), _with_upstream),
+    Scene("web-search use", ("brave", "--key-stdin", "--json"), _with_tavily, stdin="key-0123456789\n"),
+    Scene("web-search off", ("--json",), _with_tavily, stdin="key-0123456789\n"),
+    Scene("web-search fetch", ("on", "--json"), _with_tavily, stdin="key-0123456789\n"),
     Scene("key add", ("kim", "--json"), _home_only, again=(0, 1, 2)),
     Scene("key rotate", ("kim", "--json"), _with_client_key),
     Scene("key revoke", ("kim", "--json"), _with_client_key, again=(0, 1, 2)),
@@ -207,8 +217,9 @@ SCENES = (
 # They leave the disk as it is, but for what only saves time.
 READS = frozenset(
     {
-        "plan", "status", "token", "logs", "env", "shell-init", "upstream list", "upstream test", "key list",
-        "cache list", "models disk", "models find", "models list", "models show", "catalog show", "engine list",
+        "plan", "status", "token", "logs", "env", "shell-init", "upstream list", "upstream test", "web-search test",
+        "web-search show", "key list", "cache list", "models disk", "models find", "models list", "models show",
+        "catalog show", "engine list",
     }
 )  # fmt: skip
 # Not here: where each is tested instead.

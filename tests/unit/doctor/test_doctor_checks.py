@@ -433,7 +433,10 @@ FAULTS: list[tuple[str, DoctorFacts, str, Level, str, str]] = [
         "https_proxy",
         "export NO_PROXY",
     ),
-]
+    ("no key for web searches", replace(SOUND, web="brave", web_key="no key"), "web", Level.WARN, "brave", "use brave"),
+    ("a key for web searches that others can read", replace(SOUND, web="tavily", web_key="open"), "web", Level.WARN,
+     "can be read by others", "web-search use tavily"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -462,6 +465,12 @@ def test_what_the_model_cannot_do_is_a_warning_and_no_failure() -> None:
     [finding] = [finding for finding in report.findings if finding.status is Level.WARN]
     assert (finding.name, finding.finding) == ("model", "qwen is shown no tools") and "models list" in finding.remedy
     assert report.ok
+
+
+def test_who_searches_the_web_is_said() -> None:
+    [finding] = [one for one in diagnose(replace(SOUND, web="searxng")).findings if one.name == "web"]
+    assert finding.status is Level.OK and "searxng" in finding.finding
+    assert not [one for one in diagnose(SOUND).findings if one.name == "web"]
 
 
 def test_a_stack_that_was_taken_down_is_no_failure() -> None:

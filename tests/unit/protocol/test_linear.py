@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from llmstack.protocol import chat, sse
+from llmstack.protocol.anthropic import Tool
 from llmstack.protocol.errors import from_upstream
 from llmstack.protocol.inline_tool_calls import InlineToolCallParser
 from llmstack.protocol.json_text import JsonPieces
@@ -21,6 +23,9 @@ from llmstack.protocol.request import Dialect, Translator, decode
 from llmstack.protocol.stream import MessageStream
 from llmstack.protocol.stream_settings import StreamSettings
 from llmstack.protocol.volatile_lines import split
+from llmstack.protocol.web.calls import WebCall, WebKind, page_wish, query_of
+from llmstack.protocol.web.domains import domain_rules
+from llmstack.protocol.web.refusal import WebRefused
 from support.linear import assert_linear
 
 TOOLS: dict[str, Any] = {
@@ -184,3 +189,29 @@ def test_an_upstreams_error_is_searched_in_a_bounded_part() -> None:
 
 def test_a_system_text_is_split_in_one_pass() -> None:
     assert_linear(lambda n: "x-working: =/a" * n + "\n" + "(/" + "(" * n, split, 4000)
+
+
+WEB: dict[str, Callable[[int], str]] = {
+    "brackets behind an address": lambda n: "https://a.example/" + ")" * n,
+    "addresses": lambda n: "https://a.example/)) " * n,
+    "characters nobody sees": lambda n: "\u202e" * n,
+    "claude code's words": lambda n: "Perform a web search for the query: " * n,
+}
+
+
+@pytest.mark.parametrize("name", WEB)
+def test_the_text_of_a_side_call_is_looked_at_in_a_bounded_part(name: str) -> None:
+    def read(text: str) -> None:
+        call = WebCall(WebKind.FETCH, "web_fetch", Tool(name="web_fetch", type="web_fetch_20250910"), text)
+        for look in (query_of, page_wish):
+            with suppress(WebRefused):
+                look(call)
+
+    assert_linear(WEB[name], read, 20_000)
+
+
+def test_an_entry_of_a_list_of_domains_is_read_once() -> None:
+    rules = domain_rules(None, [f"host{n}.example/a/*/{'b' * 200}" for n in range(200)])
+    assert_linear(lambda n: [f"https://host7.example/a/{'b' * 150}{k}" for k in range(n)], lambda urls: [
+        rules.permit(url) for url in urls
+    ], 20)  # fmt: skip

@@ -85,6 +85,13 @@ def test_whose_key_it_came_with_is_said_but_for_the_owner_s() -> None:
     assert folded(event % "owner", service="proxy")[0].text == "POST /v1/messages 200, 40 in (30 cached), 0 out"
 
 
+def test_a_search_that_the_proxy_answered_is_named() -> None:
+    event = (
+        '{"event":"request","method":"POST","path":"/v1/messages","status":200,"web":"web_search","web_result":"ok"}'
+    )
+    assert folded(event, service="proxy")[0].text == "POST /v1/messages 200, web_search ok"
+
+
 @pytest.mark.parametrize(("status", "level"), [(200, LogLevel.INFO), (404, LogLevel.WARN), (529, LogLevel.ERROR)])
 def test_a_requests_level_follows_its_status(status: int, level: LogLevel) -> None:
     event = f'{{"event":"request","method":"GET","path":"/x","status":{status}}}'

@@ -62,7 +62,9 @@ def _functions(tool: Mapping[str, Any], where: str) -> Iterator[tuple[dict[str, 
     elif kind == "custom":
         yield _function(tool, ToolShape(_name(tool, where), takes_text=True))
     elif isinstance(kind, str) and kind.startswith("web_search"):
-        yield {"type": "web_search_20250305", "name": "web_search"}, None
+        filters = tool.get("filters")
+        domains = filters.get("allowed_domains") if isinstance(filters, dict) else None
+        yield {"type": "web_search_20250305", "name": "web_search", "allowed_domains": domains}, None
 
 
 def _name(tool: Mapping[str, Any], where: str) -> str:
