@@ -242,23 +242,68 @@ def _hermes(stack: PointFacts) -> Pointed:
     return Pointed(variables, (), {"config.yaml": json.dumps({"model": model})})
 
 
+_NO_TOOLS_THEN = "its compaction asks without the tools: then the prompt is read anew"
 AGENTS: dict[str, Agent] = {
     "codex": Agent("Codex", "codex", "npm install -g @openai/codex", "responses", "0.171.0", _codex),
-    "opencode": Agent("OpenCode", "opencode", "npm install -g opencode-ai", "messages", "1.18.33", _opencode),
-    "kilo": Agent("Kilo Code", "kilo", "npm install -g @kilocode/cli@7.7.9", "messages", "7.7.9", _kilo),
+    "opencode": Agent(
+        "OpenCode", "opencode", "npm install -g opencode-ai", "messages", "1.18.33", _opencode, _NO_TOOLS_THEN
+    ),
+    "kilo": Agent(
+        "Kilo Code", "kilo", "npm install -g @kilocode/cli@7.7.9", "messages", "7.7.9", _kilo, _NO_TOOLS_THEN
+    ),
     "qwen": Agent("Qwen Code", "qwen", "npm install -g @qwen-code/qwen-code", "messages", "0.24.4", _qwen),
     "copilot": Agent(
-        "GitHub Copilot CLI", "copilot", "npm install -g @github/copilot", "messages", "1.0.102", _copilot
+        "GitHub Copilot CLI",
+        "copilot",
+        "npm install -g @github/copilot",
+        "messages",
+        "1.0.102",
+        _copilot,
+        "ends when a prompt is too long all the same",
     ),
-    "pi": Agent("Pi", "pi", "npm install -g @earendil-works/pi-coding-agent", "messages", "1.6.0", _pi),
-    "cline": Agent("Cline CLI", "cline", "npm install -g cline", "messages", "3.0.65", _cline),
-    "continue": Agent("Continue CLI", "cn", "npm install -g @continuedev/cli", "messages", "1.5.47", _continue),
-    "vibe": Agent("Mistral Vibe", "vibe", "pipx install mistral-vibe", "messages", "3.0.2", _vibe, "needs Python 3.12"),
+    "pi": Agent(
+        "Pi",
+        "pi",
+        "npm install -g @earendil-works/pi-coding-agent",
+        "messages",
+        "1.6.0",
+        _pi,
+        "needs Node.js 22; `-p` ends without a word when a prompt is too long",
+    ),
+    "cline": Agent(
+        "Cline CLI", "cline", "npm install -g cline", "messages", "3.0.65", _cline, "its web search is left out"
+    ),
+    "continue": Agent(
+        "Continue CLI",
+        "cn",
+        "npm install -g @continuedev/cli",
+        "messages",
+        "1.5.47",
+        _continue,
+        "ends when a prompt is too long",
+    ),
+    "vibe": Agent(
+        "Mistral Vibe",
+        "vibe",
+        "pipx install mistral-vibe",
+        "messages",
+        "3.0.2",
+        _vibe,
+        "needs Python 3.12; ends when a prompt is too long all the same",
+    ),
     "hermes": Agent(
         "Hermes", "hermes", "pipx install hermes-agent", "chat", "0.19.0", _hermes, "wants a context of 64,000 or more"
     ),
     "aider": Agent(
-        "Aider", "aider", "pipx install aider-chat", "chat", "0.86.2", _aider, "edits by text, without tools"
+        "Aider",
+        "aider",
+        "pipx install aider-chat",
+        "chat",
+        "0.86.2",
+        _aider,
+        "edits by text, without tools; each file that is added changes the prompt's middle",
     ),
-    "openhands": Agent("OpenHands", "openhands", "pipx install openhands", "chat", "1.16.0", _openhands),
+    "openhands": Agent(
+        "OpenHands", "openhands", "pipx install openhands", "chat", "1.16.0", _openhands, "takes whole answers only"
+    ),
 }

@@ -213,7 +213,7 @@ READS = frozenset(
 )  # fmt: skip
 # Not here: where each is tested instead.
 ELSEWHERE = {
-    "launch": "it hands its process over to an agent: tests/system/clients/test_launch.py",
+    "launch": "it hands its process over to an agent: tests/system/clients/test_agent_loops.py",
     "claude": "it hands its process over to Claude Code: tests/system/clients/test_claude_code.py",
     "serve-proxy": "the service itself: tests/support/simulation",
     "warm": "the proxy writes what it saves: tests/system/warmstart/test_interrupted_saves.py",
