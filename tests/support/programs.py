@@ -65,6 +65,36 @@ def npm_package(npm: str, package: str) -> Path:
     return installed(name, lambda folder: run([*command, str(folder)])) / "node_modules" / ".bin"
 
 
+def python_program(package: str, python: Path, before: str) -> Path:
+    """The folder of this package's programs, in an environment of its own. package: with its version, as pip takes it.
+
+    python: the interpreter. before: a day; nothing newer is taken for what the package needs.
+    """
+
+    def make(folder: Path) -> None:
+        uv = [sys.executable, "-m", "uv"]
+        run([*uv, "venv", "-q", "--python", python, folder / "environment"])
+        target = folder / "environment" / "bin" / "python"
+        run([*uv, "pip", "install", "-q", "--exclude-newer", before, "--python", target, package])
+
+    return installed(package.replace("==", "-"), make) / "environment" / "bin"
+
+
+def python_from(minor: int) -> Path:
+    """A Python 3 of this minor version or a newer one: on PATH, or one of pyenv's."""
+    names = [f"python3.{number}" for number in range(minor, minor + 10)]
+    if sys.version_info >= (3, minor):
+        return Path(sys.executable)
+    on_path = [Path(program) for name in names if (program := shutil.which(name))]
+    roots = (Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions", Path(sys.base_prefix).parent)
+    of_pyenv = [path for root in roots for name in names for path in sorted(root.glob(f"*/bin/{name}"))]
+    # A shim of pyenv's on PATH may lead nowhere: one that runs is taken.
+    for path in (*of_pyenv, *on_path):
+        if subprocess.run([path, "-c", ""], capture_output=True, timeout=60).returncode == 0:
+            return path
+    raise AssertionError(f"these tests need Python 3.{minor} or newer: apt-get install python3.{minor}, or pyenv")
+
+
 def run(command: Sequence[str | Path]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, f"{command[0]} failed:\n{done.stderr[-3000:]}"

@@ -45,8 +45,7 @@ def command(
     facts = facts_of(folders, agent, environment_of(folders, profile, os.environ))
     if dry_run:
         pointed = chosen.point(facts)
-        shown = {name: "(the token)" if value == facts.token else value for name, value in pointed.variables.items()}
-        show_start(chosen.program, [*pointed.arguments, *arguments], shown, pointed.files)
+        show_start(chosen.program, [*pointed.arguments, *arguments], pointed.variables, pointed.files, facts.token)
         return 0
     become(program, chosen, facts, arguments)
     return 0

@@ -9,6 +9,8 @@ from llmstack.commands import command_line
 from llmstack.render.fitted import show_fitted
 from llmstack.render.output import show, style
 
+HIDDEN = "(the token)"
+
 
 def show_agents(document: Mapping[str, Any]) -> None:
     for agent in document["agents"]:
@@ -19,10 +21,16 @@ def show_agents(document: Mapping[str, Any]) -> None:
     show_fitted(f"{command_line('launch', 'NAME')} starts one on this stack; {command_line('claude')} Claude Code.", 0)
 
 
-def show_start(program: str, arguments: Sequence[str], variables: Mapping[str, str], files: Mapping[str, str]) -> None:
+def show_start(
+    program: str,
+    arguments: Sequence[str],
+    variables: Mapping[str, str],
+    files: Mapping[str, str],
+    token: str,
+) -> None:
     """Without the token."""
     for name, value in variables.items():
-        show(f"{name}={value}")
+        show(f"{name}={value}".replace(token, HIDDEN))
     for name, text in files.items():
-        show(f"file {name}: {text}")
+        show(f"file {name}: {text}".replace(token, HIDDEN))
     show(" ".join([program, *arguments]))

@@ -224,7 +224,7 @@ READS = frozenset(
 )  # fmt: skip
 # Not here: where each is tested instead.
 ELSEWHERE = {
-    "launch": "it hands its process over to an agent: tests/system/clients/test_launch.py",
+    "launch": "it hands its process over to an agent: tests/system/clients/test_agent_loops.py",
     "claude": "it hands its process over to Claude Code: tests/system/clients/test_claude_code.py",
     "mcp": "it writes nothing: tests/system/clients/test_mcp.py",
     "serve-proxy": "the service itself: tests/support/simulation",

@@ -13,17 +13,20 @@ from llmstack.errors import BadInput
 from llmstack.launch.agents import AGENTS, TOKEN, PointFacts
 from llmstack.launch.start import agent_of, environment_for, facts_of
 from llmstack.paths import Home
+from llmstack.render.launch import show_start
 
 STACK = PointFacts("http://127.0.0.1:5000", "sk-secret", "my model", 65536, 8192, Path("/state/launch/x"))
 UNKNOWN = PointFacts("http://127.0.0.1:5000", "sk-secret", "m", None, None, Path("/state/launch/x"))
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_no_token_stands_in_an_argument_or_a_file(name: str) -> None:
+def test_no_token_stands_in_an_argument_or_where_a_variable_can_be_named(name: str) -> None:
+    """Cline reads its key from a file alone; every file of ours is its owner's to read."""
     pointed = AGENTS[name].point(STACK)
-    assert STACK.token in pointed.variables.values()
-    assert "sk-secret" not in str(pointed.arguments) + str(pointed.files)
-    inline = [value for key, value in pointed.variables.items() if key.endswith("_CONTENT")]
+    assert (STACK.token in pointed.variables.values()) != (name == "cline")
+    assert "sk-secret" not in str(pointed.arguments)
+    assert ("sk-secret" in str(pointed.files)) == (name == "cline")
+    inline = [value for key, value in pointed.variables.items() if value.startswith(("{", "["))]
     assert not any("sk-secret" in value for value in inline)
 
 
@@ -50,8 +53,28 @@ def test_opencode_gets_one_provider_that_names_the_variable() -> None:
     settings = json.loads(AGENTS["opencode"].point(STACK).variables["OPENCODE_CONFIG_CONTENT"])
     provider = settings["provider"]["llmstack"]
     assert settings["model"] == "llmstack/my model"
-    assert provider["options"] == {"baseURL": "http://127.0.0.1:5000/v1", "apiKey": "{env:LLMSTACK_TOKEN}"}
+    assert provider["options"] == {
+        "baseURL": "http://127.0.0.1:5000/v1",
+        "apiKey": "{env:LLMSTACK_TOKEN}",
+        "timeout": 1_800_000,
+    }
     assert provider["models"]["my model"]["limit"] == {"context": 65536, "output": 8192}
+
+
+def test_a_file_of_ours_stands_where_the_agent_is_led_to() -> None:
+    for name, agent in AGENTS.items():
+        pointed = agent.point(STACK)
+        named = [*pointed.variables.values(), *pointed.arguments]
+        for file in pointed.files:
+            assert any(value in (f"/state/launch/x/{file}", "/state/launch/x") for value in named), name
+
+
+def test_the_token_is_shown_nowhere_in_a_dry_run(capsys: pytest.CaptureFixture[str]) -> None:
+    for agent in AGENTS.values():
+        pointed = agent.point(STACK)
+        show_start(agent.program, pointed.arguments, pointed.variables, pointed.files, STACK.token)
+    shown = capsys.readouterr().out
+    assert "sk-secret" not in shown and shown.count("(the token)") == len(AGENTS)
 
 
 def test_what_leads_elsewhere_is_taken_away_and_loopback_goes_past_a_proxy() -> None:
