@@ -1,4 +1,4 @@
-"""What every part of the suite needs: default signals, time limits, and a six-minute wait that runs beside the rest."""
+"""What every part of the suite needs: default signals, time limits, and a wait of 700 s that runs beside the rest."""
 
 from __future__ import annotations
 

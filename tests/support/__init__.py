@@ -8,7 +8,7 @@
 | hosts, hub                    | clouds, local servers and the model hub, as loopback servers                         |
 | streams, stream_replay        | recorded answers, and what each must become                                          |
 | claude_code, litellm          | the real programs, installed once per machine                                        |
-| long_silence                  | Claude Code and an upstream that says nothing for six minutes, beside the rest |
+| long_silence                  | the real clients and an upstream that is silent for 700 s, beside the other tests    |
 | agents                        | the agents that `launch` starts: how each is installed, asked, and answered          |
 | programs, built_engine        | how the real programs and the real engine get into the user's cache folder           |
 | talker, tool_session          | a client with a long system text; a conversation of tool calls                       |
