@@ -45,7 +45,11 @@ class Scene:
     @property
     def title(self) -> str:
         """The command with the options that tell its scenes apart."""
-        options = (word for word in self.arguments if word in ("--undo", "--proxy-only", "--demo", "proxy", "server"))
+        options = (
+            word
+            for word in self.arguments
+            if word in ("--undo", "--write", "--proxy-only", "--demo", "proxy", "server")
+        )
         return " ".join([self.command, *options])
 
     @staticmethod
@@ -115,6 +119,18 @@ def _with_written_settings(work: Path) -> None:
     _run(work, "claude-settings", "--file", str(work / "user/project/.claude/settings.json"))
 
 
+def _with_agent_settings(work: Path) -> None:
+    _with_record(work)
+    folder = work / "user" / ".config" / "opencode"
+    folder.mkdir(parents=True)
+    (folder / "opencode.json").write_text('{\n  // mine\n  "theme": "dark"\n}\n')
+
+
+def _with_lasting_settings(work: Path) -> None:
+    _with_agent_settings(work)
+    _run(work, "launch", "opencode", "--write", "--json")
+
+
 def _with_model(work: Path) -> None:
     from llmstack.fetch.models_dir import place, write_record
     from llmstack.paths import home
@@ -141,6 +157,7 @@ def _with_everything(work: Path) -> None:
     _with_upstream(work)
     _with_written_settings(work)
     _with_model(work)
+    _run(work, "launch", "opencode", "--write", "--json")
 
 
 def _home_only(work: Path) -> None:
@@ -187,6 +204,8 @@ SCENES = (
     Scene("key revoke", ("kim", "--json"), _with_client_key, again=(0, 1, 2)),
     Scene("claude-settings", ("--file", SETTINGS, "--json"), _with_settings),
     Scene("claude-settings", ("--file", SETTINGS, "--undo", "--json"), _with_written_settings, again=(1,)),
+    Scene("launch", ("opencode", "--write", "--json"), _with_agent_settings),
+    Scene("launch", ("opencode", "--undo", "--json"), _with_lasting_settings, again=(1,)),
     Scene("models remove", ("maker/tiny", "--yes", "--json"), _with_model, again=(1, 2)),
     Scene("models verify", ("maker/tiny", "--json"), _with_model),
     Scene("models pull", ("{hub}/plain/Tiny-Q4_K_M.gguf", "--json"), _home_only),
@@ -213,7 +232,6 @@ READS = frozenset(
 )  # fmt: skip
 # Not here: where each is tested instead.
 ELSEWHERE = {
-    "launch": "it hands its process over to an agent: tests/system/clients/test_agent_loops.py",
     "claude": "it hands its process over to Claude Code: tests/system/clients/test_claude_code.py",
     "serve-proxy": "the service itself: tests/support/simulation",
     "warm": "the proxy writes what it saves: tests/system/warmstart/test_interrupted_saves.py",
