@@ -104,6 +104,23 @@ TRIED = {
 }
 
 
+# What somebody may have in their own settings. Each of them reads this.
+OWN_SETTINGS = {
+    "codex": (".codex/config.toml", '# mine\nmodel = "gpt-6"  # the best\n\n[analytics]\nenabled = false\n'),
+    "opencode": (
+        ".config/opencode/opencode.json",
+        '{\n  // mine\n  "$schema": "https://opencode.ai/config.json",\n  "model": "openai/gpt-6",\n}\n',
+    ),
+    "pi": (".pi/agent/models.json", '{\n  // none yet\n  "providers": {}\n}\n'),
+    "continue": (
+        ".continue/config.yaml",
+        "name: Mine\nversion: 1.0.0\nschema: v1\nmodels:\n  # the best\n  - name: theirs\n    provider: openai\n"
+        "    model: gpt-6\n    apiKey: none\n",
+    ),
+    "qwen": (".qwen/settings.json", '{\n  "privacy": {"usageStatisticsEnabled": false}\n}\n'),
+}
+
+
 def node() -> Path:
     """The folder of a Node.js that all of them run on, from npm."""
     machine = {"x86_64": "x64", "aarch64": "arm64"}[platform.machine()]

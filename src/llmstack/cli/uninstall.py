@@ -19,6 +19,7 @@ def command(keep_models: bool, yes: bool, as_json: bool) -> int:
     from llmstack.client.settings import undo_every, written_files
     from llmstack.deploy.uninstall import uninstall
     from llmstack.errors import BadInput
+    from llmstack.launch.written import files_written, undo_all
     from llmstack.paths import home
     from llmstack.render.output import QUIET_S, StepProgress, emit, show
     from llmstack.render.uninstall import ask, show_removed
@@ -27,14 +28,16 @@ def command(keep_models: bool, yes: bool, as_json: bool) -> int:
     if not yes:
         if as_json:
             raise BadInput("uninstall removes things for good", next=command_line("uninstall", "--yes", "--json"))
-        if not ask(folders, written_files(folders), keep_models=keep_models):
+        if not ask(folders, (*written_files(folders), *files_written(folders)), keep_models=keep_models):
             show("nothing was removed")
             return 1
     left = remains(folders)  # read while there is a record of it
     with StepProgress(QUIET_S, as_json=as_json) as progress:
         progress("stopping the stack, and removing its files")
         removed = uninstall(
-            folders, keep_models=keep_models, take_out=lambda: [undone.path for undone in undo_every(folders)]
+            folders,
+            keep_models=keep_models,
+            take_out=lambda: [undone.path for undone in (*undo_every(folders), *undo_all(folders))],
         )
     removed = replace(removed, kept=(*removed.kept, *left))
     emit(removed, as_json, show_removed)

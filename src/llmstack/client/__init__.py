@@ -8,6 +8,7 @@
 | claude_code    | finds Claude Code and becomes it                                                        |
 | tiers          | which names opus, sonnet and haiku go out under                                         |
 | settings       | writes this stack into a Claude Code settings file, and takes it out again              |
+| users_file     | a file of the user's that is written into: read, written whole, behind a link           |
 | record         | learns what Claude Code sends first                                                     |
 | upstream_add   | what was given, what is known of a shipped upstream, and questions for the rest         |
 | upstream_file  | writes an upstream into the user's models.toml                                          |

@@ -11,8 +11,6 @@ import base64
 import copy
 import hashlib
 import json
-import os
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +18,10 @@ from typing import Any
 
 import msgspec
 
+from llmstack.client.users_file import digest, file_bytes, file_mode, real_path, write_file
 from llmstack.commands import command_line
 from llmstack.errors import BadInput, NotSo, StackError
-from llmstack.paths import Home, write_atomic, write_private
+from llmstack.paths import Home, write_private
 
 HELPER = "apiKeyHelper"
 TTL = "CLAUDE_CODE_API_KEY_HELPER_TTL_MS"
@@ -89,38 +88,38 @@ class Undone:
 
 def apply(home: Home, file: Path, settings: StackSettings) -> Written:
     """Raises BadInput, with the file untouched, when it is no JSON object or cannot be written."""
-    path = _real(file)
-    data = _bytes(path)
+    path = real_path(file)
+    data = file_bytes(path)
     document = _parse(path, data)
     record = _record(home, path)
     backup = _read_backup(record) if data is not None else None
     if backup is not None and data is not None:
         document = _without(document, backup.edits)
-        if _digest(data) != backup.written:
+        if digest(data) != backup.written:
             # Changed by somebody since: what is theirs now is the original from here on.
             data, backup = _encode(document), None
     edits = _edits(document, settings)
     encoded = _encode(_with(document, edits))
-    if backup is not None and _digest(encoded) == backup.written:
+    if backup is not None and digest(encoded) == backup.written:
         return Written(path, False, record)
     if backup is None:
         original = base64.b64encode(data).decode() if data is not None else None
-        backup = SettingsBackup(str(path), original, _mode(path), "", (), made_folder=not path.parent.exists())
-    write_private(record, msgspec.json.encode(msgspec.structs.replace(backup, written=_digest(encoded), edits=edits)))
-    _write(path, encoded, backup.mode)
+        backup = SettingsBackup(str(path), original, file_mode(path), "", (), made_folder=not path.parent.exists())
+    write_private(record, msgspec.json.encode(msgspec.structs.replace(backup, written=digest(encoded), edits=edits)))
+    write_file(path, encoded, backup.mode)
     return Written(path, True, record)
 
 
 def undo(home: Home, file: Path) -> Undone:
     """Raises NotSo when nothing of ours is known to be in the file, BadInput when it cannot be read any more."""
-    path = _real(file)
+    path = real_path(file)
     record = _record(home, path)
     backup = _read_backup(record)
     if backup is None:
         raise NotSo(f"llmstack has written nothing into {path}", next=command_line("claude-settings"))
-    data = _bytes(path)
-    if data is not None and _digest(data) != backup.written:
-        _write(path, _encode(_without(_parse(path, data), backup.edits)), _mode(path))
+    data = file_bytes(path)
+    if data is not None and digest(data) != backup.written:
+        write_file(path, _encode(_without(_parse(path, data), backup.edits)), file_mode(path))
         record.unlink()
         return Undone(path, whole=False, removed=False)
     if backup.original is None:
@@ -130,7 +129,7 @@ def undo(home: Home, file: Path) -> Undone:
         record.unlink()
         return Undone(path, whole=True, removed=True)
     if data is not None:
-        _write(path, base64.b64decode(backup.original), backup.mode)
+        write_file(path, base64.b64decode(backup.original), backup.mode)
     record.unlink()
     return Undone(path, whole=data is not None, removed=data is None)
 
@@ -251,36 +250,6 @@ def _encode(document: Mapping[str, Any]) -> bytes:
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _bytes(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """Whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, data, mode)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror}") from None
-
-
-def _mode(path: Path) -> int:
-    try:
-        return stat.S_IMODE(path.stat().st_mode)
-    except OSError:
-        return 0o600
-
-
-def _real(file: Path) -> Path:
-    """Behind a link of a dotfile manager: the link stays, what it leads to is written."""
-    return Path(os.path.realpath(file))
-
-
 def _records(home: Home) -> Path:
     return home.state / "claude-settings"
 
@@ -322,7 +291,3 @@ def _of_first_form(record: _FirstForm) -> SettingsBackup:
     edits += [] if record.had_environment else [Edit(("env",), {})]
     edits += [Edit(("env", k), v, before.get(k), k in before) for k, v in record.environment.items()]
     return SettingsBackup(record.path, record.original, record.mode, record.written, tuple(edits), record.made_folder)
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -71,18 +71,23 @@ def _codex(stack: PointFacts) -> Pointed:
     return Pointed({TOKEN: stack.token}, tuple(arguments))
 
 
-def _opencode_settings(stack: PointFacts) -> str:
+def opencode_provider(stack: PointFacts, key: str) -> dict[str, Any]:
+    """key: as its settings name one."""
     limit = {"context": stack.context, "output": stack.max_output or 8192} if stack.context else None
     model: dict[str, Any] = {"tool_call": True, "reasoning": True, **({"limit": limit} if limit else {})}
-    provider = {
+    return {
         "npm": "@ai-sdk/anthropic",
         "name": "llmstack",
-        "options": {"baseURL": f"{stack.url}/v1", "apiKey": f"{{env:{TOKEN}}}", "timeout": SILENCE_MS},
+        "options": {"baseURL": f"{stack.url}/v1", "apiKey": key, "timeout": SILENCE_MS},
         "models": {stack.model: model},
     }
+
+
+def _opencode_settings(stack: PointFacts) -> str:
     name = f"llmstack/{stack.model}"
     models = {"model": name, "small_model": name}
-    return json.dumps({"autoupdate": False, "share": "disabled", **models, "provider": {"llmstack": provider}})
+    provider = {"llmstack": opencode_provider(stack, f"{{env:{TOKEN}}}")}
+    return json.dumps({"autoupdate": False, "share": "disabled", **models, "provider": provider})
 
 
 def _opencode(stack: PointFacts) -> Pointed:
@@ -93,14 +98,18 @@ def _kilo(stack: PointFacts) -> Pointed:
     return Pointed({TOKEN: stack.token, "KILO_CONFIG_CONTENT": _opencode_settings(stack)})
 
 
-def _qwen(stack: PointFacts) -> Pointed:
+def qwen_generation(stack: PointFacts) -> dict[str, Any]:
     generation: dict[str, Any] = {"timeout": SILENCE_MS}
     if stack.context:
         generation["contextWindowSize"] = stack.context
     if stack.max_output:
         generation["samplingParams"] = {"max_tokens": stack.max_output}
+    return generation
+
+
+def _qwen(stack: PointFacts) -> Pointed:
     settings = {
-        "model": {"generationConfig": generation},
+        "model": {"generationConfig": qwen_generation(stack)},
         "privacy": {"usageStatisticsEnabled": False},
         "general": {"disableAutoUpdate": True},
     }

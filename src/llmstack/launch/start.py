@@ -14,7 +14,8 @@ from llmstack.client.environment import ClientEnvironment, no_proxy
 from llmstack.commands import command_line
 from llmstack.errors import BadInput, MissingPart
 from llmstack.launch.agents import AGENTS, Agent, Pointed, PointFacts
-from llmstack.paths import Home, write_private
+from llmstack.launch.lasting import LASTING, LastingFile, TokenSource
+from llmstack.paths import Home, chosen_root, own_command, write_private
 
 _CLAUDE = ("claude", "claude-code")
 # Of other clients and other gateways: they would win over what leads here.
@@ -59,6 +60,20 @@ def facts_of(home: Home, name: str, environment: ClientEnvironment) -> PointFact
         int(output) if output else None,
         home.state / "launch" / name,
     )
+
+
+def lasting_files(home: Home, name: str, facts: PointFacts, inherited: Mapping[str, str]) -> tuple[LastingFile, ...]:
+    """What `--write` writes. Raises BadInput for an agent that needs no lasting setting, or has no place for one."""
+    if name not in LASTING:
+        raise BadInput(
+            f"nothing is written for {name}: {AGENTS[name].title} is started here by {command_line('launch', name)}",
+            why=f"lasting settings are known for {', '.join(LASTING)}",
+            next=command_line("launch", name),
+        )
+    root = chosen_root()
+    prefix = ("env", f"LLMSTACK_HOME={root}") if root else ()
+    token = TokenSource(home.token, (*prefix, *own_command(), "token"))
+    return LASTING[name](facts, token, inherited)
 
 
 def environment_for(pointed: Pointed, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -34,3 +34,19 @@ def show_start(
     for name, text in files.items():
         show(f"file {name}: {text}".replace(token, HIDDEN))
     show(" ".join([program, *arguments]))
+
+
+def show_lasting(document: Mapping[str, Any]) -> None:
+    for one in document["written"]:
+        show(f"{one['file']}: {'written' if one['changed'] else 'it says so already'}")
+    show(f"take it out again: {command_line('launch', document['agent'], '--undo')}")
+
+
+def show_taken_out(document: Mapping[str, Any]) -> None:
+    for one in document["undone"]:
+        if one["removed"]:
+            show(f"{one['file']} did not exist before: removed")
+        elif one["whole"]:
+            show(f"{one['file']} is byte for byte what it was")
+        else:
+            show(f"{one['file']} was changed since: only what llmstack wrote was taken out")

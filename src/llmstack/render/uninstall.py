@@ -12,7 +12,7 @@ from llmstack.render.output import confirm, show
 
 
 def ask(home: Home, settings: Sequence[Path], *, keep_models: bool) -> bool:
-    """settings: of Claude Code, that lead to this stack."""
+    """settings: files of agents that lead to this stack."""
     show("This stops the stack and removes:")
     for folder in home.folders():
         if folder.exists():
@@ -31,7 +31,7 @@ def show_removed(removed: Removed) -> None:
     if not removed.removed:
         show("nothing was installed")
     for path in removed.undone:
-        show(f"undone   {path}   (it leads Claude Code to this stack no more)")
+        show(f"undone   {path}   (it leads to this stack no more)")
     for path in removed.removed:
         show(f"removed  {path}")
     for entry in removed.kept:

@@ -46,7 +46,11 @@ class Scene:
     @property
     def title(self) -> str:
         """The command with the options that tell its scenes apart."""
-        options = (word for word in self.arguments if word in ("--undo", "--proxy-only", "--demo", "proxy", "server"))
+        options = (
+            word
+            for word in self.arguments
+            if word in ("--undo", "--write", "--proxy-only", "--demo", "proxy", "server")
+        )
         return " ".join([self.command, *options])
 
     @staticmethod
@@ -122,6 +126,18 @@ def _with_written_settings(work: Path) -> None:
     _run(work, "claude-settings", "--file", str(work / "user/project/.claude/settings.json"))
 
 
+def _with_agent_settings(work: Path) -> None:
+    _with_record(work)
+    folder = work / "user" / ".config" / "opencode"
+    folder.mkdir(parents=True)
+    (folder / "opencode.json").write_text('{\n  // mine\n  "theme": "dark"\n}\n')
+
+
+def _with_lasting_settings(work: Path) -> None:
+    _with_agent_settings(work)
+    _run(work, "launch", "opencode", "--write", "--json")
+
+
 def _with_model(work: Path) -> None:
     from llmstack.fetch.models_dir import place, write_record
     from llmstack.paths import home
@@ -148,6 +164,7 @@ def _with_everything(work: Path) -> None:
     _with_upstream(work)
     _with_written_settings(work)
     _with_model(work)
+    _run(work, "launch", "opencode", "--write", "--json")
 
 
 def _home_only(work: Path) -> None:
@@ -197,6 +214,8 @@ SCENES = (
     Scene("key revoke", ("kim", "--json"), _with_client_key, again=(0, 1, 2)),
     Scene("claude-settings", ("--file", SETTINGS, "--json"), _with_settings),
     Scene("claude-settings", ("--file", SETTINGS, "--undo", "--json"), _with_written_settings, again=(1,)),
+    Scene("launch", ("opencode", "--write", "--json"), _with_agent_settings),
+    Scene("launch", ("opencode", "--undo", "--json"), _with_lasting_settings, again=(1,)),
     Scene("models remove", ("maker/tiny", "--yes", "--json"), _with_model, again=(1, 2)),
     Scene("models verify", ("maker/tiny", "--json"), _with_model),
     Scene("models pull", ("{hub}/plain/Tiny-Q4_K_M.gguf", "--json"), _home_only),
@@ -224,7 +243,6 @@ READS = frozenset(
 )  # fmt: skip
 # Not here: where each is tested instead.
 ELSEWHERE = {
-    "launch": "it hands its process over to an agent: tests/system/clients/test_agent_loops.py",
     "claude": "it hands its process over to Claude Code: tests/system/clients/test_claude_code.py",
     "mcp": "it writes nothing: tests/system/clients/test_mcp.py",
     "serve-proxy": "the service itself: tests/support/simulation",

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmstack.launch.agents import AGENTS
-from support.agents import FILES, LAST, TRIED, kept_share, node, row, script
+from llmstack.launch.lasting import LASTING
+from support.agents import FILES, LAST, OWN_SETTINGS, TRIED, kept_share, node, row, script
 from support.paths import DOCS
 from support.stack import Stack
 from support.upstream import Upstream
@@ -71,18 +74,61 @@ def test_it_makes_three_calls_and_each_prompt_begins_with_the_one_before(
     agrees_with_the_table(AGENTS[name].title, row(name, path, share))
 
 
+@pytest.mark.parametrize("name", LASTING)
+def test_written_into_its_own_settings_it_comes_here_by_itself_until_that_is_undone(
+    stack: Stack, tmp_path: Path, name: str
+) -> None:
+    tried, work = TRIED[name], tmp_path / "work"
+    own, text = OWN_SETTINGS[name]
+    file = tmp_path / "home" / own
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    work.mkdir()
+    upstream = Upstream(script(tried, work))
+    try:
+        overlay = stack.root / "config" / "models.toml"
+        overlay.write_text(overlay.read_text() + LED.format(url=upstream.url))
+        written = llmstack(stack, tmp_path, "launch", name, "--write")
+        assert written.returncode == 0 and str(file) in written.stdout, written.stdout + written.stderr
+        ran = run(stack, name, tmp_path, work, [AGENTS[name].program, *tried.arguments])
+        undone = llmstack(stack, tmp_path, "launch", name, "--undo")
+    finally:
+        upstream.close()
+    assert ran.returncode == 0 and LAST in ran.stdout, ran.stdout + ran.stderr
+    assert len(upstream.completions) == 4
+    assert undone.returncode == 0, undone.stderr
+    if name == "qwen":  # it writes its settings anew at each start, with a version in them
+        assert json.loads(file.read_text()).items() >= json.loads(text).items()
+        assert stack.token not in file.read_text() and "ANTHROPIC" not in file.read_text()
+    else:
+        assert file.read_text() == text
+
+
 def launch(stack: Stack, name: str, folder: Path, work: Path) -> subprocess.CompletedProcess[str]:
-    tried = TRIED[name]
-    programs, home = tried.folder(AGENTS[name].version), folder / "home"
-    home.mkdir()
-    environment = {
-        "PATH": f"{programs}:{node()}:/usr/bin:/bin", "HOME": str(home), "LLMSTACK_HOME": str(stack.root),
-        "NO_COLOR": "1", "LANG": "C.UTF-8", "TERM": "dumb", "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
-        "HTTP_PROXY": NOWHERE, "HTTPS_PROXY": NOWHERE, "npm_config_registry": NOWHERE,
-    }  # fmt: skip
+    (folder / "home").mkdir()
+    command = [sys.executable, "-m", "llmstack", "launch", name, "--", *TRIED[name].arguments]
+    return run(stack, name, folder, work, command)
+
+
+def llmstack(stack: Stack, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**stack.environment, "HOME": str(folder / "home")}
     return subprocess.run(
-        [sys.executable, "-m", "llmstack", "launch", name, "--", *tried.arguments],
-        env=environment, cwd=work, input=tried.input() or "", capture_output=True, text=True, timeout=240,
+        [sys.executable, "-m", "llmstack", *words], env=environment, cwd=folder, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+
+
+def run(stack: Stack, name: str, folder: Path, work: Path, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    tried = TRIED[name]
+    programs = tried.folder(AGENTS[name].version)
+    environment = {
+        "PATH": f"{programs}:{node()}:/usr/bin:/bin", "HOME": str(folder / "home"), "LLMSTACK_HOME": str(stack.root),
+        "NO_COLOR": "1", "LANG": "C.UTF-8", "TERM": "dumb", "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        "HTTP_PROXY": NOWHERE, "HTTPS_PROXY": NOWHERE, "npm_config_registry": NOWHERE, "NO_PROXY": "127.0.0.1",
+    }  # fmt: skip
+    with_path = [str(shutil.which(command[0], path=environment["PATH"]) or command[0]), *command[1:]]
+    return subprocess.run(
+        with_path, env=environment, cwd=work, input=tried.input() or "", capture_output=True, text=True, timeout=240,
     )  # fmt: skip
 
 
