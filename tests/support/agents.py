@@ -96,6 +96,11 @@ TRIED = {
     "pi": TriedAgent("@earendil-works/pi-coding-agent", ("-p", TASK), _calls("bash", "write")),
     "cline": TriedAgent("cline", (TASK,), _cline),
     "continue": TriedAgent("@continuedev/cli", ("--auto", "-p", TASK), _calls("Bash", "Write", "filepath")),
+    "gemini": TriedAgent(
+        "@google/gemini-cli",
+        ("--yolo", "--skip-trust", "-p", TASK),
+        _calls("run_shell_command", "write_file", "file_path"),
+    ),
     "vibe": TriedAgent("mistral-vibe", ("--trust", "--yolo", "-p", TASK), _calls("bash", "write_file"), python=12),
     "hermes": TriedAgent(
         "hermes-agent", ("chat", "--yolo", "-Q", "-q", TASK), _calls("terminal", "write_file"), python=11

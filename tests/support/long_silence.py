@@ -36,7 +36,7 @@ MORE_S = 200.0  # what a client may take besides, on a busy machine
 TEST_FILE = "test_silence.py"
 CLAUDE = "claude"
 # Aider's own limit is 600 s and has no setting; Hermes and Vibe have none (docs/other-clients.md).
-PATIENT = (CLAUDE, "codex", "opencode", "qwen", "pi", "copilot", "cline", "continue")
+PATIENT = (CLAUDE, "codex", "opencode", "qwen", "pi", "copilot", "cline", "continue", "gemini")
 
 
 class LongSilence:

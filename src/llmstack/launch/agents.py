@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 TOKEN = "LLMSTACK_TOKEN"  # the variable that settings name, so that no token stands in them
 SILENCE_MS = 1_800_000  # a long prompt is read for minutes before the first word
-Speaks = Literal["messages", "responses", "chat"]
+Speaks = Literal["messages", "responses", "gemini", "chat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +251,22 @@ def _hermes(stack: PointFacts) -> Pointed:
     return Pointed(variables, (), {"config.yaml": json.dumps({"model": model})})
 
 
+def _gemini(stack: PointFacts) -> Pointed:
+    """By a home of its own: with another address than Google's it takes a key only where its settings say so."""
+    settings = {
+        "security": {"auth": {"selectedType": "gemini-api-key"}},
+        "privacy": {"usageStatisticsEnabled": False},
+        "general": {"disableAutoUpdate": True, "disableUpdateNag": True},
+    }
+    variables = {
+        "GEMINI_CLI_HOME": str(stack.folder),
+        "GEMINI_API_KEY": stack.token,
+        "GOOGLE_GEMINI_BASE_URL": stack.url,
+        "GEMINI_MODEL": stack.model,
+    }
+    return Pointed(variables, (), {".gemini/settings.json": json.dumps(settings)})
+
+
 _NO_TOOLS_THEN = "its compaction asks without the tools: then the prompt is read anew"
 AGENTS: dict[str, Agent] = {
     "codex": Agent("Codex", "codex", "npm install -g @openai/codex", "responses", "0.171.0", _codex),
@@ -290,6 +306,15 @@ AGENTS: dict[str, Agent] = {
         "1.5.47",
         _continue,
         "ends when a prompt is too long",
+    ),
+    "gemini": Agent(
+        "Gemini CLI",
+        "gemini",
+        "npm install -g @google/gemini-cli",
+        "gemini",
+        "0.61.0",
+        _gemini,
+        "has a home of its own here, without your settings of it; does not know how long a prompt may be",
     ),
     "vibe": Agent(
         "Mistral Vibe",
