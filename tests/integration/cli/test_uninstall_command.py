@@ -15,6 +15,9 @@ from llmstack.client.outside import ollama_models, remember_ollama_model
 from llmstack.client.settings import HELPER, StackSettings, apply
 from llmstack.deploy.apply import deploy_lock
 from llmstack.fetch.models_dir import write_record
+from llmstack.launch.agents import PointFacts
+from llmstack.launch.lasting import LASTING, TokenSource
+from llmstack.launch.written import write
 from llmstack.paths import Home
 from llmstack.paths import home as this_home
 
@@ -55,6 +58,28 @@ def test_one_that_cannot_be_put_back_stops_it_before_anything_is_deleted(
     assert home.catalog.exists()
     file.unlink()
     assert run(["uninstall", "--yes"]) == 0
+
+
+def test_an_agent_s_settings_are_what_they_were_or_it_stops_before_anything_is_deleted(
+    home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, text = tmp_path / "user" / ".codex" / "config.toml", 'model = "theirs"  # mine\n'
+    file.parent.mkdir()
+    file.write_text(text)
+    stack = PointFacts("http://127.0.0.1:5000", "t", "m", None, None, home.state / "launch")
+    token = TokenSource(home.token, ("llmstack", "token"))
+    write(home, "codex", LASTING["codex"](stack, token, {"HOME": str(tmp_path / "user")}))
+    ours = file.read_text()
+    file.write_text(ours.replace('wire_api = "responses"', 'wire_api = "chat"'))
+    home.catalog.write_text("# mine\n")
+    assert run(["uninstall"]) == 2
+    assert f"It takes this stack out of {file} again." in capsys.readouterr().out
+    assert run(["uninstall", "--yes"]) == 1
+    assert str(file) in capsys.readouterr().err and home.catalog.exists()
+    file.write_text(ours)
+    assert run(["uninstall", "--yes"]) == 0
+    assert f"undone   {file}" in capsys.readouterr().out
+    assert file.read_text() == text and not home.state.exists()
 
 
 def test_what_cannot_be_undone_here_is_named_with_the_way(
