@@ -113,6 +113,7 @@ class Reporter:
         self._out = out if out is not None else sys.stderr
         self.registry = CollectorRegistry()
         self._models: set[str] = set()
+        self._children: dict[tuple[Any, tuple[str, ...]], Any] = {}
         registered: dict[str, Any] = {"registry": self.registry}
         self.requests = Counter(
             "llmstack_requests", "Requests answered", ["path", "upstream", "model", "status"], **registered
@@ -162,39 +163,47 @@ class Reporter:
         except (OSError, ValueError):  # a full disk, a stream that was closed: it costs a line, never an answer
             self.lost.inc()
 
+    def _of(self, metric: Any, *labels: str) -> Any:
+        """The child of a metric for these labels, which are few: prometheus_client takes a lock to look one up."""
+        key = (metric, labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
+
     def finish(self, record: RequestRecord) -> None:
         path = label_of(record.path)
         upstream = record.upstream or "none"
-        self.requests.labels(path, upstream, self._model(record.model), str(record.status)).inc()
+        self._of(self.requests, path, upstream, self._model(record.model), str(record.status)).inc()
         if record.cause:
-            self.failures.labels(record.cause).inc()
+            self._of(self.failures, record.cause).inc()
         if record.tokens_in or record.tokens_out:
-            self.tokens.labels(upstream, "in").inc(record.tokens_in)
-            self.tokens.labels(upstream, "cached").inc(record.tokens_cached)
-            self.tokens.labels(upstream, "out").inc(record.tokens_out)
+            self._of(self.tokens, upstream, "in").inc(record.tokens_in)
+            self._of(self.tokens, upstream, "cached").inc(record.tokens_cached)
+            self._of(self.tokens, upstream, "out").inc(record.tokens_out)
         if record.key:  # of this stack's own keys: their number is bounded
-            self.key_requests.labels(record.key, str(record.status)).inc()
+            self._of(self.key_requests, record.key, str(record.status)).inc()
             for kind, tokens in (
                 ("in", record.tokens_in),
                 ("cached", record.tokens_cached),
                 ("out", record.tokens_out),
             ):
                 if tokens:
-                    self.key_tokens.labels(record.key, kind).inc(tokens)
+                    self._of(self.key_tokens, record.key, kind).inc(tokens)
         if record.audit is not None:
-            self.prefix.labels(record.audit.why).inc()
+            self._of(self.prefix, record.audit.why).inc()
         if record.first_token is not None and record.upstream:
-            self.ttft.labels(upstream).observe(max(record.first_token - record.started, 0.0))
+            self._of(self.ttft, upstream).observe(max(record.first_token - record.started, 0.0))
         if record.joined:
             self.joined.inc()
         if record.disconnected:
             self.disconnects.inc()
         if record.web and record.web_result:
-            self.web.labels(record.web, record.web_result).inc()
+            self._of(self.web, record.web, record.web_result).inc()
         if record.leaked:
-            self.repairs.labels("leaked_call").inc(record.leaked)
+            self._of(self.repairs, "leaked_call").inc(record.leaked)
         if record.repaired:
-            self.repairs.labels("argument").inc(record.repaired)
+            self._of(self.repairs, "argument").inc(record.repaired)
         if not record.quiet:
             self.event("request", record.line())
 

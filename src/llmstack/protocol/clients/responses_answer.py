@@ -50,6 +50,12 @@ _INCOMPLETE = {
 _encode = msgspec.json.Encoder().encode
 
 
+def _echo(given: Any, own: Any) -> Any:
+    """A member of the request, in its answer's words. It stands in three events: what is large is encoded once."""
+    value = own if given is None else given
+    return msgspec.Raw(_encode(value)) if isinstance(value, list | dict) and value else value
+
+
 class ResponsesSide:
     """One answer. keep(response, items): called with the whole one at its end, where the client wants it stored.
     hides_thinking: each thinking item carries its text in `encrypted_content` too."""
@@ -87,8 +93,9 @@ class ResponsesSide:
             "output": [],
             "store": keep is not None,
             "usage": None,
-            **{name: request.get(name) if request.get(name) is not None else own for name, own in _ECHOED.items()},
+            **{name: _echo(request.get(name), own) for name, own in _ECHOED.items()},
         }
+        self._frame: tuple[bytes, bytes, bytes] | None = None  # of the item's deltas: they are nearly all events
 
     # ---- streamed ---------------------------------------------------------------------------------------------------
 
@@ -126,8 +133,19 @@ class ResponsesSide:
         place = {"item_id": self._item["id"], "output_index": len(self.response["output"])}
         return {**place, **dict.fromkeys(names, 0)}
 
+    def _piece(self, kind: str, text: str, *names: str, **more: Any) -> bytes:
+        """One event of an item's many deltas: all of them but the number and the text is put together once."""
+        if self._frame is None:
+            place = _encode({**self._place(*names)})[1:-1]
+            head = f'event: {kind}\ndata: {{"type":"{kind}","sequence_number":'.encode()
+            tail = b"," + _encode(more)[1:] if more else b"}"
+            self._frame = (head, b"," + place + b',"delta":', tail + b"\n\n")
+        head, middle, tail = self._frame
+        self._number += 1
+        return b"%b%d%b%b%b" % (head, self._number, middle, _encode(text), tail)
+
     def _begin(self, block: Any) -> bytes:
-        self._pieces = []
+        self._pieces, self._frame = [], None
         if isinstance(block, TextBlock):
             self._item = {"type": "message", "id": self._new_id("msg"), "status": "in_progress"}
             self._item |= {"role": "assistant", "content": []}
@@ -158,15 +176,14 @@ class ResponsesSide:
         kind = self._item.get("type")
         if isinstance(delta, TextDelta) and kind == "message":
             self._pieces.append(delta.text)
-            place = self._place("content_index")
-            return self._event("response.output_text.delta", **place, delta=delta.text, logprobs=[])
+            return self._piece("response.output_text.delta", delta.text, "content_index", logprobs=[])
         if isinstance(delta, ThinkingDelta) and kind == "reasoning":
             self._pieces.append(delta.thinking)
-            return self._event("response.reasoning_text.delta", **self._place("content_index"), delta=delta.thinking)
+            return self._piece("response.reasoning_text.delta", delta.thinking, "content_index")
         if isinstance(delta, InputJsonDelta) and delta.partial_json:
             self._pieces.append(delta.partial_json)
             if kind == "function_call":
-                return self._event("response.function_call_arguments.delta", **self._place(), delta=delta.partial_json)
+                return self._piece("response.function_call_arguments.delta", delta.partial_json)
         return b""
 
     def _finish(self) -> bytes:
