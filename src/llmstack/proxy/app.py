@@ -105,6 +105,7 @@ class Proxy:
                 Route("/v1/messages/count_tokens", _Handler(log_event, self.conversations.count_tokens, "POST")),
                 Route("/v1/chat/completions", _Handler(log_event, self.conversations.chat, "POST")),
                 Route("/v1/responses", _Handler(log_event, self.conversations.responses, "POST")),
+                Route("/v1/responses/input_tokens", _Handler(log_event, self.conversations.count_input, "POST")),
                 Route("/v1/responses/{id}", _Handler(log_event, self.conversations.stored_response, "GET", "DELETE")),
                 Route("/v1/models", _Handler(log_event, models.all, "GET")),
                 Route("/v1/models/{name:path}", _Handler(log_event, models.one, "GET")),

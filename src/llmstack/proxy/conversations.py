@@ -184,6 +184,11 @@ class Conversations:
         if tokens is not None:
             await respond_json(scope, send, {"input_tokens": tokens})
 
+    async def count_input(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The same for a Responses request. Raises Refused."""
+        tokens = await self._counted(scope, receive, partial(responses_request.asked, store=self.stored))
+        await respond_json(scope, send, {"object": "response.input_tokens", "input_tokens": tokens})
+
     async def _counted(self, scope: Scope, receive: Receive, read: Reading, send: Send | None = None) -> int | None:
         """send: of a client of Anthropic's, whose upstream answers for itself; then None. Raises Refused."""
         record: RequestRecord = scope["record"]
