@@ -33,6 +33,7 @@ The answer:
 | opened_tools   | tools whose schema a llama-server makes no grammar of                               |
 | refused_fields | which field of a request an upstream refused                                        |
 | tool_ids       | ids of tool calls                                                                   |
+| plain_services | embeddings, reranking, completions of a text: passed on as they are                 |
 | model_list     | the models that a caller may ask for, in the words of each API                      |
 | codex_catalogue | a model as Codex wants to hear of it                                               |
 | held_back      | fields of a request that a llama-server is not given                                |

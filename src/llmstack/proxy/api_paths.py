@@ -14,6 +14,12 @@ API_PATHS: dict[str, tuple[Words, bool]] = {
     "/v1/models": ("anthropic", True),
     "/v1/chat/completions": ("openai", True),
     "/v1/responses": ("openai", True),
+    "/v1/completions": ("openai", True),
+    "/v1/embeddings": ("openai", True),
+    "/v1/rerank": ("openai", True),
+    "/infill": ("openai", False),
+    "/tokenize": ("openai", False),
+    "/detokenize": ("openai", False),
     f"{GEMINI}models": ("gemini", True),
 }
 _OTHERS = frozenset({"/", "/health", "/metrics"})

@@ -28,6 +28,7 @@ from llmstack.proxy.live_config import LiveConfig
 from llmstack.proxy.loop_watch import LoopWatch
 from llmstack.proxy.model_list import ModelList
 from llmstack.proxy.opened_tools import OpenedTools
+from llmstack.proxy.plain_services import PLAIN, PlainServices
 from llmstack.proxy.preflight import Preflight
 from llmstack.proxy.relay import Relay
 from llmstack.proxy.report import Capture, Reporter, error_location
@@ -92,6 +93,7 @@ class Proxy:
             answers, self.in_flight, policy, self.relay, read, self.callers, web, capture
         )
         models, gemini = ModelList(live, self.callers, time.time()), "/v1beta/models/{call:path}"
+        plain = PlainServices(live, self.relay, policy, self.callers)
         self.crowded = 0
         self._crowded_at = float("-inf")
         live.changed = self.upstreams.forget_refusals
@@ -109,6 +111,7 @@ class Proxy:
                 Route("/v1/responses/{id}", _Handler(log_event, self.conversations.stored_response, "GET", "DELETE")),
                 Route("/v1/models", _Handler(log_event, models.all, "GET")),
                 Route("/v1/models/{name:path}", _Handler(log_event, models.one, "GET")),
+                *(Route(path, _Handler(log_event, plain.answer, "POST")) for path in PLAIN),
                 Route("/v1beta/models", _Handler(log_event, models.all_of_gemini, "GET")),
                 Route(gemini, _Handler(log_event, self.conversations.gemini, "POST"), methods=["POST"]),
                 Route(gemini, _Handler(log_event, models.one_of_gemini, "GET")),

@@ -44,7 +44,10 @@ _NOT_FORWARDED = frozenset(
 _NOT_RETURNED = frozenset(
     {"transfer-encoding", "connection", "keep-alive", "content-length", "server", "date", "set-cookie"}
 )
-_ANSWERING = ("/v1/messages", "/v1/chat/completions")  # what uses tokens; counting them does not
+# What uses tokens; counting them does not.
+_ANSWERING = (
+    "/v1/messages", "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/infill",
+)  # fmt: skip
 SLOW_READER_S = 60.0  # a client that takes nothing for so long is cut, as in client_writer.py
 
 
@@ -86,17 +89,33 @@ class Relay:
         self, scope: Scope, receive: Receive, send: Send, route: RouteChoice, body: bytes, incoming: Asked
     ) -> None:
         """A chat completion that asks for what only its own words can say, along the fallback chain. Raises Refused."""
-        record: RequestRecord = scope["record"]
         request = msgspec.json.decode(body)
+
+        def passing(target: Target) -> Passing:
+            if target.kind == "anthropic":
+                return self._as_messages(scope, target, body, incoming)
+            return self._passing(target, request, body)
+
+        await self.along(scope, receive, send, route, request, passing)
+
+    async def along(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        route: RouteChoice,
+        request: dict[str, Any],
+        passing_to: Callable[[Target], Passing],
+    ) -> None:
+        """A request that is passed on, along the fallback chain. passing_to(target): as it takes it; it may raise
+        Refused. Raises Refused while nothing has been sent."""
+        record: RequestRecord = scope["record"]
         caller = caller_of(scope)
 
         async def attempt(turn: Turn) -> Outcome:
             record.fallback = turn.fallback
             try:
-                if turn.target.kind == "anthropic":
-                    passing = self._as_messages(scope, turn.target, body, incoming)
-                else:
-                    passing = self._passing(turn.target, request, body)
+                passing = passing_to(turn.target)
                 async with (
                     self.turns.turn(turn.target, caller),
                     self.upstreams.deaths.asking(turn.target, lambda: death_table.request(request)),

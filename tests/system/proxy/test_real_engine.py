@@ -86,3 +86,14 @@ def test_giving_up_in_prefill_frees_the_slot_within_seconds(demo_stack: Any, sdk
     begun = time.monotonic()
     sdk.messages.create(model="m", max_tokens=1, messages=HELLO)
     assert time.monotonic() - begun < 8
+
+
+def test_a_text_is_completed_and_its_tokens_named_by_the_engine_itself(demo_stack: Any) -> None:
+    with httpx.Client(base_url=demo_stack.url, headers={"x-api-key": demo_stack.token}, timeout=60) as client:
+        tokens = client.post("/tokenize", json={"content": "The demo model"}).json()["tokens"]
+        assert tokens and client.post("/detokenize", json={"tokens": tokens}).json()["content"] == "The demo model"
+        asked = {"model": "m", "prompt": "The demo", "max_tokens": 4, "temperature": 0, "id_slot": 0}
+        done = client.post("/v1/completions", json=asked).json()
+        assert done["choices"][0]["text"] and done["usage"]["completion_tokens"] == 4
+        with client.stream("POST", "/v1/completions", json={**asked, "stream": True}) as stream:
+            assert stream.read().rstrip().endswith(b"[DONE]")

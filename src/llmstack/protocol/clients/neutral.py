@@ -18,10 +18,18 @@ CHOICES: Mapping[str, dict[str, Any]] = {
 DEFAULT_MAX_TOKENS = 8192  # a Messages request must have one, a chat completion need not
 
 
+def object_of(body: bytes) -> dict[str, Any]:
+    """Raises Refused for what is no JSON object."""
+    value = bounded_value(body)
+    if not isinstance(value, dict):
+        raise Refused(invalid("the request is no JSON object"))
+    return value
+
+
 def request_of(body: bytes) -> dict[str, Any]:
     """Raises Refused for what is no JSON object with a model."""
-    value = bounded_value(body)
-    if not isinstance(value, dict) or not isinstance(value.get("model"), str):
+    value = object_of(body)
+    if not isinstance(value.get("model"), str):
         raise Refused(invalid("model: a string is required"))
     return value
 
