@@ -64,6 +64,7 @@ class UpstreamSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     recover_tool_calls: bool | None = None
     repair_arguments: bool | None = None
     stable_prefix: bool | None = None
+    show_reading: bool | None = None
     display_name: str | None = None
 
 
@@ -111,6 +112,7 @@ class Target:
     recover_tool_calls: bool
     repair_arguments: bool
     stable_prefix: bool
+    show_reading: bool
     display_name: str | None
 
     @property
@@ -232,6 +234,7 @@ def resolve(name: str, upstream: UpstreamSettings, route: Route | None) -> Targe
         recover_tool_calls=setting("recover_tool_calls", True),
         repair_arguments=setting("repair_arguments", True),
         stable_prefix=setting("stable_prefix", local),
+        show_reading=setting("show_reading", False),
         display_name=setting("display_name", None),
     )
 

@@ -21,6 +21,7 @@ from llmstack.protocol.dialect import Dialect
 from llmstack.protocol.document import document_text
 from llmstack.protocol.errors import Refused, invalid
 from llmstack.protocol.loaded_tools import CALLER, introduction, wrapped
+from llmstack.protocol.reading import SIGNATURE as READING
 from llmstack.protocol.replay import Replay
 from llmstack.protocol.told import is_told, told
 from llmstack.protocol.tool_changes import added_tools
@@ -238,7 +239,7 @@ class Conversation:
             if kind == "text":
                 text.append(block.text)
             elif kind == "thinking":
-                reasoning.append(block.thinking)
+                reasoning.append(block.thinking if block.signature != READING else "")
             elif kind == "tool_use":
                 calls.append(self._call(block, f"{where}.content[{number}]"))
             elif kind in ("redacted_thinking", "compaction"):

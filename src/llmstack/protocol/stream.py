@@ -49,6 +49,8 @@ from llmstack.protocol.errors import Cause, Failure, FailureKind, ProtocolFault,
 from llmstack.protocol.inline_tool_calls import InlineToolCallParser, Thought
 from llmstack.protocol.json_text import JsonPieces
 from llmstack.protocol.leaked_call import InlineCall
+from llmstack.protocol.reading import SIGNATURE as READING
+from llmstack.protocol.reading import ReadingBlock, ReadingNotes
 from llmstack.protocol.repair import ArgumentStream, Members
 from llmstack.protocol.replay import Generated
 from llmstack.protocol.stream_settings import StreamSettings
@@ -112,6 +114,8 @@ class MessageStream:
         self.repaired = 0
         self.failure: Failure | None = None
         self._open: type[TextBlock] | type[ThinkingBlock] | type[ToolUseBlock] | None = None
+        self._reading = ReadingNotes()
+        self._blocks = 0  # of the model's own
         self._call: PendingCall | None = None
         self._arguments: ArgumentStream | None = None
         self._members: dict[str, Members] = {}  # by tool: its schema is read once for all calls of it
@@ -138,8 +142,10 @@ class MessageStream:
         if chunk.usage is not None or chunk.timings is not None:
             self.usage = usage_after(self.usage, chunk)
             self._counted = self._counted or self.usage.output_tokens > 0
-        if chunk.prompt_progress is not None and not self.emitted:
+        if chunk.prompt_progress is not None and (not self.emitted or self._open is ReadingBlock):
             self.usage = usage_while_reading(self.usage, chunk.prompt_progress)
+            if self.settings.show_reading:
+                self._read(chunk.prompt_progress, out)
         if chunk.verbose is not None and chunk.verbose.stop_type == "word" and chunk.verbose.stopping_word:
             self._stopped_by(chunk.verbose.stopping_word)
         # No choices: the usage chunk (OpenAI, stream_options.include_usage; llama.cpp, to_json_oaicompat_chat_stream).
@@ -190,7 +196,7 @@ class MessageStream:
                 Failure(FailureKind.API, f"{self.settings.upstream} ended its answer before it was complete", Cause.CUT)
             )
         out: list[Event] = []
-        if self._index < 0:
+        if not self._blocks:
             # A message without any block makes the client ask again without end: one empty text block.
             self._move(StreamSignal.REOPEN)
             self._open_block(TextBlock(), out)
@@ -237,13 +243,26 @@ class MessageStream:
     def _open_block(self, block: AnyBlock, out: list[Event]) -> None:
         self._move(StreamSignal.OPEN)
         self._index += 1
+        self._blocks += not isinstance(block, ReadingBlock)
         self.emitted = True
         self._open = type(block)  # type: ignore[assignment]
         out.append(BlockStart(index=self._index, content_block=block))
 
+    def _read(self, progress: chat.PrefillProgress, out: list[Event]) -> None:
+        line = self._reading.line(progress)
+        if not line:
+            return
+        if self.state is StreamState.START:
+            self._begin(out, self.usage)
+        if self._open is None:
+            self._open_block(ReadingBlock(), out)
+        out.append(BlockDelta(self._index, ThinkingDelta(line)))
+
     def _close(self, out: list[Event]) -> None:
         if self.state is not StreamState.OPEN:
             return
+        if self._open is ReadingBlock:
+            out.append(BlockDelta(index=self._index, delta=SignatureDelta(READING)))
         if self._open is ThinkingBlock:
             # A thinking block ends in a signature (Extended thinking, "Streaming thinking"): SDKs refuse one without.
             out.append(BlockDelta(index=self._index, delta=SignatureDelta(self.settings.signature)))

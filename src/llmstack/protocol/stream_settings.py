@@ -18,7 +18,7 @@ class StreamSettings:
     new_tool_id(upstream_id): an id that is unique in this conversation. remember(tool_use_id, generated): keeps
     what the model really wrote, for the next turn. forced: the tool whose arguments the text of this answer is.
     names: the client's name of a tool, where the upstream was given another one. caller: the function that calls others
-    by name (loaded_tools.py), or "".
+    by name (loaded_tools.py), or "". show_reading: the client is shown how far its prompt is read (reading.py).
     """
 
     model: str
@@ -37,4 +37,5 @@ class StreamSettings:
     forced: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
     caller: str = ""
+    show_reading: bool = False
     max_arguments: int = most("arguments")

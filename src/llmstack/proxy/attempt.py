@@ -81,7 +81,7 @@ class ProxyContext:
 class Question:
     """What one SharedAnswer answers. documents: the texts of its PDFs (proxy/documents.py). conversation: session and
     agent of the client, where it names them. size: bytes of the request. caller: whose key it came with. extra: fields
-    of a chat completion that have no name in a Messages request."""
+    of a chat completion that have no name in a Messages request. signs: its client sends thinking back signed."""
 
     request: MessagesRequest
     documents: Mapping[str, str]
@@ -91,6 +91,13 @@ class Question:
     size: int = 0
     caller: Caller = THE_OWNER
     extra: Mapping[str, Any] = field(default_factory=dict)
+    signs: bool = False
+
+    @property
+    def shows_thinking(self) -> bool:
+        """Whether its client asked for thinking, and can tell later whose it was."""
+        thinking = self.request.thinking
+        return self.signs and thinking is not None and thinking.type != "disabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +274,7 @@ class Attempt:
             forced=request.forced,
             names=request.toolbox.names,
             caller=request.toolbox.caller,
+            show_reading=target.show_reading and self._question.shows_thinking,
         )
 
     # ---- the exchange with the upstream -------------------------------------------------------------------

@@ -157,8 +157,9 @@ class Conversations:
                 answer.open_stream(first_settings(request.model))  # the client gets signs of life meanwhile
             documents = await self.documents.texts_of(request)
             question = Question(
-                request, documents, route, record.id, record.conversation, len(body), caller, incoming.extra
-            )
+                request, documents, route, record.id, record.conversation, len(body), caller, incoming.extra,
+                signs=incoming.body is None,
+            )  # fmt: skip
             outcome: Outcome | None = None
             try:
                 outcome = await self.answers.answer(answer, question)

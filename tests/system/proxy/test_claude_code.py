@@ -94,6 +94,27 @@ def test_a_tool_that_it_loads_changes_nothing_of_what_was_read(
     assert third["messages"][-2]["tool_calls"][0]["function"] == {"name": CALLER, "arguments": by_name}
 
 
+READING = b"".join(
+    b'data: {"choices":[{"index":0,"delta":{"content":null}}],"prompt_progress":{"total":20000,"cache":0,'
+    b'"processed":%d,"time_ms":%d}}\n\n' % (done, done)
+    for done in range(2000, 20001, 2000)
+)
+
+
+def test_it_shows_how_far_its_prompt_is_read_and_the_model_never_sees_that(
+    tmp_path: Path, upstream: Upstream, claude: Claude
+) -> None:
+    bash = call("Bash", json.dumps({"command": "echo hi", "description": "d"}))
+    upstream.script = conversation(READING + turn(bash), READING + say("done"))
+    shown = "[upstreams.local]\nshow_reading = true\n"
+    with standing(tmp_path / "h", upstream.port, models=shown) as stand:
+        done = claude.run(stand, "say hi", "--output-format", "stream-json", "--verbose")
+    assert done.status == 0, done.err
+    assert "reading the prompt: 40% of 20,000 tokens" in done.out and "done" in done.out
+    first, second = (asked.json["messages"] for asked in mains(upstream))
+    assert "reading the prompt" not in json.dumps(second) and second[: len(first)] == first
+
+
 def test_parallel_tools(stand: ProxyStand, upstream: Upstream, claude: Claude) -> None:
     upstream.script = conversation(
         turn(*[call("Bash", json.dumps({"command": f"echo part-{n}", "description": "p"}), n) for n in range(3)]),

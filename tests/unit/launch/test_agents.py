@@ -35,8 +35,8 @@ def test_every_agent_hears_of_the_model_and_of_numbers_only_where_they_are_known
     said = str(AGENTS[name].point(STACK))
     assert "my model" in said
     assert (
-        "65536" in said or "57344" in said or name in ("codex", "openhands")
-    )  # these two learn it otherwise, or never
+        "65536" in said or "57344" in said or name in ("codex", "openhands", "gemini")
+    )  # these learn it otherwise, or never
     assert "65536" not in str(AGENTS[name].point(UNKNOWN)) and "None" not in str(AGENTS[name].point(UNKNOWN).variables)
 
 
