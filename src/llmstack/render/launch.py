@@ -13,12 +13,25 @@ HIDDEN = "(the token)"
 
 
 def show_agents(document: Mapping[str, Any]) -> None:
-    for agent in document["agents"]:
-        state = style("installed", "green") if agent["installed"] else f"install: {agent['install']}"
-        note = f"; {agent['note']}" if agent["note"] else ""
-        show_fitted(f"{agent['name']:<10} {agent['title']}, tried with {agent['tried']}{note}. {state}", 11)
+    """Those that are here, then those that could be."""
+    here = [agent for agent in document["agents"] if agent["installed"]]
+    others = [agent for agent in document["agents"] if not agent["installed"]]
+    for agent in here:
+        show_fitted(f"{agent['name']:<10} {style(agent['title'], 'green')}{_about(agent)}", 11)
+    if here and others:
+        show("")
+    if others:
+        show("not installed:")
+    for agent in others:
+        show_fitted(f"{agent['name']:<10} {agent['title']}{_about(agent)}", 11)
+        show(f"           {agent['install']}")
     show("")
     show_fitted(f"{command_line('launch', 'NAME')} starts one on this stack; {command_line('claude')} Claude Code.", 0)
+
+
+def _about(agent: Mapping[str, Any]) -> str:
+    note = f"; {agent['note']}" if agent["note"] else ""
+    return f" (tried: {agent['tried']}){note}"
 
 
 def show_start(
