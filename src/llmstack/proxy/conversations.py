@@ -67,7 +67,7 @@ class Conversations:
         await self._converse(scope, receive, send, chat_request.asked)
 
     async def responses(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._converse(scope, receive, send, partial(responses_request.asked, store=self.stored))
+        await self._converse(scope, receive, send, partial(responses_request.asked, store=self._stored(scope)))
 
     async def gemini(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1beta/models/NAME:METHOD. Raises Refused."""
@@ -83,14 +83,18 @@ class Conversations:
         read = partial(gemini_request.asked, model=name, stream=sse, array=stream and not sse)
         await self._converse(scope, receive, send, read)
 
+    def _stored(self, scope: Scope) -> ResponsesStore:
+        return self.stored.of(caller_of(scope).name)
+
     async def stored_response(self, scope: Scope, receive: Receive, send: Send) -> None:
         """GET and DELETE of a response that was kept. Raises Refused."""
         name = scope["path_params"]["id"]
-        data = self.stored.get(name)
+        stored = self._stored(scope)
+        data = stored.get(name)
         if data is None:
             raise Refused(Failure(FailureKind.NOT_FOUND, f"no response {name[:80]!r} is kept here"))
         if scope["method"] == "DELETE":
-            self.stored.remove(name)
+            stored.remove(name)
             await respond_json(scope, send, {"id": name, "object": "response.deleted", "deleted": True})
         else:
             await respond(scope, send, 200, data, [JSON])
@@ -187,7 +191,7 @@ class Conversations:
 
     async def count_input(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The same for a Responses request. Raises Refused."""
-        tokens = await self._counted(scope, receive, partial(responses_request.asked, store=self.stored))
+        tokens = await self._counted(scope, receive, partial(responses_request.asked, store=self._stored(scope)))
         await respond_json(scope, send, {"object": "response.input_tokens", "input_tokens": tokens})
 
     async def _counted(self, scope: Scope, receive: Receive, read: Reading, send: Send | None = None) -> int | None:

@@ -277,3 +277,30 @@ def test_no_key_is_in_a_log_the_figures_a_capture_a_file_or_an_argument(team: Pr
     for secret in (made.secret, newer.secret):
         words = (secret, secret.removeprefix("sk-llmstack-"))
         assert [place for place, data in places.items() for word in words if word.encode() in data] == []
+
+
+def test_a_response_is_its_askers_alone(team: ProxyStand, upstream: Upstream) -> None:
+    ann, ben = (key_for(team, name).secret for name in ("resp-ann", "resp-ben"))
+
+    def asked(key: str, **body: Any) -> Answer:
+        return team.post({"model": "m", "input": "hi", **body}, "/v1/responses", token=key)
+
+    name = asked(ann).json["id"]
+    for method in ("GET", "DELETE"):
+        assert team.request(method, f"/v1/responses/{name}", token=ben).status == 404
+    refused = asked(ben, previous_response_id=name)
+    assert refused.status == 400 and "not kept here" in refused.json["error"]["message"]
+    assert team.get(f"/v1/responses/{name}", token=ann).status == 200
+    assert asked(ann, previous_response_id=name).status == 200
+
+
+def test_a_completion_of_a_text_counts_for_its_key_as_a_chat_does(team: ProxyStand, upstream: Upstream) -> None:
+    async def script(asked: Asked, wire: Wire) -> None:
+        await wire.json({"choices": [{"text": "x"}], "usage": {"prompt_tokens": 60, "completion_tokens": 50}})
+
+    upstream.script = script
+    key = key_for(team, "completes", tokens_per_day=100).secret
+    body = {"model": "m", "prompt": "The", "max_tokens": 4}
+    assert team.post(body, "/v1/completions", token=key).status == 200
+    eventually(lambda: used(team, "completes") == 110)
+    assert team.post(body, "/v1/completions", token=key).status == 429
