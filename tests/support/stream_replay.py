@@ -21,8 +21,9 @@ from llmstack.protocol.anthropic import (
 from llmstack.protocol.errors import Cause, Failure, FailureKind
 from llmstack.protocol.message import Assembler
 from llmstack.protocol.replay import Replay
-from llmstack.protocol.stream import MessageStream, StreamState
+from llmstack.protocol.stream import MessageStream
 from llmstack.protocol.stream_settings import StreamSettings
+from llmstack.protocol.stream_states import StreamState
 from support.streams import Case
 
 

@@ -21,6 +21,7 @@
 | count             | how many tokens a prompt can have at most, without asking                      |
 | stream            | ChatChunk -> events: START -> IDLE <-> OPEN -> FINISHING -> DONE               |
 | reading           | how far a prompt is read, as thinking that a client shows                      |
+| stream_states     | its states and the moves between them                                          |
 | stream_settings   | what a stream must know of its request                                         |
 | calls             | which piece of an upstream's tool calls belongs to which                       |
 | inline_tool_calls | tool calls that a model wrote into its text                                    |

@@ -1,9 +1,4 @@
-"""Chunks of a chat completion become the events of one Anthropic message.
-
-            first chunk        block opens            finish_reason        upstream closes
-    START ---------------> IDLE <-----------> OPEN ----------------> FINISHING ------------> DONE
-      |                      block closes                                 (usage may follow)   ^
-      +------------------------------ a failure, anywhere: one error event ------------------+
+"""Chunks of a chat completion become the events of one Anthropic message. Its states: stream_states.py.
 
 | rule                                                                          | source                      |
 | ----------------------------------------------------------------------------- | --------------------------- |
@@ -16,8 +11,6 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -54,39 +47,8 @@ from llmstack.protocol.reading import ReadingBlock, ReadingNotes
 from llmstack.protocol.repair import ArgumentStream, Members
 from llmstack.protocol.replay import Generated
 from llmstack.protocol.stream_settings import StreamSettings
+from llmstack.protocol.stream_states import TABLE, StreamSignal, StreamState
 from llmstack.protocol.usage import stop_reason, usage_after, usage_while_reading
-
-
-class StreamState(enum.Enum):
-    START = "start"
-    IDLE = "idle"
-    OPEN = "open"
-    FINISHING = "finishing"
-    DONE = "done"
-
-
-class StreamSignal(enum.Enum):
-    BEGIN = "begin"
-    OPEN = "open"
-    CLOSE = "close"
-    FINISH = "finish"
-    REOPEN = "reopen"  # only for the empty message: nothing was opened, so a block comes before the end after all
-    END = "end"
-    FAIL = "fail"
-
-
-TABLE: Mapping[tuple[StreamState, StreamSignal], StreamState] = {
-    (StreamState.START, StreamSignal.BEGIN): StreamState.IDLE,
-    (StreamState.IDLE, StreamSignal.OPEN): StreamState.OPEN,
-    (StreamState.OPEN, StreamSignal.CLOSE): StreamState.IDLE,
-    (StreamState.IDLE, StreamSignal.FINISH): StreamState.FINISHING,
-    (StreamState.FINISHING, StreamSignal.REOPEN): StreamState.IDLE,
-    (StreamState.FINISHING, StreamSignal.END): StreamState.DONE,
-    (StreamState.START, StreamSignal.FAIL): StreamState.DONE,
-    (StreamState.IDLE, StreamSignal.FAIL): StreamState.DONE,
-    (StreamState.OPEN, StreamSignal.FAIL): StreamState.DONE,
-    (StreamState.FINISHING, StreamSignal.FAIL): StreamState.DONE,
-}
 
 
 class MessageStream:

@@ -26,7 +26,8 @@ from llmstack.protocol import chat, sse
 from llmstack.protocol.anthropic import Event
 from llmstack.protocol.errors import Cause, Failure, FailureKind, Refused, from_upstream
 from llmstack.protocol.limits import most
-from llmstack.protocol.stream import MessageStream, StreamState
+from llmstack.protocol.stream import MessageStream
+from llmstack.protocol.stream_states import StreamState
 from llmstack.proxy.shared_answer import SharedAnswer
 from llmstack.proxy.upstreams import bounded
 

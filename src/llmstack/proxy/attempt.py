@@ -32,8 +32,9 @@ from llmstack.protocol.content import Images, sends_image
 from llmstack.protocol.dialect import Dialect
 from llmstack.protocol.errors import Cause, Failure, Refused
 from llmstack.protocol.request import ChatRequest, Translator
-from llmstack.protocol.stream import MessageStream, StreamState
+from llmstack.protocol.stream import MessageStream
 from llmstack.protocol.stream_settings import StreamSettings
+from llmstack.protocol.stream_states import StreamState
 from llmstack.proxy import death_table
 from llmstack.proxy.answer_reader import AnswerReader
 from llmstack.proxy.callers import THE_OWNER, Caller

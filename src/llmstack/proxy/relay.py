@@ -45,9 +45,7 @@ _NOT_RETURNED = frozenset(
     {"transfer-encoding", "connection", "keep-alive", "content-length", "server", "date", "set-cookie"}
 )
 # What uses tokens; counting them does not.
-_ANSWERING = (
-    "/v1/messages", "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/infill",
-)  # fmt: skip
+_ANSWERING = ("/v1/messages", "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/infill")
 SLOW_READER_S = 60.0  # a client that takes nothing for so long is cut, as in client_writer.py
 
 
@@ -139,6 +137,7 @@ class Relay:
         if incoming.body is not None:
             if incoming.as_it_is:
                 raise Refused(unsupported(f"an Anthropic upstream cannot be asked for {incoming.as_it_is}"))
+            self.held_back.note(target, (*incoming.extra, *incoming.request.ignored))
             side = incoming.side()
             translator = RelayedStream(side) if incoming.request.stream else RelayedBody(side)
             data = msgspec.json.encode({**incoming.body(), **changes})

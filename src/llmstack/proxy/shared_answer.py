@@ -31,8 +31,9 @@ from llmstack.protocol.clients.asked import ClientSide
 from llmstack.protocol.clients.messages import MessagesSide
 from llmstack.protocol.errors import Cause, Failure, FailureKind, ProtocolFault
 from llmstack.protocol.message import Assembler
-from llmstack.protocol.stream import MessageStream, StreamState
+from llmstack.protocol.stream import MessageStream
 from llmstack.protocol.stream_settings import StreamSettings
+from llmstack.protocol.stream_states import StreamState
 from llmstack.proxy.fallback import Answered, Handover, Outcome, Unanswered
 from llmstack.warmstart.audit import Audit
 

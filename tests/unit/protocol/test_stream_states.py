@@ -19,8 +19,9 @@ from llmstack.protocol.anthropic import (
 )
 from llmstack.protocol.calls import Pieces
 from llmstack.protocol.errors import ProtocolFault
-from llmstack.protocol.stream import TABLE, MessageStream, StreamSignal, StreamState
+from llmstack.protocol.stream import MessageStream
 from llmstack.protocol.stream_settings import StreamSettings
+from llmstack.protocol.stream_states import TABLE, StreamSignal, StreamState
 
 
 def stream(**more: Any) -> MessageStream:

@@ -28,6 +28,13 @@ _SERVER_TOOLS = {
 }
 # Members whose answers no neutral stream has a place for.
 _BEYOND = ("responseLogprobs", "logprobs", "speechConfig", "imageConfig")
+# Read here, or of no account for an answer.
+_READ = frozenset(
+    {
+        "contents", "systemInstruction", "system_instruction", "tools", "toolConfig", "generationConfig", "model",
+        "labels", "cachedContent",
+    }
+)  # fmt: skip
 _MODES = {"AUTO": "auto", "VALIDATED": "auto", "ANY": "any", "NONE": "none"}
 _EFFORTS = {"MINIMAL": "minimal", "LOW": "low", "MEDIUM": "medium", "HIGH": "high"}
 # The chat completion's names of members that have no neutral one.
@@ -42,8 +49,10 @@ def asked(body: bytes, stamp: Stamp, *, model: str, stream: bool, array: bool = 
     payload = to_messages(value, model, stream=stream)
     config = _config(value)
     thoughts = _thinking(config).get("includeThoughts") is True
+    request = checked(payload)
+    request.ignored = tuple(name for name in value if name not in _READ)
     return Asked(
-        checked(payload),
+        request,
         partial(GeminiSide, model, stamp.new_id("resp"), thoughts=thoughts, array=array),
         body=partial(neutral.for_anthropic, payload),
         extra={name: config[member] for member, name in _EXTRA.items() if config.get(member) is not None},

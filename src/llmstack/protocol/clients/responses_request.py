@@ -25,6 +25,15 @@ from llmstack.protocol.errors import Failure, FailureKind, Refused, invalid, uns
 from llmstack.protocol.request import checked
 
 _OF_SERVERS = ("background", "conversation", "prompt")
+# Read here, or of no account for an answer.
+_READ = frozenset(
+    {
+        "model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "max_output_tokens",
+        "reasoning", "text", "temperature", "top_p", "stream", "stream_options", "store", "include",
+        "previous_response_id", "prompt_cache_key", "prompt_cache_retention", "metadata", "client_metadata", "user",
+        "safety_identifier", "service_tier", "truncation",
+    }
+)  # fmt: skip
 _ROLES = frozenset({"user", "assistant", "system", "developer"})
 
 
@@ -67,7 +76,9 @@ def _asked(value: dict[str, Any], stamp: Stamp, store: ResponsesStore) -> Asked:
     hides = "reasoning.encrypted_content" in (value.get("include") or ())
     keep = store.keep if value.get("store", True) else None
     side = partial(ResponsesSide, value, shapes, stamp, items, keep, hides_thinking=hides)
-    return Asked(checked(payload), side, body=partial(neutral.for_anthropic, payload), extra=extra, conversation=thread)
+    request = checked(payload)
+    request.ignored = tuple(name for name in value if name not in _READ and value[name] is not None)
+    return Asked(request, side, body=partial(neutral.for_anthropic, payload), extra=extra, conversation=thread)
 
 
 def _items(value: Mapping[str, Any], store: ResponsesStore) -> list[Any]:

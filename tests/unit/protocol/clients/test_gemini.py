@@ -216,3 +216,7 @@ def test_a_sign_of_life_is_an_event_without_content_and_thoughts_are_shown_on_re
 def test_an_error_is_in_googles_words(failure: Failure, code: int, status: str) -> None:
     error = json.loads(GeminiSide("m", "r").failure(failure, ""))["error"]
     assert (error["code"], error["status"]) == (code, status)
+
+
+def test_what_nobody_reads_is_named() -> None:
+    assert asked(safetySettings=[{"category": "x"}], labels={"a": "b"}).request.ignored == ("safetySettings",)

@@ -261,3 +261,8 @@ def test_a_stream_that_breaks_off_ends_as_failed(error: ErrorBody, code: str) ->
     events: list[Event] = [ErrorEvent(error)]
     last = json.loads(asked().side().encode(events).splitlines()[-2][6:])
     assert last["type"] == "response.failed" and last["response"]["error"] == {"code": code, "message": error.message}
+
+
+def test_what_nobody_reads_is_named() -> None:
+    found = asked(top_logprobs=3, metadata={"a": "b"}, max_tool_calls=4, moderation=None)
+    assert found.request.ignored == ("top_logprobs", "max_tool_calls")
