@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from llmstack.commands import command_line
+
 
 @click.command(
-    help="""Offer this stack's model to another agent as a tool, by the Model Context Protocol on stdin and stdout.
+    help=f"""Offer this stack's model to another agent as a tool, by the Model Context Protocol on stdin and stdout.
 
-    An agent starts it: `claude mcp add llmstack -- llmstack mcp`. Files that a question names are read below the
+    An agent starts it: `claude mcp add llmstack -- {command_line("mcp")}`. Files that a question names are read below the
     folder it is started in. A stack that is stopped is started with the first question."""
 )
 @click.option("--profile", default="local", show_default=True, metavar="NAME", help="Which model answers.")
