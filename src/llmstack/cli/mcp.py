@@ -12,8 +12,8 @@ from llmstack.commands import command_line
 @click.command(
     help=f"""Offer this stack's model to another agent as a tool, by the Model Context Protocol on stdin and stdout.
 
-    An agent starts it: `claude mcp add llmstack -- {command_line("mcp")}`. Files that a question names are read below the
-    folder it is started in. A stack that is stopped is started with the first question."""
+    An agent starts it; {command_line("mcp")}, typed by itself, says how. Files that a question names are read below
+    the folder it is started in. A stack that is stopped is started with the first question."""
 )
 @click.option("--profile", default="local", show_default=True, metavar="NAME", help="Which model answers.")
 @click.option("--no-start", is_flag=True, help="Refuse while the stack is stopped, instead of starting it.")
@@ -23,21 +23,20 @@ from llmstack.commands import command_line
 )  # fmt: skip
 def command(profile: str, no_start: bool, root: Path) -> int:
     import os
+    import shlex
     import sys
 
     from llmstack.client.profile import environment_of, needs_local_model
-    from llmstack.commands import program
     from llmstack.deploy.ensure_ready import ensure_ready
     from llmstack.errors import BadInput, MissingPart
     from llmstack.launch.agents import PointFacts
     from llmstack.launch.start import facts_of
-    from llmstack.paths import home
+    from llmstack.paths import chosen_root, home, own_command
     from llmstack.render.output import StepProgress
 
     if sys.stdin.isatty():
-        raise BadInput(
-            "an agent starts this, and speaks to it on stdin", next=f"claude mcp add llmstack -- {program()} mcp"
-        )
+        own = shlex.join([*(["env", f"LLMSTACK_HOME={chosen_root()}"] if chosen_root() else []), *own_command(), "mcp"])
+        raise BadInput("an agent starts this, and speaks to it on stdin", next=f"claude mcp add llmstack -- {own}")
     try:
         from llmstack.delegate.mcp_server import serve
     except ModuleNotFoundError as error:
