@@ -51,6 +51,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "show": ("models", "show"),
     "rm": ("models", "remove"),
     "keys": ("key",),
+    "run": ("up",),
+    "serve": ("up",),
+    "install": ("engine", "install"),
     "version": ("--version",),
 }
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from llmstack.cli.group import CommandGroup
 from llmstack.cli.options import json_option, yes_option
 from llmstack.commands import command_line
+
+if TYPE_CHECKING:
+    from llmstack.deploy.client_keys import NewKey
 
 
 @click.group(
@@ -19,6 +23,18 @@ from llmstack.commands import command_line
 )
 def command() -> None:
     pass
+
+
+def _shown(made: NewKey, as_json: bool) -> int:
+    from functools import partial
+
+    from llmstack.client.profile import environment_for_key
+    from llmstack.paths import home
+    from llmstack.render.key import show_new
+    from llmstack.render.output import emit
+
+    emit(made, as_json, partial(show_new, variables=environment_for_key(home(), made.key)))
+    return 0
 
 
 models_option = click.option(
@@ -42,13 +58,9 @@ def add_command(
 ) -> int:
     from llmstack.deploy.client_keys import add
     from llmstack.paths import home
-    from llmstack.render.key import show_new
-    from llmstack.render.output import emit
 
-    emit(
-        add(home(), name, time.time(), models=models, tokens_per_day=tokens_per_day, expires=expires), as_json, show_new
-    )
-    return 0
+    made = add(home(), name, time.time(), models=models, tokens_per_day=tokens_per_day, expires=expires)
+    return _shown(made, as_json)
 
 
 @command.command("list", help="Whose keys there are, their limits, what each used today, and when it was last seen.")
@@ -71,11 +83,8 @@ def list_command(as_json: bool) -> int:
 def rotate_command(name: str, grace: str, expires: str | None, as_json: bool) -> int:
     from llmstack.deploy.client_keys import rotate
     from llmstack.paths import home
-    from llmstack.render.key import show_new
-    from llmstack.render.output import emit
 
-    emit(rotate(home(), name, time.time(), grace=grace, expires=expires), as_json, show_new)
-    return 0
+    return _shown(rotate(home(), name, time.time(), grace=grace, expires=expires), as_json)
 
 
 @command.command("revoke", help="End the key of NAME, and any that it replaced, at once.")

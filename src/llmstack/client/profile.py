@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llmstack import stackfile
+from llmstack.access.keys import ClientKey
 from llmstack.catalog import overlay, routes
 from llmstack.catalog.profiles import Gateway, Profile, profiles
 from llmstack.catalog.profiles import profile as find_profile
@@ -21,6 +22,8 @@ from llmstack.paths import Home, catalog_texts, chosen_root, own_command
 from llmstack.proxy.live_config import read_secret
 
 DEFAULT = "local"
+# Of this machine, or said apart from the rest.
+_OF_HERE = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "LLMSTACK_", "NO_PROXY", "no_proxy")
 
 
 def files(home: Home) -> overlay.Overlay:
@@ -51,6 +54,17 @@ def environment_of(home: Home, name: str, inherited: Mapping[str, str]) -> Clien
     stack = StackAccess(proxy.url, keys.token(home), deployed.model.name if deployed is not None else "")
     limits, tiers = _limits(home, profile, deployed), routed_tiers(routing(home))
     return claude_environment(name, profile, inherited, stack=stack, limits=limits, tiers=tiers)
+
+
+def environment_for_key(home: Home, key: ClientKey) -> Mapping[str, str]:
+    """What Claude Code needs on another machine besides the address and the key: the deployed model, its context, its
+    time-outs. Empty where nothing is deployed, or the key may ask for no such model."""
+    deployed = stackfile.read(home)
+    if deployed is None:
+        return {}
+    variables = environment_of(home, DEFAULT, {}).variables
+    own = {name: value for name, value in variables.items() if not name.startswith(_OF_HERE)}
+    return own if key.may_ask_for(deployed.model.name) else {}
 
 
 def leads_to_stack(home: Home, name: str) -> bool:

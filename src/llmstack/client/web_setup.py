@@ -26,7 +26,7 @@ from llmstack.protocol.limits import most
 from llmstack.protocol.web.calls import SearchWish
 from llmstack.protocol.web.domains import DomainRules
 from llmstack.protocol.web.hits import WebHit
-from llmstack.protocol.web.refusal import WebRefused
+from llmstack.protocol.web.refusal import WebRefused, trial
 from llmstack.protocol.web.services import SERVICES
 from llmstack.proxy.live_config import read_secret
 from llmstack.proxy.web.searching import SearchBackEnd
@@ -135,7 +135,9 @@ def try_search(home: Home, query: str) -> SearchTrial:
     try:
         hits = asyncio.run(back_end.search(SearchWish(query, DomainRules())))
     except WebRefused as refused:
-        raise NotSo(refused.sentence.rstrip("."), next=command_line("web-search", "show")) from None
+        what = refused.sentence.replace(f"; {trial()} tries it", "").rstrip(".")  # this is the trial
+        where = f"it is asked at {settings.base_url}" if settings.base_url else ""
+        raise NotSo(what, why=where, next=command_line("web-search", "show")) from None
     return SearchTrial(settings.service, hits)
 
 

@@ -39,7 +39,6 @@ def ensure_ready(
     if _is_enough(status, needs_model):
         return
     if start and not needs_model and status.state is not StackState.STARTING:
-        on_progress("starting the proxy")
         up_alone(home, UpRequest(), on_progress)
         return
     if start and (status.state is StackState.STOPPED or status.alone is not None) and status.stack is not None:

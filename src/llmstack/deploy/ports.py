@@ -10,7 +10,7 @@ import socket
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from llmstack.commands import again
+from llmstack.commands import again, command_line
 from llmstack.errors import BadInput, MissingPart
 
 
@@ -24,7 +24,7 @@ class WantedPort:
     flag: str
 
 
-def check_free(needs: Sequence[WantedPort], *, ours: Collection[int]) -> None:
+def check_free(needs: Sequence[WantedPort], *, ours: Collection[int], alone: bool = False) -> None:
     """Raises MissingPart for ports that are taken by a process whose pid is not in `ours`: all of them at once."""
     problems, refused, others = [], [], []
     chosen = [one.port for one in needs]
@@ -44,7 +44,10 @@ def check_free(needs: Sequence[WantedPort], *, ours: Collection[int]) -> None:
         others += [one.flag, str(free)]
     if refused:
         stop = "stop it, or choose another port: " if set(problems) == {errno.EADDRINUSE} else ""
-        raise MissingPart("; ".join(refused), next=f"{stop}{again('up', *others)}")
+        retry = again("up", *others)
+        if alone and "--proxy-only" not in retry:  # another command was typed, which starts the proxy on its way
+            retry = command_line("up", "--proxy-only", *others)
+        raise MissingPart("; ".join(refused), next=f"{stop}{retry}")
 
 
 def _refused(one: WantedPort, problem: int, who: str) -> str:

@@ -28,7 +28,7 @@ def up_alone(home: Home, request: UpRequest, on_progress: Callable[[str], None])
         at = addresses_of(home, request).proxy
         supervisor = chosen(home)
         ours = [status.pid for one in (supervisor, *others(home, supervisor)) for status in one.status().values()]
-        ports.check_free(wanted_ports(at), ours=[pid for pid in ours if pid])
+        ports.check_free(wanted_ports(at), ours=[pid for pid in ours if pid], alone=True)
         home.make()
         keys.ensure(home)
         previous = transaction.begin(home)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from llmstack.access.keys import ClientKey, in_words
 from llmstack.access.listed import KeyList, ListedKey
-from llmstack.commands import command_line
+from llmstack.commands import command_line, quoted
 from llmstack.deploy.client_keys import NewKey
 from llmstack.render.fitted import show_fitted, two_columns
 from llmstack.render.output import show, style
@@ -15,8 +15,11 @@ from llmstack.render.output import show, style
 _COLOURS = {"active": "green", "exhausted": "yellow", "expired": "red", "revoked": "red"}
 
 
-def show_new(made: NewKey) -> None:
-    """The key stands alone on its line, whatever the width: it is copied from here, and nowhere else."""
+def show_new(made: NewKey, variables: Mapping[str, str] | None = None) -> None:
+    """The key stands alone on its line, whatever the width: it is copied from here, and nowhere else.
+
+    variables: what Claude Code needs besides, for the deployed model.
+    """
     key = made.key
     show(made.secret)
     show("")
@@ -33,6 +36,8 @@ def show_new(made: NewKey) -> None:
     show_fitted("For Claude Code; other clients send it as x-api-key, or as Authorization: Bearer:", 0)
     show(f"  export ANTHROPIC_BASE_URL={made.urls[0] if made.urls else 'URL'}")
     show(f"  export ANTHROPIC_AUTH_TOKEN={made.secret}")
+    for name, value in (variables or {}).items():
+        show(f"  export {name}={quoted(value)}")
     if not made.is_open:
         listen = command_line("up", "--listen", "0.0.0.0")
         show_fitted(f"So far only this machine reaches the proxy: {listen}   opens it to others.", 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from llmstack.bench.quality.intervals import Interval
 from llmstack.bench.quality.record import KindQuality, QualityRun
-from llmstack.commands import command_line
 from llmstack.render.output import show, style
 
 
@@ -29,7 +28,7 @@ def show_quality(run: QualityRun) -> None:
                 show(f"    {name:<18}{_percent(share):<28}{run.reference}: {_percent(run.kinds[0].tasks[name])}")
     show("")
     show(verdict(run))
-    show(f"{run.seconds:.0f} s; kept: {command_line('plan', run.model)}   knows it from now on")
+    show(f"{run.seconds:.0f} s; kept: plans of this model know it from now on")
 
 
 def verdict(run: QualityRun) -> str:
