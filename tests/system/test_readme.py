@@ -28,6 +28,10 @@ MEANT = {
 }
 
 
+PROJECT = "cd ~/my-project && llmstack claude"
+IN_A_PROJECT = '(mkdir ~/my-project && cd ~/my-project && PATH="$HOME/.local/bin:$PATH" && llmstack claude -- -p ping)'
+
+
 def commands() -> list[str]:
     """Of the blocks and of the table, in their order."""
     found: list[str] = []
@@ -41,6 +45,8 @@ def commands() -> list[str]:
 
 def meant(command: str) -> str:
     typed = command.removeprefix("./stack ")
+    if command == PROJECT:
+        return IN_A_PROJECT
     return f"./stack {MEANT[typed]}" if typed in MEANT else command
 
 
@@ -58,7 +64,9 @@ def test_each_command_works_in_its_order(claude_code: Path, tmp_path: Path) -> N
             ["unshare", "--net", "sh", "-c", "\n".join(script)],
             env=environment, cwd=ROOT, stdin=subprocess.DEVNULL, timeout=600, check=True,
         )  # fmt: skip
-        left = [path for path in home.rglob("*") if "llmstack" in path.parts and path.is_file()]
+        left = [
+            path for path in home.rglob("*") if "llmstack" in path.parts and path.is_file() and not path.is_symlink()
+        ]
     finally:
         subprocess.run(["./stack", "down"], env=environment, cwd=ROOT, capture_output=True, timeout=120)
     ends = {command: int((home / f"{number}.rc").read_text()) for number, command in enumerate(listed)}
@@ -69,4 +77,5 @@ def test_each_command_works_in_its_order(claude_code: Path, tmp_path: Path) -> N
     said = re.search(r"answer +'([^']+)'", README)
     assert said is not None and said[1] in shown["./stack up --demo"]
     assert shown["./stack claude -- -p ping"].strip() in README
+    assert shown[PROJECT].strip() in README
     assert not left, shlex.join(map(str, left))
