@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.long_silence import LongSilence
 from support.paths import TESTS
@@ -17,6 +18,10 @@ pytest_plugins = ["support.built_engine", "support.proxy_fixtures", "support.rea
 # A shell starts a background job with SIGINT and SIGQUIT ignored, and what is ignored is inherited by every child.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+# A busy machine makes no test fail: how long an example takes says nothing of what it shows.
+settings.register_profile("llmstack", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("llmstack")
 
 SYSTEM_S = 900.0  # real engines and clients on a busy machine; every other test has the default of pyproject.toml
 
