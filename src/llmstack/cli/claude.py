@@ -23,6 +23,7 @@ def command(profile: str, no_start: bool, without_tools: bool, arguments: tuple[
     from llmstack import stackfile
     from llmstack.client.claude_code import exec_claude, find_claude
     from llmstack.client.profile import environment_of, leads_to_stack, needs_local_model
+    from llmstack.client.reachable import unreachable
     from llmstack.deploy.ensure_ready import ensure_ready
     from llmstack.deploy.tools_shown import refuse_blind
     from llmstack.paths import home
@@ -51,5 +52,9 @@ def command(profile: str, no_start: bool, without_tools: bool, arguments: tuple[
             room = too_small(stack.n_ctx_slot or stack.n_ctx)
             if room:
                 warn(room)
+    if not needs_model:
+        away = unreachable(folders, profile)
+        if away:
+            warn(away)
     exec_claude(program, environment_of(folders, profile, os.environ), arguments)
     return 0

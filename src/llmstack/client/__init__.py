@@ -14,6 +14,7 @@
 | upstream_file  | writes an upstream into the user's models.toml                                          |
 | upstream_keys  | whether an upstream has its key                                                         |
 | web_setup      | who searches the web for side calls                                                     |
+| reachable      | whether somebody listens where a profile's requests will go                             |
 | upstream_check | whether an upstream is of any use to Claude Code                                        |
 | outside        | what this program left outside its own folders                                         |
 | ollama         | Ollama's own API, for what its OpenAI API cannot do                                     |
