@@ -15,7 +15,11 @@ from llmstack.errors import NotSo
 
 MOST_MIB = 60
 LOCK = Path(__file__).parents[2] / "lock" / "runtime.txt"
-LEFT_OUT = ("xllamacpp",)  # the embedded engine: the kit builds its own
+# The embedded engine, because the kit builds its own; and what only `llmstack mcp` needs.
+LEFT_OUT = (
+    "xllamacpp", "mcp", "mcp-types", "cryptography", "cffi", "pycparser", "pyjwt", "jsonschema",
+    "jsonschema-specifications", "referencing", "rpds-py", "sse-starlette", "python-multipart",
+)  # fmt: skip
 
 
 def pack(out: Path, python: str, say: Callable[[str], None]) -> Row:
