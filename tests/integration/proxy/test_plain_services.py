@@ -16,6 +16,7 @@ from llmstack.llama_server.request_fields import FIELDS
 from llmstack.proxy.plain_services import PLAIN
 from support.proxy_stand import TOKEN, ProxyStand, standing
 from support.upstream import Upstream
+from support.wait import eventually
 
 MODELS = """
 [upstreams.vectors]
@@ -62,8 +63,9 @@ def test_embeddings_go_where_their_model_is_routed_and_their_tokens_are_counted(
     assert found.data[0].embedding == [0.5, 1.0]
     asked = upstream.asked[-1]
     assert asked.path == "/v1/embeddings" and asked.json["model"] == "big" and asked.json["input"] == "wool"
-    line = stand.requests()[-1]
-    assert (line["path"], line["tokens_in"], line["upstream"]) == ("/v1/embeddings", 7, "vectors")
+    eventually(lambda: any(line["path"] == "/v1/embeddings" for line in stand.requests()))
+    (line,) = (line for line in stand.requests() if line["path"] == "/v1/embeddings" and line["status"] == 200)
+    assert (line["tokens_in"], line["upstream"]) == (7, "vectors")
 
 
 @pytest.mark.parametrize(
