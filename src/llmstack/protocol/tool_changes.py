@@ -36,7 +36,7 @@ def offered_tools(request: MessagesRequest, *, keep_list: bool) -> OfferedTools:
     tools = request.tools or []
     declared = _declared(tools)
     # The client searches and says what it found; without its search every tool is shown.
-    searchable = not any((tool.type or "").startswith(_SEARCH) for tool in tools)
+    searchable = not any(tool.type and tool.type.startswith(_SEARCH) for tool in tools)
     deferred = {name: tool for name, tool in declared.items() if tool.defer_loading and searchable}
     offered = {name: tool for name, tool in declared.items() if name not in deferred}
     by_name = deferred if keep_list and CALLER not in declared else {}
