@@ -60,11 +60,10 @@ def environment_for_key(home: Home, key: ClientKey) -> Mapping[str, str]:
     """What Claude Code needs on another machine besides the address and the key: the deployed model, its context, its
     time-outs. Empty where nothing is deployed, or the key may ask for no such model."""
     deployed = stackfile.read(home)
-    if deployed is None:
+    if deployed is None or not key.may_ask_for(deployed.model.name):
         return {}
     variables = environment_of(home, DEFAULT, {}).variables
-    own = {name: value for name, value in variables.items() if not name.startswith(_OF_HERE)}
-    return own if key.may_ask_for(deployed.model.name) else {}
+    return {name: value for name, value in variables.items() if not name.startswith(_OF_HERE)}
 
 
 def leads_to_stack(home: Home, name: str) -> bool:

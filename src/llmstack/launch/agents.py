@@ -50,15 +50,19 @@ class Agent:
     note: str = ""
 
 
-def _codex(stack: PointFacts) -> Pointed:
-    provider = {
+def codex_provider(stack: PointFacts) -> dict[str, Any]:
+    """Without its key, which a variable or a command gives."""
+    return {
         "name": "llmstack",
         "base_url": f"{stack.url}/v1",
         "wire_api": "responses",
-        "env_key": TOKEN,
         "stream_idle_timeout_ms": SILENCE_MS,
         "model_catalog_url": f"{stack.url}/v1/models",
     }
+
+
+def _codex(stack: PointFacts) -> Pointed:
+    provider = codex_provider(stack) | {"env_key": TOKEN}
     settings: dict[str, Any] = {
         "model": stack.model,
         "model_provider": "llmstack",
@@ -158,20 +162,20 @@ def _openhands(stack: PointFacts) -> Pointed:
     return Pointed(variables, ("--override-with-envs",))
 
 
-def pi_model(stack: PointFacts) -> dict[str, Any]:
-    """As its models.json and its extensions have it."""
+def pi_provider(stack: PointFacts, key: str) -> dict[str, Any]:
+    """As its models.json and its extensions have it. key: as its settings name one."""
     model: dict[str, Any] = {"id": stack.model, "name": stack.model, "reasoning": True, "input": ["text"]}
     model["cost"] = {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}
     if stack.context:
         model["contextWindow"] = stack.context
     if stack.max_output:
         model["maxTokens"] = stack.max_output
-    return model
+    return {"baseUrl": stack.url, "api": "anthropic-messages", "apiKey": key, "models": [model]}
 
 
 def _pi(stack: PointFacts) -> Pointed:
     """An extension for this start: its own folder, with sessions and settings, stays the user's."""
-    provider = {"baseUrl": stack.url, "api": "anthropic-messages", "apiKey": f"${TOKEN}", "models": [pi_model(stack)]}
+    provider = pi_provider(stack, f"${TOKEN}")
     extension = f'export default (pi) => pi.registerProvider("llmstack", {json.dumps(provider)});\n'
     given = ("--extension", str(stack.folder / "llmstack.mjs"), "--provider", "llmstack", "--model", stack.model)
     return Pointed({TOKEN: stack.token, "PI_OFFLINE": "1"}, given, {"llmstack.mjs": extension})

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmstack.launch.agents import PointFacts, continue_model, opencode_provider, pi_model, qwen_generation
+from llmstack.launch.agents import (
+    PointFacts,
+    codex_provider,
+    continue_model,
+    opencode_provider,
+    pi_provider,
+    qwen_generation,
+)
 from llmstack.launch.lines import toml_with, yaml_with_first
 
 Values = tuple[tuple[tuple[str, ...], Any], ...]
@@ -42,14 +49,7 @@ def _folder(inherited: Mapping[str, str], variable: str, below: str) -> Path:
 
 
 def _codex(stack: PointFacts, token: TokenSource, inherited: Mapping[str, str]) -> tuple[LastingFile, ...]:
-    content = {
-        "name": "llmstack",
-        "base_url": f"{stack.url}/v1",
-        "wire_api": "responses",
-        "stream_idle_timeout_ms": 1_800_000,
-        "model_catalog_url": f"{stack.url}/v1/models",
-        "auth": {"command": token.command[0], "args": list(token.command[1:])},
-    }
+    content = codex_provider(stack) | {"auth": {"command": token.command[0], "args": list(token.command[1:])}}
     top = {"model": stack.model, "model_provider": "llmstack", "web_search": "disabled"}
     path = _folder(inherited, "CODEX_HOME", ".codex") / "config.toml"
     return (LastingFile(path, lines=lambda text: toml_with(text, top, "model_providers.llmstack", content)),)
@@ -71,12 +71,7 @@ def _opencode(stack: PointFacts, token: TokenSource, inherited: Mapping[str, str
 
 def _pi(stack: PointFacts, token: TokenSource, inherited: Mapping[str, str]) -> tuple[LastingFile, ...]:
     folder = _folder(inherited, "PI_CODING_AGENT_DIR", ".pi/agent")
-    provider = {
-        "baseUrl": stack.url,
-        "api": "anthropic-messages",
-        "apiKey": f"!{shlex.join(token.command)}",
-        "models": [pi_model(stack)],
-    }
+    provider = pi_provider(stack, f"!{shlex.join(token.command)}")
     chosen = ((("defaultProvider",), "llmstack"), (("defaultModel",), stack.model))
     return (
         LastingFile(folder / "models.json", ((("providers", "llmstack"), provider),)),

@@ -116,11 +116,12 @@ class Conversations:
         if incoming.as_it_is:
             await self.relay.as_it_is(scope, receive, send, route, body, incoming)
             return
-        tool = only_server_tools(incoming.request)
-        call = self.side_calls.served(incoming.request) if target.server_tools == "explain" else None
-        if tool is not None and target.server_tools == "explain" and call is None:
-            await _explain(scope, send, incoming, tool)
-            return
+        call = None
+        if target.server_tools == "explain":
+            call = self.side_calls.served(incoming.request)
+            if call is None and (tool := only_server_tools(incoming.request)) is not None:
+                await _explain(scope, send, incoming, tool)
+                return
         answer = self._answer(scope, body, incoming, route, call)
         writer = ClientWriter(scope, send, answer, target.keepalive_s, self.patience, self.capture is not None)
         watcher = asyncio.get_running_loop().create_task(_watch(receive, writer.listener))

@@ -136,7 +136,7 @@ class ResponsesSide:
     def _piece(self, kind: str, text: str, *names: str, **more: Any) -> bytes:
         """One event of an item's many deltas: all of them but the number and the text is put together once."""
         if self._frame is None:
-            place = _encode({**self._place(*names)})[1:-1]
+            place = _encode(self._place(*names))[1:-1]
             head = f'event: {kind}\ndata: {{"type":"{kind}","sequence_number":'.encode()
             tail = b"," + _encode(more)[1:] if more else b"}"
             self._frame = (head, b"," + place + b',"delta":', tail + b"\n\n")
